@@ -1,0 +1,440 @@
+"""Every option of Thaw: its name, type, unit, default and meaning, checked without importing torch.
+
+The YAML files in `conf/` hold named presets, that is, only what differs from the defaults here.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from hydra.core.config_store import ConfigStore
+
+from thaw.backbone_names import BACKBONE_NAMES
+from thaw.errors import ThawError, did_you_mean
+
+IntOrStr: TypeAlias = int | str
+
+
+def _require(valid: bool, key: str, rule: str, value: object) -> None:
+    """Raise the one sentence that every rejected value is answered with."""
+    if not valid:
+        raise ThawError(f"{key} must be {rule}, got {value!r}.")
+
+
+def _require_choice(key: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ThawError(f"{key} must be one of {', '.join(choices)}, got {value!r}.{did_you_mean(value, choices)}")
+
+
+def _is_int_at_least(value: object, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+@dataclass
+class DatasetConfig:
+    """Where the images lie, what their labels are, and how they are split and read."""
+
+    name: str = "folder"
+    """A data set that Thaw can fetch (hymenoptera, hotdog, canidae, pets), digits, or folder for your own images."""
+    root: str = "data"
+    """Folder that holds the named data set's folder; with name=folder, the folder of images itself."""
+    label_pattern: str | None = None
+    """Regular expression with one group that finds the class in a file name: '^(.+)_[0-9]+[.]'. For flat folders."""
+    csv: str | None = None
+    """CSV file with the columns path, label and, if it fixes them, split; paths are relative to the file's folder."""
+    classes: list[str] | None = None
+    """Keep only these classes; null keeps all."""
+    train_per_class: int | None = None
+    """Keep only this many training images of each class, drawn by split_seed; null keeps all."""
+    val_fraction: float = 0.2
+    """Share of the training images that becomes the val split where the data has none; 0 validates on test."""
+    test_fraction: float = 0.0
+    """Share of all images that becomes the test split where the data has no splits at all."""
+    split_seed: int = 0
+    """Seed of every split; apart from `seed`, so that runs over several seeds see the same images."""
+    num_folds: int | None = None
+    """Number of cross-validation folds made of all images outside test; null for one split."""
+    fold: int | None = None
+    """Which fold, counted from 0, is the val split."""
+    on_bad: str = "error"
+    """What to do with files that cannot be read as images: error (naming all of them) or skip."""
+    batch_size: int = 32
+    """Images per step and per device."""
+    drop_last: bool = False
+    """Leave out the last training batch of an epoch if it is incomplete."""
+    balance: str = "none"
+    """Weigh rare classes more: none, loss (weighted loss) or sampler (drawn more often)."""
+    num_workers: IntOrStr = "auto"
+    """Loader processes; auto is 0 for images that are kept in memory, else one per CPU core, at most 8."""
+    cache: str = "auto"
+    """Keep decoded images in memory: ram, none, or auto (ram if they fit in a quarter of the free memory)."""
+    image_size: int | None = None
+    """Side of the square input in pixels; null takes what the backbone's weights were trained for."""
+    resize: Any = None
+    """Evaluation resize before the centre crop: pixels of the shorter side, or [height, width] exactly; null as above."""
+
+    def __post_init__(self) -> None:
+        choices = ("hymenoptera", "hotdog", "canidae", "pets", "digits", "folder")
+        _require_choice("dataset.name", self.name, choices)
+        _require_choice("dataset.on_bad", self.on_bad, ("error", "skip"))
+        _require_choice("dataset.balance", self.balance, ("none", "loss", "sampler"))
+        _require_choice("dataset.cache", self.cache, ("auto", "ram", "none"))
+        for key in ("val_fraction", "test_fraction"):
+            value = getattr(self, key)
+            _require(0 <= value < 1, f"dataset.{key}", "in [0, 1)", value)
+        _require(
+            self.val_fraction + self.test_fraction < 1,
+            "dataset.val_fraction + dataset.test_fraction",
+            "below 1",
+            self.val_fraction + self.test_fraction,
+        )
+        _require(self.batch_size >= 1, "dataset.batch_size", "at least 1", self.batch_size)
+        _require(self.split_seed >= 0, "dataset.split_seed", "at least 0", self.split_seed)
+        for key, low in (("train_per_class", 1), ("image_size", 8), ("num_folds", 2), ("fold", 0)):
+            value = getattr(self, key)
+            _require(value is None or value >= low, f"dataset.{key}", f"null or at least {low}", value)
+        _require(
+            self.num_workers == "auto" or _is_int_at_least(self.num_workers, 0),
+            "dataset.num_workers",
+            "auto or a whole number of at least 0",
+            self.num_workers,
+        )
+        exact = (
+            isinstance(self.resize, list) and len(self.resize) == 2 and all(_is_int_at_least(x, 8) for x in self.resize)
+        )
+        _require(
+            self.resize is None or exact or _is_int_at_least(self.resize, 8),
+            "dataset.resize",
+            "null, pixels of the shorter side, or [height, width]",
+            self.resize,
+        )
+        _require(
+            (self.fold is None) == (self.num_folds is None),
+            "dataset.fold and dataset.num_folds",
+            "given together",
+            (self.fold, self.num_folds),
+        )
+        if self.fold is not None and self.num_folds is not None:
+            _require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
+        _require(
+            self.csv is None or self.label_pattern is None,
+            "dataset.csv and dataset.label_pattern",
+            "used one at a time",
+            (self.csv, self.label_pattern),
+        )
+        _require(bool(self.root), "dataset.root", "a folder", self.root)
+
+
+@dataclass
+class BackboneConfig:
+    """The network under the head and where its weights come from."""
+
+    name: str = "resnet18"
+    """Any classifier of torchvision.models."""
+    weights: str | None = "default"
+    """default, a torchvision weights name (IMAGENET1K_V1), a .pth or .safetensors file, a run's folder, or null."""
+
+    def __post_init__(self) -> None:
+        if self.name not in BACKBONE_NAMES:
+            raise ThawError(
+                f"backbone.name must be a torchvision classifier, got {self.name!r}."
+                f"{did_you_mean(self.name, BACKBONE_NAMES)} `python train.py --help` lists them."
+            )
+
+
+@dataclass
+class HeadConfig:
+    """The new layer: (dropout of) pooled features, standardised or not, to one logit a class."""
+
+    init: str = "default"
+    """default (PyTorch's Linear), xavier (uniform, zero bias), zeros, or weights (of the run in backbone.weights)."""
+    dropout: float = 0.0
+    """Probability that a feature is dropped in training."""
+    standardize: bool = True
+    """Normalise each feature by its running mean and variance, so that one learning rate suits every backbone."""
+
+    def __post_init__(self) -> None:
+        _require_choice("head.init", self.init, ("default", "xavier", "zeros", "weights"))
+        _require(0 <= self.dropout < 1, "head.dropout", "in [0, 1)", self.dropout)
+
+
+@dataclass
+class AugmentConfig:
+    """What happens to a training image, and to its label, before the network sees them."""
+
+    policy: str = "default"
+    """none (the evaluation transform), default (random crop and flip), or default with trivial, rand or color."""
+    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0])
+    """Smallest and largest share of the image's area that the random crop takes."""
+    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
+    """Smallest and largest width over height of the random crop."""
+    flip: float = 0.5
+    """Probability of a horizontal mirror image."""
+    erasing: float = 0.0
+    """Probability that a random rectangle is painted over with the mean colour."""
+    mixup: float = 0.0
+    """Strength (alpha of the Beta distribution) of mixup; 0 is off."""
+    cutmix: float = 0.0
+    """Strength (alpha of the Beta distribution) of CutMix; 0 is off. With mixup, each batch draws one of the two."""
+    label_smoothing: float = 0.0
+    """Share of each target that is spread evenly over all classes."""
+
+    def __post_init__(self) -> None:
+        _require_choice("augment.policy", self.policy, ("none", "default", "trivial", "rand", "color"))
+        for key, high in (("crop_scale", 1.0), ("crop_ratio", 10.0)):
+            value = getattr(self, key)
+            valid = len(value) == 2 and 0 < value[0] <= value[1] <= high
+            _require(valid, f"augment.{key}", f"two rising numbers in (0, {high:g}]", value)
+        for key in ("flip", "erasing"):
+            value = getattr(self, key)
+            _require(0 <= value <= 1, f"augment.{key}", "in [0, 1]", value)
+        for key in ("mixup", "cutmix"):
+            value = getattr(self, key)
+            _require(0 <= value < float("inf"), f"augment.{key}", "0 or a positive number", value)
+        _require(0 <= self.label_smoothing < 1, "augment.label_smoothing", "in [0, 1)", self.label_smoothing)
+
+
+@dataclass
+class OptimizerConfig:
+    """How a gradient becomes a step."""
+
+    name: str = "sgd"
+    """sgd (with momentum) or adamw."""
+    lr: float = 1e-2
+    """Learning rate of the head; the strategy sets the other stages' as ratios to it."""
+    momentum: float = 0.9
+    """Momentum of SGD, or AdamW's first beta."""
+    nesterov: bool = False
+    """Nesterov's momentum; SGD only."""
+    weight_decay: float = 0.0
+    """Weight decay of matrices and kernels; norms and biases have none."""
+
+    def __post_init__(self) -> None:
+        _require_choice("optimizer.name", self.name, ("sgd", "adamw"))
+        _require(0 < self.lr < float("inf"), "optimizer.lr", "a positive number", self.lr)
+        _require(0 <= self.momentum < 1, "optimizer.momentum", "in [0, 1)", self.momentum)
+        _require(0 <= self.weight_decay < float("inf"), "optimizer.weight_decay", "at least 0", self.weight_decay)
+        _require(
+            not self.nesterov or (self.name == "sgd" and self.momentum > 0),
+            "optimizer.nesterov",
+            "false unless optimizer is sgd with momentum",
+            self.nesterov,
+        )
+
+
+@dataclass
+class ScheduleConfig:
+    """How learning rate and momentum change over the epochs."""
+
+    name: str = "cosine"
+    """constant, step, one_cycle or cosine."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the rate first rises linearly from 0."""
+    step_epochs: int = 7
+    """step: epochs between two drops."""
+    step_factor: float = 0.1
+    """step: what the rate is multiplied by at each drop."""
+    peak_fraction: float = 0.25
+    """one_cycle: share of the epochs after which the rate is highest."""
+    start_factor: float = 0.1
+    """one_cycle: first rate over the highest."""
+    final_factor: float = 0.0
+    """one_cycle and cosine: last rate over the highest."""
+    low_momentum: float = 0.85
+    """one_cycle: momentum where the rate is highest; it starts and ends at optimizer.momentum."""
+    per_phase: bool = False
+    """Run the schedule anew once the head-only epochs of the strategy are over."""
+
+    def __post_init__(self) -> None:
+        _require_choice("schedule.name", self.name, ("constant", "step", "one_cycle", "cosine"))
+        _require(0 <= self.warmup_epochs < float("inf"), "schedule.warmup_epochs", "at least 0", self.warmup_epochs)
+        _require(self.step_epochs >= 1, "schedule.step_epochs", "at least 1", self.step_epochs)
+        _require(0 < self.peak_fraction < 1, "schedule.peak_fraction", "in (0, 1)", self.peak_fraction)
+        for key in ("step_factor", "start_factor"):
+            value = getattr(self, key)
+            _require(0 < value <= 1, f"schedule.{key}", "in (0, 1]", value)
+        _require(0 <= self.final_factor <= 1, "schedule.final_factor", "in [0, 1]", self.final_factor)
+        _require(0 <= self.low_momentum < 1, "schedule.low_momentum", "in [0, 1)", self.low_momentum)
+
+
+@dataclass
+class StrategyConfig:
+    """Which stages learn, when, and how fast compared with the head."""
+
+    name: str = "frozen"
+    """Name under which the strategy is reported."""
+    backbone_factor: float = 0.0
+    """Learning rate of the last backbone stage over the head's; 0 keeps the whole backbone frozen."""
+    first_stage_factor: float = 1.0
+    """Learning rate of the first stage over the last stage's; geometric in relative depth between them."""
+    trainable_fraction: float = 1.0
+    """Share of the backbone's depth, counted from the head, that learns; the rest stays frozen."""
+    trainable_stages: int | None = None
+    """Number of backbone stages, counted from the head, that learn; null leaves it to trainable_fraction."""
+    head_epochs: int = 0
+    """Epochs in which only the head learns, before the backbone joins."""
+    unfreeze_epochs: int = 0
+    """Epochs over which the backbone thaws, from its last stage to its first; 0 thaws all at once."""
+    joint_factor: float = 1.0
+    """What every rate is multiplied by, the head's too, once the head-only epochs are over."""
+    from_scratch: bool = False
+    """Start from random weights, whatever backbone.weights says."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.backbone_factor < float("inf"), "strategy.backbone_factor", "at least 0", self.backbone_factor
+        )
+        for key in ("first_stage_factor", "trainable_fraction", "joint_factor"):
+            value = getattr(self, key)
+            _require(0 < value <= 1, f"strategy.{key}", "in (0, 1]", value)
+        for key in ("head_epochs", "unfreeze_epochs"):
+            value = getattr(self, key)
+            _require(value >= 0, f"strategy.{key}", "at least 0", value)
+        _require(
+            self.trainable_stages is None or self.trainable_stages >= 1,
+            "strategy.trainable_stages",
+            "null or at least 1",
+            self.trainable_stages,
+        )
+
+
+@dataclass
+class TrainerConfig:
+    """How long and on what to train, what to keep and when to stop."""
+
+    max_epochs: int = 25
+    """Passes over the training images."""
+    accelerator: str = "auto"
+    """auto, cpu, gpu, or another accelerator of Lightning's."""
+    devices: IntOrStr = "auto"
+    """Number of devices, or auto for all of them."""
+    num_nodes: int = 1
+    """Number of machines."""
+    distribution: str = "auto"
+    """Lightning's distribution strategy: auto, ddp, …"""
+    precision: str = "auto"
+    """auto (bf16 where the device is fast at it), 32, bf16-mixed, 16-mixed, or another precision of Lightning's."""
+    monitor: str = "val/acc"
+    """Which metric chooses the best epoch: val/acc, val/loss or val/macro_f1."""
+    ties: str = "first"
+    """Which of several equally good epochs is the best one: first or last."""
+    eval_every: int = 1
+    """Epochs between two validations."""
+    eval_from: int = 1
+    """First epoch, counted from 1, that is validated."""
+    early_stopping: int | None = None
+    """Validations without improvement, counted anew in each phase of the strategy, before the end; null never stops."""
+    gradient_clip: float | None = None
+    """Largest norm of the gradient; null does not clip."""
+    accumulate: int = 1
+    """Batches whose gradients are added up to one step."""
+    ema_decay: float | None = None
+    """Decay per step of an exponential moving average of the weights that is evaluated and kept; null is off."""
+    compile: bool = False
+    """Compile the backbone with torch.compile; costs seconds of warm-up."""
+    checkpoint_seconds: float = 30.0
+    """Least time between two writes of last.ckpt; it is always written at the end."""
+    progress_bar: bool = True
+    """Show a progress bar where the output is a terminal."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Any other flag of lightning.pytorch.Trainer, passed on as it is."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_epochs >= 1, "trainer.max_epochs", "at least 1", self.max_epochs)
+        _require(self.num_nodes >= 1, "trainer.num_nodes", "at least 1", self.num_nodes)
+        _require(
+            self.devices == "auto" or _is_int_at_least(self.devices, 1),
+            "trainer.devices",
+            "auto or a whole number of at least 1",
+            self.devices,
+        )
+        precisions = ("auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed")
+        _require_choice("trainer.precision", self.precision, precisions)
+        _require_choice("trainer.monitor", self.monitor, ("val/acc", "val/loss", "val/macro_f1"))
+        _require_choice("trainer.ties", self.ties, ("first", "last"))
+        for key in ("eval_every", "eval_from", "accumulate"):
+            value = getattr(self, key)
+            _require(value >= 1, f"trainer.{key}", "at least 1", value)
+        _require(
+            self.eval_from <= self.max_epochs,
+            "trainer.eval_from",
+            f"at most trainer.max_epochs={self.max_epochs}",
+            self.eval_from,
+        )
+        _require(
+            self.early_stopping is None or self.early_stopping >= 1,
+            "trainer.early_stopping",
+            "null or at least 1",
+            self.early_stopping,
+        )
+        _require(
+            self.gradient_clip is None or 0 < self.gradient_clip < float("inf"),
+            "trainer.gradient_clip",
+            "null or a positive number",
+            self.gradient_clip,
+        )
+        _require(
+            self.ema_decay is None or 0 < self.ema_decay < 1, "trainer.ema_decay", "null or in (0, 1)", self.ema_decay
+        )
+        _require(self.checkpoint_seconds >= 0, "trainer.checkpoint_seconds", "at least 0", self.checkpoint_seconds)
+
+
+@dataclass
+class LoggerConfig:
+    """Where the curves go; metrics.csv is always written."""
+
+    name: str = "tensorboard"
+    """tensorboard, csv (nothing beside metrics.csv), wandb or mlflow (both need their package)."""
+    project: str = "thaw"
+    """Project of wandb, or experiment of mlflow."""
+    uri: str | None = None
+    """Address of the mlflow server; null keeps a folder `mlruns` beside the run."""
+
+    def __post_init__(self) -> None:
+        _require_choice("logger.name", self.name, ("tensorboard", "csv", "wandb", "mlflow"))
+
+
+@dataclass
+class Config:
+    """One training, complete."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """Where the images lie and how they are read."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """The network under the head."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The new layer."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Training transforms."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizer."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Learning-rate schedule."""
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    """Fine-tuning strategy."""
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    """Duration, device, checkpoints."""
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    """Where the curves go."""
+    seed: int = 0
+    """Seed of the shuffle, the augmentation and the new weights."""
+    resume: str | None = None
+    """Folder of an interrupted run to continue, with its own options."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
+        if self.strategy.head_epochs >= self.trainer.max_epochs and self.strategy.backbone_factor > 0:
+            raise ThawError(
+                f"strategy.head_epochs={self.strategy.head_epochs} leaves no epoch for the backbone: "
+                f"trainer.max_epochs is {self.trainer.max_epochs}. Raise trainer.max_epochs, or use strategy=frozen."
+            )
+        if self.head.init == "weights" and (self.backbone.weights is None or self.strategy.from_scratch):
+            raise ThawError("head.init=weights takes the head of an earlier run: set backbone.weights=RUN_FOLDER.")
+
+
+def register() -> None:
+    """Make the schema and every backbone name known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name in BACKBONE_NAMES:
+        store.store(group="backbone", name=name, node={"name": name})

@@ -1,0 +1,20 @@
+"""The error that a user can cause, and the nearest valid name for a misspelt one."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from hydra.errors import HydraException
+
+
+class ThawError(HydraException):
+    """A mistake in the configuration, the data or the files: its message is all the user needs to see.
+
+    The message names the key or file, the rule, what was received and what to do next.
+    The commands print it without a traceback and exit with code 2.
+    """
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """` Did you mean 'X'?` for the nearest of `choices`, or an empty string where none is near."""
+    near = get_close_matches(name, list(choices), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
