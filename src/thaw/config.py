@@ -71,7 +71,7 @@ class DatasetConfig:
     image_size: int | None = None
     """Side of the square input in pixels; null takes what the backbone's weights were trained for."""
     resize: Any = None
-    """Evaluation resize before the centre crop: pixels of the shorter side, or [height, width] exactly; null as above."""
+    """Evaluation resize before the centre crop: of the shorter side, or [height, width] exactly, in pixels."""
 
     def __post_init__(self) -> None:
         choices = ("hymenoptera", "hotdog", "canidae", "pets", "digits", "folder")

@@ -1,0 +1,110 @@
+"""What is kept of a training, and when it ends early: best.ckpt, last.ckpt, patience by phase."""
+
+import time
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
+from torch import Tensor
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """`best.ckpt`, written after each validation that is the best so far.
+
+    Args:
+        folder: Where to write.
+        monitor: Metric that decides; a loss is better if lower.
+        ties: Which of equally good epochs is kept: first or last.
+    """
+
+    def __init__(self, folder: Path, monitor: str, ties: str) -> None:
+        super().__init__(
+            str(folder),
+            "best",
+            monitor=monitor,
+            mode=mode_of(monitor),
+            auto_insert_metric_name=False,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+        self.ties = ties
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """True if the current value deserves the file."""
+        if super().check_monitor_top_k(trainer, current):
+            return True
+        return self.ties == "last" and current is not None and bool(torch.equal(current, self.kth_value))
+
+
+class LastCheckpoint(Checkpoint):
+    """`last.ckpt`, written at the end of an epoch if the last writing is some seconds ago, and of the last epoch.
+
+    Writing a large frozen backbone after each epoch can take longer than training its head.
+    """
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        super().__init__()
+        self.path = folder / "last.ckpt"
+        self.seconds = seconds
+        self.written_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.written_at = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write if it is time."""
+        is_last_epoch = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        is_time = trainer.strategy.broadcast(time.monotonic() - self.written_at >= self.seconds)
+        if is_last_epoch or is_time:
+            trainer.save_checkpoint(self.path)
+            self.written_at = time.monotonic()
+
+
+class EvaluationEpochs(Callback):
+    """Validates every n-th epoch from a first one on, and the last epoch in any case.
+
+    Lightning validates where `check_val_every_n_epoch` divides the number of the epoch; it has no first one.
+    """
+
+    def __init__(self, first: int, every: int) -> None:
+        super().__init__()
+        self.first = first
+        self.every = every
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make Lightning's condition true or false for this epoch."""
+        epoch = trainer.current_epoch + 1
+        is_due = (epoch >= self.first and (epoch - self.first) % self.every == 0) or epoch == trainer.max_epochs
+        trainer.check_val_every_n_epoch = 1 if is_due else epoch + 1
+
+
+class PhaseEarlyStopping(EarlyStopping):
+    """Stops after some validations without improvement, counted anew in each phase of the strategy.
+
+    Args:
+        monitor: Metric that decides.
+        patience: Validations.
+        phase_starts: Epochs, from 0, with which a phase begins.
+    """
+
+    def __init__(self, monitor: str, patience: int, phase_starts: list[int]) -> None:
+        super().__init__(monitor, patience=patience, mode=mode_of(monitor), check_on_train_epoch_end=False)
+        self.phase_starts = phase_starts
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the count where a phase begins."""
+        if trainer.current_epoch in self.phase_starts:
+            self.wait_count = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop only within the last phase: an earlier one hands over to the next."""
+        super().on_validation_end(trainer, pl_module)
+        if trainer.current_epoch < self.phase_starts[-1]:
+            trainer.should_stop = False
+
+
+def mode_of(monitor: str) -> str:
+    """`min` for a loss, `max` for a score."""
+    return "min" if monitor.endswith("loss") else "max"

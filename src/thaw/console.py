@@ -1,0 +1,38 @@
+"""What is printed: log lines above a running progress bar, tables as text."""
+
+import logging
+from io import StringIO
+from typing import Any
+
+from rich import get_console
+from rich.console import Console
+from rich.table import Table
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log records through rich's console, so that lines stay whole and appear above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record; warnings in yellow."""
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        get_console().print(self.format(record), style=style, soft_wrap=True, markup=False, highlight=False)
+
+
+def ensure_output() -> None:
+    """Show Thaw's log lines where nobody has configured logging, as in a notebook."""
+    log = logging.getLogger("thaw")
+    if not log.hasHandlers():
+        log.addHandler(ConsoleHandler())
+        log.setLevel(logging.INFO)
+
+
+def table_text(columns: list[str], rows: list[list[Any]], title: str | None = None) -> str:
+    """A table as text; the first column is aligned left, the others right."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(str, row))
+    text = StringIO()
+    Console(file=text, width=200).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -1,0 +1,99 @@
+"""One image file -> a uint8 RGB tensor, or an error that names the file."""
+
+import contextlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from thaw.errors import ThawError
+
+# Set once: `warnings.catch_warnings` around each read is not safe in threads. What Pillow warns of (odd metadata)
+# does not change the pixels, except for an image so large that decoding it may fill the memory.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+class BadImage(ThawError):  # noqa: N818  (a finding as often as an error)
+    """A file that cannot be read as an image.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it, in one line.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)  # both as they are, so that the error can be pickled out of a worker process
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be read as an image: {self.reason}."
+
+
+def read_image(path: Path, min_size: int | None = None) -> torch.Tensor:
+    """The image as uint8 (3, H, W) in RGB, upright, with its memory laid out channels-last.
+
+    Transparency is laid on white, 16-bit grey scaled to 8 bits, an animation stands at its first frame; colour
+    profiles are not applied.
+
+    Args:
+        path: The file; its contents, not its suffix, tell the format.
+        min_size: Lets JPEG, and only JPEG, be decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster,
+            as long as the shorter side keeps this many pixels. A larger image than needed is not cut down to it.
+
+    Raises:
+        BadImage: The file is missing, damaged, not an image, or too large to be decoded safely.
+    """
+    try:
+        with Image.open(path) as image:
+            if min_size is not None:
+                image.draft(None, (min_size, min_size))
+            image.load()
+            with contextlib.suppress(Exception):  # damaged metadata under sound pixels
+                ImageOps.exif_transpose(image, in_place=True)
+            pixels = np.array(_to_rgb(image))  # a copy: PyTorch warns of the read-only memory of `asarray`
+    except Exception as error:  # Pillow raises whatever its parsers run into
+        raise BadImage(path, _reason(error)) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """The image in mode RGB, whatever mode it comes in; the image itself if it is in RGB already."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bit(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(rgba, mask=rgba)
+        return white
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """The greyscale image in 8 bits. Pillow's own conversion would clip everything above 255 to white.
+
+    Whole numbers are taken to be 16-bit. Floating-point images come in several ranges: they are taken to end at the
+    first of 1, 255 and 65535 that is not below their largest value.
+
+    Raises:
+        ValueError: A value is outside 0 to 65535.
+    """
+    grey = np.asarray(image, dtype=np.float32)
+    low, high = grey.min(), grey.max()
+    if not (low >= 0 and high <= 65535):  # so written, it refuses NaN too
+        raise ValueError(f"its values must be from 0 to 65535, got {low:g} to {high:g}")
+    white = next(top for top in (1, 255, 65535) if high <= top) if image.mode == "F" else 65535
+    return Image.fromarray(np.rint(grey * (255 / white)).astype(np.uint8))
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with the file, in one line without a full stop."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its contents are in no image format that Pillow reads"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

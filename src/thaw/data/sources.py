@@ -1,0 +1,339 @@
+"""A data set's name -> a verified folder on disk: found there, or downloaded, checked and unpacked."""
+
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from gzip import BadGzipFile
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PureWindowsPath
+from ssl import SSLError
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from filelock import FileLock
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a connection counts as cut."""
+PAUSES = (1.0, 2.0, 4.0)
+"""Seconds to wait before each further attempt at a download that was cut."""
+MAX_RATIO, MAX_BYTES = 20, 10**9
+"""An archive that unpacks to more than this many times its size, and to more than this many bytes, is refused."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published zip or tar file."""
+
+    url: str
+    """Its address, http or https; the last part is the file's name."""
+    checksum: str | None = None
+    """`sha256:…`, `sha1:…` or `md5:…`; None where none is published."""
+    size: int | None = None
+    """Its bytes, where known."""
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from."""
+
+    folder: str
+    """Name of the data set's folder."""
+    holds: tuple[str, ...]
+    """What tells that folder, however deep in the archives, from those around it: its own folders."""
+    archives: tuple[Archive, ...] = ()
+    """The files that are unpacked into one another; none for the digits, which scikit-learn brings along."""
+
+
+_PETS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
+_MINDSPORE = "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/intermediate"
+_HYMENOPTERA = "sha256:fbc41b31d544714d18dd1230b1e2b455e1557766e13e67f9f5a7a23af7c02209"
+_HOTDOG = "sha1:fba480ffa8aa7e0febbb511d181409f899b9baa5"
+
+SOURCES = {
+    "hymenoptera": Source(
+        "hymenoptera_data",
+        ("train", "val"),
+        (Archive("https://download.pytorch.org/tutorial/hymenoptera_data.zip", _HYMENOPTERA, 47_286_322),),
+    ),
+    "hotdog": Source(
+        "hotdog", ("train", "test"), (Archive("http://d2l-data.s3-accelerate.amazonaws.com/hotdog.zip", _HOTDOG),)
+    ),
+    "canidae": Source("Canidae", ("train", "val"), (Archive(f"{_MINDSPORE}/Canidae_data.zip"),)),
+    "pets": Source(
+        "oxford-iiit-pet",
+        ("images", "annotations"),
+        (
+            Archive(f"{_PETS}/images.tar.gz", "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c", 791_918_971),
+            Archive(f"{_PETS}/annotations.tar.gz", "md5:95a8c909bbe2e81eed6a22bccdf3f68f", 19_173_078),
+        ),
+    ),
+    "digits": Source("digits", tuple("0123456789")),
+}
+
+
+def fetch(name: str, root: Path) -> Path:
+    """The folder of the data set's images, made first if it is not there.
+
+    It appears under its name complete or not at all, also if several processes ask for it at once.
+
+    Args:
+        name: As in `DatasetConfig.name`.
+        root: Folder that holds the data sets' folders and archives; for `folder`, the folder of images itself.
+
+    Raises:
+        ThawError: The folder is missing, or could not be downloaded, verified, unpacked or written.
+    """
+    if name == "folder":
+        if not root.is_dir():
+            raise ThawError(f"dataset.root is not a folder: {root}. Set it to the folder that holds your images.")
+        return root
+    source = SOURCES[name]
+    target, unpacking = root / source.folder, root / f".{source.folder}.unpacking"
+    try:
+        if not target.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / f".{source.folder}.lock"):
+                if not target.is_dir():  # another process may have made it meanwhile
+                    _make(source, target, unpacking)
+    except OSError as error:
+        raise ThawError(f"dataset.root={root} cannot take the data set '{name}': {error}.") from error
+    shutil.rmtree(unpacking, ignore_errors=True)  # left by a process that was killed
+    if name == "pets":
+        _write_official_csv(target)
+    return target
+
+
+def _make(source: Source, target: Path, unpacking: Path) -> None:
+    """Obtain the archives, unpack them aside, and put the folder in its place when it is complete."""
+    files = [_obtain(archive, source, target.parent) for archive in source.archives]
+    shutil.rmtree(unpacking, ignore_errors=True)
+    unpacking.mkdir()
+    try:
+        for file in files:
+            log.info("Unpacking %s.", file)
+            _unpack(file, unpacking)
+        if not files:
+            _write_digits(unpacking)
+        for file, archive in zip(files, source.archives, strict=True):
+            if archive.checksum is None:  # not before it has proved to be whole
+                _record_checksum(file)
+        _find(source, unpacking).rename(target)
+    finally:
+        shutil.rmtree(unpacking, ignore_errors=True)
+    log.info("The images are in %s.%s", target, " The archive is no longer needed." if files else "")
+
+
+def _obtain(archive: Archive, source: Source, root: Path) -> Path:
+    """The verified archive in `root`: the file that is there already, or else a download."""
+    file, part = root / archive.name, root / f"{archive.name}.part"
+    if file.exists():
+        if fault := _fault(file, archive):  # perhaps a file of the user's own: not ours to delete
+            raise ThawError(f"{file} is not {archive.url}: {fault}. Delete it to have it downloaded.")
+        return file
+    _download(archive.url, part, _by_hand(source, root))
+    if fault := _fault(part, archive):
+        part.unlink()
+        raise ThawError(f"{archive.url} sent something else: {fault}. It was removed.{_by_hand(source, root)}")
+    return part.replace(file)
+
+
+def _fault(file: Path, archive: Archive) -> str | None:
+    """What tells the file from the published archive; None if nothing does."""
+    size, record = file.stat().st_size, _record(file.with_name(archive.name))
+    if archive.size not in (None, size):
+        return f"expected {archive.size} bytes, received {size}"
+    expected, origin = archive.checksum, ""
+    if expected is None and record.exists():
+        expected, origin = record.read_text().strip(), f" (kept in {record})"
+    if not expected:
+        readable = zipfile.is_zipfile(file) or tarfile.is_tarfile(file)
+        return None if readable else "expected a zip or tar archive, received none"
+    received = _checksum(file, expected.partition(":")[0])
+    return None if received == expected else f"expected {expected}{origin}, received {received}"
+
+
+def _checksum(file: Path, algorithm: str) -> str:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, partial(hashlib.new, algorithm, usedforsecurity=False))
+    return f"{algorithm}:{digest.hexdigest()}"
+
+
+def _record(file: Path) -> Path:
+    """Where the checksum is kept of an archive that was published without one."""
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _record_checksum(file: Path) -> None:
+    checksum = _checksum(file, "sha256")
+    _record(file).write_text(f"{checksum}\n")
+    log.info("%s is %s. None is published, so it is kept in %s.", file, checksum, _record(file))
+
+
+def _download(url: str, part: Path, by_hand: str) -> None:
+    """Complete the partial file, in several attempts if the connection is cut."""
+    log.info("Downloading %s to %s.", url, part.parent)
+    failure: Exception | None = None
+    for pause in (0, *PAUSES):
+        time.sleep(pause)
+        try:
+            return _receive(url, part)
+        except HTTPError as error:
+            failure = error
+            if error.code < 500:  # the server's final word
+                break
+        except (URLError, HTTPException, ConnectionError, TimeoutError, SSLError) as error:
+            is_offline = failure is None and isinstance(error, URLError)  # it was never reached
+            failure = error
+            if is_offline:
+                break
+    reason = failure.reason if type(failure) is URLError else failure
+    kept = f" {part} is kept: run again to go on from there." if part.exists() else ""
+    raise ThawError(f"{url} could not be downloaded: {reason}.{kept}{by_hand}") from failure
+
+
+def _by_hand(source: Source, root: Path) -> str:
+    """What else the user can do."""
+    lines = (f"  {archive.url}  {archive.checksum or '(no published checksum)'}\n" for archive in source.archives)
+    return (
+        f"\nOr put into {root}, or unpacked into {root / source.folder}:\n{''.join(lines)}"
+        "Without network: dataset=digits, or dataset=folder dataset.root=PATH for your own images."
+    )
+
+
+def _receive(url: str, part: Path) -> None:
+    """Append to the partial file what it lacks, or write it anew if the server sends only the whole.
+
+    Raises:
+        URLError: The server was not reached or, as HTTPError, refused.
+        HTTPException, ConnectionError, TimeoutError, SSLError: The connection was cut.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "thaw"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except HTTPError as error:
+        error.close()
+        if error.code != 416:
+            raise
+        if error.headers["Content-Range"] == f"bytes */{have}":
+            return  # nothing is lacking
+        part.unlink(missing_ok=True)
+        raise ConnectionError(f"{part} was no part of it") from error
+    with response:
+        if not response.url.startswith(("http://", "https://")):
+            raise ThawError(f"{url} must lead to an http or https address, got {response.url}.")
+        resumed = (response.headers["Content-Range"] or "").startswith(f"bytes {have}-")
+        _save(response, part, have if resumed else 0)
+
+
+def _save(response: HTTPResponse, part: Path, have: int) -> None:
+    """Write what comes after the first `have` bytes, with a progress bar where the output is a terminal."""
+    total = None if response.length is None else have + response.length
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    progress = Progress(*columns, TimeRemainingColumn(), disable=not sys.stdout.isatty())
+    with part.open("ab" if have else "wb") as file, progress:
+        task = progress.add_task(part.stem, total=total, completed=have)
+        while chunk := response.read1(2**16):
+            have += file.write(chunk)
+            progress.update(task, completed=have)
+    if total is not None and have < total:
+        raise ConnectionError(f"the connection was cut after {have} of {total} bytes")
+
+
+def _unpack(file: Path, into: Path) -> None:
+    """Unpack the archive into the folder.
+
+    Raises:
+        ThawError: It is damaged, or an entry is none that an archive of images has.
+    """
+    room = limit = max(MAX_BYTES, MAX_RATIO * file.stat().st_size)
+    try:
+        for name, size, plain, extract in _entries(file):
+            path = PureWindowsPath(name)  # knows `/`, `\` and drive letters
+            room -= size
+            if path.anchor or ".." in path.parts:
+                raise ThawError(f"{file} is not safe to unpack: {name!r} lies outside its folder.")
+            if not plain:
+                raise ThawError(f"{file} is not safe to unpack: {name!r} is neither a file nor a folder.")
+            if room < 0:
+                raise ThawError(f"{file} is not safe to unpack: with {name!r} it exceeds {limit:,} bytes.")
+            extract(into)
+    except (zipfile.BadZipFile, tarfile.TarError, BadGzipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ThawError(f"{file} cannot be unpacked: {error}. Delete it to have it downloaded anew.") from error
+
+
+def _entries(file: Path) -> Iterator[tuple[str, int, bool, Callable[[Path], object]]]:
+    """Each entry's name, bytes, whether it is a plain file or folder, and what extracts it."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 in an archive made on Windows
+                plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+                yield entry.filename, entry.file_size, plain, partial(archive.extract, entry)
+    else:
+        with tarfile.open(file) as tar:
+            for member in tar:
+                plain = member.isfile() or member.isdir()
+                yield member.name, member.size, plain, partial(tar.extract, member, filter="data")
+
+
+def _find(source: Source, unpacked: Path) -> Path:
+    """The data set's folder among the unpacked: the uppermost that holds what it must hold."""
+    folders = [Path(folder) for folder, _, _ in os.walk(unpacked)]
+    found = [folder for folder in folders if all((folder / name).is_dir() for name in source.holds)]
+    if not found:
+        names = ", ".join(archive.name for archive in source.archives)
+        raise ThawError(f"{names} lacks a folder that holds {' and '.join(source.holds)}.")
+    return min(found, key=lambda folder: len(folder.parts))
+
+
+def _write_digits(folder: Path) -> None:
+    """Write scikit-learn's 1,797 handwritten digits as CLASS/NNNN.png: 8x8 grey pixels, 0 to 16 spread to 0 to 255."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        file = folder / str(label) / f"{number:04}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.rint(pixels * (255 / 16)).astype(np.uint8)).save(file)
+
+
+def _write_official_csv(folder: Path) -> None:
+    """Write the pets' official split as official.csv, also into a folder that torchvision has unpacked."""
+    official = folder / "official.csv"
+    lists = {"train": folder / "annotations" / "trainval.txt", "test": folder / "annotations" / "test.txt"}
+    if official.exists() or not all(file.exists() for file in lists.values()):
+        return
+    rows = ["path,label,split\n"]
+    for split, file in lists.items():
+        names = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
+        rows += [f"images/{name}.jpg,{name.rpartition('_')[0]},{split}\n" for name in names]
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            draft = Path(scratch, official.name)
+            draft.write_text("".join(rows))
+            draft.replace(official)
+    except OSError as error:  # a shared folder that cannot be written to is as good for every other use
+        log.info("%s could not be written: %s.", official, error)

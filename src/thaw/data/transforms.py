@@ -1,0 +1,94 @@
+"""How an image becomes the network's input: the evaluation transform as data, the training transform from options."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from thaw.config import AugmentConfig, DatasetConfig
+
+ImageTransform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class EvaluationTransform:
+    """Resize, centre crop, normalise; plain data, so that a run stores exactly what it was evaluated with.
+
+    Called on a uint8 image (3, H, W) it gives a uint8 crop; normalisation is the network's first step.
+    """
+
+    resize: int | tuple[int, int]
+    """Pixels of the shorter side, or (height, width) exactly."""
+    crop: int
+    """Side of the square input in pixels."""
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Mean of the RGB channels of ImageNet, for values in [0, 1]."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """The uint8 crop (3, crop, crop) of a uint8 image (3, H, W)."""
+        size = self.resize if isinstance(self.resize, int) else list(self.resize)
+        resized = v2.functional.resize(image, size, v2.InterpolationMode(self.interpolation), antialias=True)
+        return cast(Tensor, v2.functional.center_crop(resized, [self.crop, self.crop]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "EvaluationTransform":
+        """The inverse of `to_dict`; lists, as JSON has them, are as good as tuples."""
+        plain: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
+        return cls(**plain)
+
+    def with_options(self, options: DatasetConfig) -> "EvaluationTransform":
+        """The same with `dataset.image_size` and `dataset.resize`; a new size alone keeps resize over crop."""
+        resize, crop = self.resize, options.image_size or self.crop
+        if isinstance(resize, int):
+            resize = round(resize * crop / self.crop)
+        if options.resize is not None:
+            resize = options.resize if isinstance(options.resize, int) else (options.resize[0], options.resize[1])
+        return replace(self, resize=resize, crop=crop)
+
+
+def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) -> ImageTransform:
+    """The random transform of one uint8 image (3, H, W) to one of (3, crop, crop)."""
+    if options.policy == "none":
+        return evaluation
+    interpolation = v2.InterpolationMode(evaluation.interpolation)
+    steps: list[torch.nn.Module] = [
+        v2.RandomResizedCrop(
+            evaluation.crop,
+            scale=tuple(options.crop_scale),
+            ratio=tuple(options.crop_ratio),
+            interpolation=interpolation,
+            antialias=True,
+        ),
+        v2.RandomHorizontalFlip(options.flip),
+    ]
+    match options.policy:
+        case "trivial":
+            steps.append(v2.TrivialAugmentWide(interpolation=interpolation))
+        case "rand":
+            steps.append(v2.RandAugment(interpolation=interpolation))
+        case "color":
+            steps.append(v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1))
+    if options.erasing:
+        steps.append(v2.RandomErasing(options.erasing, value=[round(255 * value) for value in evaluation.mean]))
+    return cast(ImageTransform, v2.Compose(steps))
+
+
+def mixing_transform(
+    options: AugmentConfig, num_classes: int
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """Mixup or CutMix of normalised images (B, 3, H, W) and labels (B,), to soft targets (B, K); None if off."""
+    mixes: list[torch.nn.Module] = []
+    if options.mixup:
+        mixes.append(v2.MixUp(alpha=options.mixup, num_classes=num_classes))
+    if options.cutmix:
+        mixes.append(v2.CutMix(alpha=options.cutmix, num_classes=num_classes))
+    return v2.RandomChoice(mixes) if mixes else None

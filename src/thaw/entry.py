@@ -1,0 +1,124 @@
+"""The way from a command line to an experiment: Hydra composes, the options are checked, every mistake is explained.
+
+Imports no torch: a mistake in the options answers at once.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.backbone_names import BACKBONE_NAMES
+from thaw.config import Config, register
+from thaw.errors import ThawError
+from thaw.explain import explain, refuse_unknown
+
+Experiment = Callable[[Config, Path, str], Any]
+
+
+def run_experiment(experiment: Experiment, conf: Path) -> None:
+    """Run an experiment once, or with `-m` once for each combination, with the options of the command line.
+
+    Every failure is named. Exit code 2 where all of them are the user's to mend, 1 where one is not.
+
+    Args:
+        experiment: Called with the checked options, the folder for its results and the command that asked for it.
+        conf: Folder of Hydra's files.
+    """
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
+    failures: list[tuple[str, Exception]] = []
+
+    def job(values: DictConfig) -> Any:
+        context = HydraConfig.get()
+        folder, overrides = Path(os.path.relpath(context.runtime.output_dir)), list(context.overrides.task)
+        try:
+            refuse_unknown(values)
+            config = cast(Config, OmegaConf.to_object(values))
+            return experiment(config, folder, shlex.join(["python", Path(sys.argv[0]).name, *overrides]))
+        except Exception as error:
+            failures.append((" ".join(overrides), error))
+            _remove_if_rejected(folder)
+            if context.mode == RunMode.MULTIRUN or show_traceback:
+                raise
+            return None
+
+    try:
+        register()
+        _register_resolvers(conf)
+        sys.argv[1:] = expand_resume(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
+    except Exception as error:
+        if show_traceback:
+            raise
+        if not failures:
+            failures.append(("", error))
+    if failures:
+        sys.exit(_report(failures, sweep=len(failures) > 1 or "-m" in sys.argv or "--multirun" in sys.argv))
+
+
+def expand_resume(arguments: list[str]) -> list[str]:
+    """`resume=RUN` as the options that RUN was started with, the same folder, and what stands beside it on the line.
+
+    Raises:
+        ThawError: There is nothing to go on from.
+    """
+    resume = next((argument for argument in arguments if argument.startswith("resume=")), None)
+    if resume is None or resume in ("resume=null", "resume="):
+        return arguments
+    folder = Path(resume.removeprefix("resume="))
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. Name the folder of a run.")
+    new_keys = {_key(argument) for argument in arguments}
+    if (folder / "summary.json").exists() and "trainer.max_epochs" not in new_keys:
+        raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
+    stored = cast(list[str], OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml")))
+    kept = [override for override in stored if _key(override) not in new_keys]
+    return [*kept, f"hydra.run.dir={folder}", *arguments]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _report(failures: list[tuple[str, Exception]], sweep: bool) -> int:
+    """Print each failure once; returns the exit code."""
+    messages = [explain(error) for _, error in failures]
+    for (overrides, error), message in zip(failures, messages, strict=True):
+        prefix = f"Failed: {overrides}\n  " if sweep and overrides else ""
+        text = message or "".join(traceback.format_exception(error))
+        print(prefix + text, file=sys.stderr)
+    return 2 if all(messages) else 1
+
+
+def _remove_if_rejected(folder: Path) -> None:
+    """Remove a job's folder if nothing but Hydra has written to it, and then the sweep's if nothing else is in it."""
+    if all(path.name in (".hydra", "train.log") for path in folder.iterdir()):
+        shutil.rmtree(folder)
+        if [path.name for path in folder.parent.iterdir()] == ["multirun.yaml"]:
+            shutil.rmtree(folder.parent)
+
+
+def _register_resolvers(conf: Path) -> None:
+    """What `--help` shows of the choices that are too many to write down twice."""
+
+    def backbones() -> str:
+        import textwrap
+
+        return textwrap.fill(" ".join(BACKBONE_NAMES), 108, initial_indent=" " * 14, subsequent_indent=" " * 14)
+
+    OmegaConf.register_new_resolver("thaw.backbones", backbones, replace=True)
+    OmegaConf.register_new_resolver(
+        "thaw.choices",
+        lambda group: " ".join(sorted(path.stem for path in (conf / group).glob("*.yaml"))),
+        replace=True,
+    )

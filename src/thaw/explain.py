@@ -1,0 +1,90 @@
+"""Hydra's and omegaconf's complaints in one sentence that names the option, the rule and what to type."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import get_type_hints
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw.config import Config
+from thaw.errors import ThawError, did_you_mean
+
+_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
+
+
+def explain(error: BaseException) -> str | None:
+    """What a user needs to know of a mistake of his; None if the error is not one."""
+    if isinstance(error, ThawError):
+        return str(error)
+    if isinstance(error, MissingConfigException):
+        return _explain_choice(error)
+    if isinstance(error, OverrideParseException):
+        return (
+            f"Cannot read the option {error.override!r}: write KEY=VALUE, lists as KEY=[a,b], texts with = in quotes."
+        )
+    if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
+        return _explain_key_or_value(error)
+    return str(error) if isinstance(error, HydraException) else None
+
+
+def refuse_unknown(values: DictConfig) -> None:
+    """Refuse what `+` has added beside the schema, where Hydra itself would let it pass.
+
+    Raises:
+        ThawError: There is such a key.
+    """
+    known = set(option_names())
+    for group, content in values.items():
+        keys = [f"{group}.{key}" for key in content] if isinstance(content, DictConfig) else []
+        for name in (str(group), *keys):
+            if name not in known:
+                raise ThawError(unknown_option(name))
+
+
+def unknown_option(name: str) -> str:
+    """The sentence for a name that is none."""
+    return f"{name} is not an option.{did_you_mean(name, list(option_names()))} `python train.py --cfg job` lists all."
+
+
+def option_names(schema: type = Config, prefix: str = "") -> Iterator[str]:
+    """Full names of all options, and of the groups that hold them."""
+    types = get_type_hints(schema)
+    for field in fields(schema):
+        yield prefix + field.name
+        if is_dataclass(types[field.name]):
+            yield from option_names(types[field.name], f"{prefix}{field.name}.")
+
+
+def _explain_choice(error: MissingConfigException) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    choices = [str(option) for option in error.options or []]
+    if not group or not choices:
+        return str(error)
+    listed = ", ".join(choices) if len(choices) <= 20 else "one of those that `python train.py --help` lists"
+    rule = f"one of {listed}" if len(choices) <= 20 else listed
+    return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}"
+
+
+def _explain_key_or_value(error: BaseException) -> str:
+    """One sentence for an unknown option or a value of the wrong type; the original text for anything else."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    if unknown := re.search(r"Could not override '([^']+)'|Key '[^']+' (?:is )?not in [\s\S]*?full_key: (\S+)", text):
+        name = next(filter(None, unknown.groups()))
+        if name.startswith("trainer.extra."):
+            return f"{name} adds a flag of Lightning's Trainer: write it with a plus sign, +{name}=VALUE."
+        return unknown_option(name)
+    if wrong := re.search(
+        r"Value '([\s\S]*?)' of type .* could not be converted to (\w+)[\s\S]*?full_key: (\S+)", text
+    ):
+        value, kind, key = wrong.groups()
+        return f"{key} must be {_TYPES.get(kind, kind)}, got {value!r}."
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("object_type")]
+    return "\n".join(lines)

@@ -1,0 +1,290 @@
+"""The LightningModule: features, head, loss, metrics and optimizer; it applies the strategy and the schedule."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self, cast
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
+from thaw.data.transforms import EvaluationTransform, mixing_transform
+from thaw.errors import ThawError
+from thaw.model.backbone import Backbone
+from thaw.model.schedule import pace_at
+from thaw.model.strategy import rate_factors
+from thaw.model.weights import Weights, default_transform, read_tensors
+from thaw.seeding import reseed
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Standardize(nn.BatchNorm1d):
+    """Features (B, F) with the mean and variance of each taken out, by running statistics in evaluation."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features, affine=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Standardised features (B, F); a batch of one image has no variance and takes the running statistics."""
+        if self.training and len(features) == 1:
+            return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
+        return super().forward(features)
+
+
+def make_head(options: HeadConfig, num_features: int, num_classes: int) -> nn.Sequential:
+    """Features (B, F) -> logits (B, K): standardisation and dropout, each optional, and one linear layer."""
+    linear = nn.Linear(num_features, num_classes)
+    match options.init:
+        case "xavier":
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        case "zeros":
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+    standardize = Standardize(num_features) if options.standardize else nn.Identity()
+    return nn.Sequential(standardize, nn.Dropout(options.dropout), linear)
+
+
+class Classifier(LightningModule):
+    """A torchvision backbone with a new linear head, trained by a fine-tuning strategy.
+
+    Attributes:
+        backbone: Normalised images (B, 3, H, W) -> features (B, F).
+        head: Features (B, F) -> logits (B, K).
+        classes: Names of the K classes, by label.
+        transform: The evaluation transform; its normalisation is the first step of `forward`.
+        strategy: What is frozen and how fast the rest learns in each epoch; None leaves it to `freeze_to`.
+    """
+
+    mean: Tensor
+    std: Tensor
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        backbone: str,
+        classes: Sequence[str],
+        transform: EvaluationTransform | None = None,
+        head: HeadConfig | None = None,
+        strategy: StrategyConfig | None = None,
+        optimizer: OptimizerConfig | None = None,
+        schedule: ScheduleConfig | None = None,
+        augment: AugmentConfig | None = None,
+        class_weights: Tensor | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.transform = transform or default_transform(backbone)
+        self.backbone = Backbone(backbone, self.transform.crop)
+        self.classes = tuple(classes)
+        self.head_options = head or HeadConfig()
+        self.head = make_head(self.head_options, self.backbone.num_features, len(classes))
+        self.strategy = strategy
+        self.optimizer_options = optimizer or OptimizerConfig()
+        self.schedule = schedule or ScheduleConfig()
+        self.augment = augment or AugmentConfig()
+        self.mix = mixing_transform(self.augment, len(classes))
+        self.seed = seed
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(self.transform.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(self.transform.std).view(3, 1, 1), persistent=False)
+        metrics = MetricCollection(
+            {
+                "acc": MulticlassAccuracy(len(classes), average="micro", validate_args=False),
+                "macro_f1": MulticlassF1Score(len(classes), average="macro", validate_args=False),
+            }
+        )
+        self.train_metrics, self.val_metrics = metrics.clone("train/"), metrics.clone("val/")
+
+    # ---- what it computes
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Logits (B, K), float32, of uint8 images (B, 3, H, W) or of stored features (B, F)."""
+        features = self.extract(self.normalize(batch)) if batch.ndim == 4 else batch
+        return self.classify(features)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Standardised float images of uint8 ones (B, 3, H, W), channels-last: convolutions are faster at it."""
+        return images.to(memory_format=torch.channels_last).sub(self.mean).div_(self.std)
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Features (B, F) of normalised images (B, 3, H, W)."""
+        return cast(Tensor, self.backbone(images))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, F), in float32 also under mixed precision: the head costs nothing."""
+        with torch.autocast(features.device.type, enabled=False):
+            return cast(Tensor, self.head(features.float()))
+
+    # ---- what is frozen
+
+    def freeze_to(self, stage: int) -> Self:
+        """Freeze the first `stage` stages of the backbone, gradients, BatchNorm and dropout alike; thaw the rest."""
+        return self._set_frozen([index < stage for index in range(len(self.backbone.stages))])
+
+    def freeze(self) -> Self:
+        """Freeze the whole backbone; the head learns."""
+        return self.freeze_to(len(self.backbone.stages))
+
+    def unfreeze(self) -> Self:
+        """Thaw the whole backbone."""
+        return self.freeze_to(0)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for everything but the frozen stages, which stay in evaluation mode."""
+        super().train(mode)
+        for stage in self.backbone.stages:
+            if mode and stage.is_frozen:
+                for module in stage.modules:
+                    module.eval()
+        return self
+
+    def _set_frozen(self, frozen: Sequence[bool]) -> Self:
+        for stage, freeze in zip(self.backbone.stages, frozen, strict=True):
+            for parameter in stage.parameters():
+                parameter.requires_grad_(not freeze)
+        return self.train(self.training)
+
+    # ---- what Lightning calls
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze and thaw as the strategy has it for this epoch."""
+        if self.strategy is not None:
+            factors = rate_factors(self.strategy, self.current_epoch, len(self.backbone.stages))
+            self._set_frozen([factor == 0 for factor in factors[:-1]])
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set rates, momentum and generators as functions of the position: a resumed run goes on exactly."""
+        reseed(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        self._set_rates(self.current_epoch + batch_idx / float(self.trainer.num_training_batches))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch of images or features (B, …) and labels (B,)."""
+        inputs, labels = batch
+        targets = labels
+        if self.mix is not None and inputs.ndim == 4:
+            images, targets = self.mix(self.normalize(inputs), labels)
+            logits = self.classify(self.extract(images))
+        else:
+            logits = self(inputs)
+        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.augment.label_smoothing)
+        self._log_epoch("train/loss", loss.detach(), self.train_metrics, logits.detach(), labels)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one batch into the validation metrics."""
+        inputs, labels = batch
+        logits = self(inputs)
+        self._log_epoch("val/loss", F.cross_entropy(logits, labels), self.val_metrics, logits, labels)
+
+    def _log_epoch(self, name: str, loss: Tensor, metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch into the epoch's metrics; they stay on the device until its end."""
+        metrics.update(logits, labels)
+        self.log(name, loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
+        """Logits (B, K) and labels (B,) of one batch, on the CPU."""
+        inputs, labels = batch
+        return self(inputs).cpu(), labels.cpu()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One parameter group per stage and one for the head, with and without weight decay; they never change."""
+        options = self.optimizer_options
+        parts = [*(stage.parameters() for stage in self.backbone.stages), self.head.parameters()]
+        groups: list[dict[str, Any]] = []
+        for part, parameters in enumerate(map(list, parts)):
+            matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+            vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+            groups.append({"params": matrices, "part": part, "weight_decay": options.weight_decay})
+            groups.append({"params": vectors, "part": part, "weight_decay": 0.0})
+        groups = [group for group in groups if group["params"]]
+        if options.name == "adamw":
+            return torch.optim.AdamW(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=True)
+        return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov, fused=True)
+
+    def _set_rates(self, epoch: float) -> None:
+        """Learning rate and momentum of each group: optimizer's x strategy's x schedule's."""
+        start, end = self._schedule_bounds(int(epoch))
+        pace = pace_at(self.schedule, epoch - start, end - start)
+        factors = self._rate_factors()
+        base, low = self.optimizer_options.momentum, min(self.schedule.low_momentum, self.optimizer_options.momentum)
+        momentum = base + pace.dip * (low - base)
+        for group in self._optimizer().param_groups:
+            group["lr"] = self.optimizer_options.lr * factors[group["part"]] * pace.rate
+            if "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            else:
+                group["momentum"] = momentum
+
+    def _rate_factors(self) -> list[float]:
+        if self.strategy is None:
+            return [1.0] * (len(self.backbone.stages) + 1)
+        return rate_factors(self.strategy, self.current_epoch, len(self.backbone.stages))
+
+    def _schedule_bounds(self, epoch: int) -> tuple[int, int]:
+        """First epoch and end of the schedule that the epoch lies in."""
+        num_epochs = cast(int, self.trainer.max_epochs)
+        head_epochs = self.strategy.head_epochs if self.strategy and self.schedule.per_phase else 0
+        return (0, head_epochs) if epoch < head_epochs else (head_epochs, num_epochs)
+
+    def rates(self) -> dict[str, float]:
+        """Learning rate of the head and of every stage, by metric name."""
+        rates = {group["part"]: group["lr"] for group in self._optimizer().param_groups}
+        num_stages = len(self.backbone.stages)
+        return {f"lr/{'head' if part == num_stages else f'stage_{part:02d}'}": rate for part, rate in rates.items()}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
+
+    def load_head(self, weights: Weights) -> None:
+        """Take over the head of an earlier run.
+
+        Raises:
+            ThawError: It was trained for other classes, or is built otherwise.
+        """
+        if weights.classes != self.classes:
+            theirs = ", ".join(weights.classes) or "none"
+            raise ThawError(
+                f"head.init=weights needs a run with the same classes: {weights.source} has {theirs}; "
+                f"the data has {', '.join(self.classes)}. Use head.init=default."
+            )
+        if weights.head.keys() != self.head.state_dict().keys():
+            raise ThawError(f"head.standardize differs from that of {weights.source}, so its head does not fit.")
+        self.head.load_state_dict(weights.head)
+
+    # ---- what a checkpoint holds beside the tensors
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `from_checkpoint` needs, as plain Python."""
+        checkpoint["thaw"] = {
+            "backbone": self.backbone.name,
+            "classes": list(self.classes),
+            "transform": self.transform.to_dict(),
+            "transform_input": bool(getattr(self.backbone.network, "transform_input", False)),
+            "head": asdict(self.head_options),
+        }
+
+    @classmethod
+    def from_checkpoint(cls, path: Path) -> "Classifier":
+        """The classifier that a checkpoint of ours holds, in evaluation mode.
+
+        Raises:
+            ThawError: The file cannot be read, or is not a checkpoint of ours.
+        """
+        checkpoint = read_tensors(path)
+        if "thaw" not in checkpoint:
+            raise ThawError(f"{path} is not a checkpoint of Thaw. Expected RUN/checkpoints/best.ckpt or last.ckpt.")
+        about = checkpoint["thaw"]
+        transform = EvaluationTransform.from_dict(about["transform"])
+        model = cls(about["backbone"], about["classes"], transform, HeadConfig(**about["head"]))
+        model.load_state_dict(checkpoint["state_dict"])
+        if about["transform_input"]:
+            setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
+        return model.eval()

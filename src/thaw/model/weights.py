@@ -1,0 +1,191 @@
+"""Where a backbone's weights come from, what fitted, and what did not."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer, WeightsEnum
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from thaw.data.transforms import EvaluationTransform
+from thaw.errors import ThawError, did_you_mean
+from thaw.model.backbone import Backbone
+
+StateDict = Mapping[str, Tensor]
+
+# DenseNet's official files predate the rule that module names hold no dots (torchvision.models.densenet).
+_OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict and what has to be known to use it.
+
+    Attributes:
+        source: Where it is from, in words.
+        state: Tensors by torchvision's own names.
+        transform: The evaluation transform that the weights were trained for.
+        transform_input: GoogLeNet's and Inception's official weights undo ImageNet's normalisation themselves.
+        head: Tensors of the head, and
+        classes: names of its classes; both only where the weights are an earlier run's.
+    """
+
+    source: str
+    state: StateDict
+    transform: EvaluationTransform
+    transform_input: bool = False
+    head: StateDict = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+
+def default_transform(backbone: str) -> EvaluationTransform:
+    """The evaluation transform of torchvision's default weights of a backbone."""
+    return _transform_of(torchvision.models.get_model_weights(backbone).DEFAULT)
+
+
+def find_weights(backbone: str, spec: str) -> Weights:
+    """The weights that `backbone.weights=spec` names.
+
+    Args:
+        backbone: A torchvision classifier.
+        spec: `default`, the name of one of torchvision's weights, a file, or a run folder of ours.
+
+    Raises:
+        ThawError: There is nothing of that name, it cannot be read, or it cannot be downloaded.
+    """
+    path = Path(spec).expanduser()
+    official = torchvision.models.get_model_weights(backbone)
+    if spec == "default":
+        return _official(backbone, official.DEFAULT)
+    if spec.rpartition(".")[2] in official.__members__:
+        return _official(backbone, official[spec.rpartition(".")[2]])
+    if path.is_dir():
+        path = path / "checkpoints" / "best.ckpt"
+    if path.is_file():
+        return _from_file(backbone, path)
+    if "/" in spec or path.suffix:
+        raise ThawError(f"backbone.weights names a file that does not exist: {spec}. No such file: {path.absolute()}.")
+    names = ("default", *official.__members__)
+    raise ThawError(
+        f"backbone.weights must be one of {', '.join(names)}, a file, a run folder or null, got {spec!r}."
+        + did_you_mean(spec, names)
+    )
+
+
+def load_weights(backbone: Backbone, weights: Weights) -> str:
+    """Copy the weights into the backbone; returns one line on what fitted and what was left out, by name.
+
+    Raises:
+        ThawError: Under half of the backbone's tensors are there in the right shape.
+    """
+    network = backbone.network
+    own = network.state_dict()
+    state = _resize_positions(network, weights.state)
+    fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    if len(fitting) * 2 < len(own):
+        raise ThawError(
+            f"backbone.weights does not fit backbone={backbone.name}: {weights.source} has {len(fitting)} of its "
+            f"{len(own)} tensors. Is it the file of another network?"
+        )
+    network.load_state_dict(fitting, strict=False)
+    if hasattr(network, "transform_input"):
+        setattr(network, "transform_input", weights.transform_input)  # noqa: B010 - a Module attribute is typed Tensor
+    missing = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
+    dropped = [name for name in state if name not in fitting]
+    line = f"Weights: {weights.source}; {len(fitting)} of {len(own)} tensors loaded"
+    return line + _list_names("; left out: ", dropped) + _list_names("; missing, so random: ", missing)
+
+
+def _resize_positions(network: nn.Module, state: StateDict) -> StateDict:
+    """A ViT's position embedding interpolated to the network's input size; any other state as it is."""
+    if not isinstance(network, VisionTransformer) or "encoder.pos_embedding" not in state:
+        return state
+    return cast(StateDict, interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(state)))
+
+
+def _list_names(title: str, names: list[str], most: int = 6) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return title + ", ".join(names[:most]) + more
+
+
+def _official(backbone: str, weights: WeightsEnum) -> Weights:
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ThawError(
+            f"backbone.weights={weights.name} could not be downloaded ({error}). Put {weights.url} into {folder}, "
+            "or set backbone.weights=FILE, or backbone.weights=null to start from random weights."
+        ) from error
+    return Weights(f"torchvision's {weights}", _clean(state), _transform_of(weights), _has_transform_input(backbone))
+
+
+def _has_transform_input(backbone: str) -> bool:
+    return backbone in ("googlenet", "inception_v3")
+
+
+def _from_file(backbone: str, path: Path) -> Weights:
+    content = read_tensors(path)
+    if (made_by_us := content.get("thaw")) is not None:
+        return Weights(
+            str(path),
+            _under("backbone.network.", content["state_dict"]),
+            EvaluationTransform.from_dict(made_by_us["transform"]),
+            made_by_us["transform_input"],
+            _under("head.", content["state_dict"]),
+            tuple(made_by_us["classes"]),
+        )
+    for key in ("state_dict", "model"):  # common wrappers of a bare state dict
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return Weights(path.name, _clean(state), default_transform(backbone), _has_transform_input(backbone))
+
+
+def _under(prefix: str, state: StateDict) -> StateDict:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def read_tensors(path: Path) -> Mapping[str, Any]:
+    """Content of a .safetensors file or of one written by torch.save, tensors on the CPU; nothing in it is executed.
+
+    Raises:
+        ThawError: It is damaged, or holds more than tensors and plain Python.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises is not documented: unpickling, zip, key and value errors
+        reason = str(error).strip().partition("\n")[0]
+        raise ThawError(f"{path} cannot be read as weights ({reason}).") from error
+    if not isinstance(content, Mapping):
+        raise ThawError(f"{path} must hold tensors by name, got {type(content).__name__}.")
+    return content
+
+
+def _clean(state: StateDict) -> StateDict:
+    """The same tensors under today's names, without the prefix that DataParallel leaves."""
+    return {_OLD_DENSENET_KEY.sub(r"\1\2", name.removeprefix("module.")): value for name, value in state.items()}
+
+
+def _transform_of(weights: WeightsEnum) -> EvaluationTransform:
+    preset = weights.transforms()
+    return EvaluationTransform(
+        resize=preset.resize_size[0],
+        crop=preset.crop_size[0],
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )

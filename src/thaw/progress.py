@@ -1,0 +1,120 @@
+"""One line an epoch: on the screen, in metrics.csv and to the logger."""
+
+import csv
+import logging
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from thaw.console import table_text
+from thaw.model.classifier import Classifier
+from thaw.model.strategy import rate_factors
+
+log = logging.getLogger(__name__)
+
+
+class EpochLog(Callback):
+    """Prints a line after each epoch and appends it to `metrics.csv`.
+
+    Attributes:
+        seconds: From the start of each finished epoch to the start of the next, or to the end of the training.
+    """
+
+    def __init__(self, path: Path, num_images: int) -> None:
+        super().__init__()
+        self.path = path
+        self.num_images = num_images
+        self.starts: list[float] = []
+        self.end = 0.0
+
+    @property
+    def epoch_median(self) -> float:
+        """Median seconds of an epoch: train, validation, checkpoint."""
+        times = [*self.starts, self.end]
+        return median(b - a for a, b in pairwise(times)) if self.starts else 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop what an interrupted run wrote after the checkpoint that is resumed."""
+        if trainer.is_global_zero and self.path.exists():
+            rows = read_metrics(self.path)[: trainer.current_epoch]
+            self.path.unlink()
+            for row in rows:
+                self._append(row)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the clock."""
+        self.starts.append(time.perf_counter())
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print and keep the epoch's line."""
+        assert isinstance(pl_module, Classifier)
+        seconds = time.perf_counter() - self.starts[-1]
+        rates = pl_module.rates()
+        pl_module.log_dict({"epoch_seconds": seconds, **rates})
+        if not trainer.is_global_zero:
+            return
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name} | rates
+        row = {"epoch": trainer.current_epoch + 1, "seconds": round(seconds, 3)}
+        self._append({**row, **{name: f"{value:.6g}" for name, value in sorted(metrics.items(), reverse=True)}})
+        log.info(self._line(trainer, metrics, seconds))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the clock for the last time."""
+        self.end = time.perf_counter()
+
+    def _line(self, trainer: Trainer, metrics: dict[str, float], seconds: float) -> str:
+        width = len(str(trainer.max_epochs))
+        parts = [f"epoch {trainer.current_epoch + 1:>{width}}/{trainer.max_epochs}"]
+        for split in ("train", "val"):
+            if f"{split}/acc" in metrics:
+                parts.append(f"{split} loss {metrics[f'{split}/loss']:.4f} acc {metrics[f'{split}/acc']:.4f}")
+        parts.append(f"{seconds:.1f} s, {self.num_images / seconds:.0f} images/s")
+        stages = [value for name, value in metrics.items() if name.startswith("lr/stage") and value > 0]
+        backbone = f", backbone {_range(stages)}" if stages else ""
+        parts.append(f"lr head {metrics['lr/head']:.2g}{backbone}")
+        return " | ".join(parts)
+
+    def _append(self, row: dict[str, object]) -> None:
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def _range(rates: list[float]) -> str:
+    low, high = min(rates), max(rates)
+    return f"{high:.2g}" if low == high else f"{low:.2g} to {high:.2g}"
+
+
+def read_metrics(path: Path) -> list[dict[str, object]]:
+    """The rows of a run's `metrics.csv`, one an epoch."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [dict(row) for row in csv.DictReader(file)]
+
+
+def stage_table(model: Classifier, num_epochs: int) -> str:
+    """Each stage of the backbone, and the head: its layers, parameters, when it learns and at which rate."""
+    assert model.strategy is not None
+    stages = model.backbone.stages
+    names = {id(module): name for name, module in model.backbone.network.named_modules()}
+    epochs = [rate_factors(model.strategy, epoch, len(stages)) for epoch in range(num_epochs)]
+    layers = [[names[id(module)] for module in stage.modules] for stage in stages]
+    titles = [*(f"{number} {_span(own)}" for number, own in enumerate(layers)), "head"]
+    rows = []
+    for number, (name, part) in enumerate(zip(titles, [*stages, model.head], strict=True)):
+        size = sum(parameter.numel() for parameter in part.parameters())
+        factors = [factors[number] for factors in epochs]
+        first = next((epoch for epoch, factor in enumerate(factors) if factor), None)
+        state = "frozen" if first is None else "trainable" if first == 0 else f"trainable from epoch {first + 1}"
+        rate = f"{factors[-1] * model.optimizer_options.lr:.2g}" if factors[-1] else "0"
+        rows.append([name, f"{size:,}", state, rate])
+    return table_text(["stage", "parameters", "state", "lr"], rows)
+
+
+def _span(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"

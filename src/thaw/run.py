@@ -1,0 +1,71 @@
+"""A finished run on disk: where things lie, and reading them back."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from thaw.config import Config
+from thaw.errors import ThawError
+
+
+class Run:
+    """The folder of one training.
+
+    Attributes:
+        folder: Where it lies.
+        checkpoints: `best.ckpt` and `last.ckpt`.
+        figures: PNG files.
+        metrics_csv: One row an epoch.
+        predictions_csv: One row an image, by the best checkpoint.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.checkpoints = self.folder / "checkpoints"
+        self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
+        self.figures = self.folder / "figures"
+        self.metrics_csv = self.folder / "metrics.csv"
+        self.predictions_csv = self.folder / "predictions.csv"
+        self._config = self.folder / "config.yaml"
+        self._summary = self.folder / "summary.json"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every option of the run, resolved, as plain Python."""
+        content = OmegaConf.to_container(OmegaConf.load(self._require(self._config)))
+        assert isinstance(content, dict)
+        return {str(key): value for key, value in content.items()}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The figures of `summary.json`."""
+        content = json.loads(self._require(self._summary).read_text(encoding="utf-8"))
+        assert isinstance(content, dict)
+        return content
+
+    @property
+    def is_finished(self) -> bool:
+        """True once the summary is written."""
+        return self._summary.exists()
+
+    def write_config(self, config: Config) -> None:
+        """Keep every option, so that the run can be understood without `conf/`."""
+        self.figures.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.create(asdict(config)), self._config)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Keep the figures; the last step of a training."""
+        self._summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    def _require(self, path: Path) -> Path:
+        if not path.exists():
+            raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.")
+        return path
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The finished runs in a folder, itself included, in order of their paths."""
+    return [Run(path.parent) for path in sorted(folder.rglob("summary.json"))]

@@ -1,0 +1,238 @@
+"""One training from options to summary: build, fit, test, summarise."""
+
+import logging
+import platform
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from itertools import compress
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from thaw.checkpoints import BestCheckpoint
+from thaw.config import Config
+from thaw.console import ensure_output
+from thaw.data.datamodule import ImageDataModule
+from thaw.data.index import fingerprint
+from thaw.errors import ThawError
+from thaw.inspection.figures import choose_for_grid, prediction_grid, training_grid
+from thaw.inspection.predictions import Predictions, collect, write_predictions
+from thaw.model.classifier import Classifier
+from thaw.model.strategy import ever_trainable
+from thaw.model.weights import Weights, default_transform, find_weights, load_weights, read_tensors
+from thaw.progress import stage_table
+from thaw.run import Run
+from thaw.trainer import make_trainer
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, folder: Path | str, command: str | None = None) -> dict[str, Any]:
+    """Train as the options say; everything about it is in the folder afterwards.
+
+    Args:
+        config: The options.
+        folder: Where the run is kept; it is made.
+        command: How the run was asked for, for the record.
+
+    Returns:
+        The content of `summary.json`.
+
+    Raises:
+        ThawError: The options do not fit the data, the weights or the machine.
+    """
+    started = time.perf_counter()
+    ensure_output()
+    run = Run(folder)
+    pl.seed_everything(config.seed, verbose=False)
+    data, model, weights_line = build(config)
+    trainer, epochs = make_trainer(config, run, data, model)
+    if trainer.is_global_zero:
+        run.write_config(config)
+        log.info(weights_line)
+        log.info(stage_table(model, config.trainer.max_epochs))
+        log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
+        save_figure(run, trainer, "training_batch", _training_grid(data))
+    started_fit = time.perf_counter()
+    _fit(trainer, model, data, run.last if config.resume else None)
+    seconds = {"fit": time.perf_counter() - started_fit, "epoch_median": epochs.epoch_median}
+    results = evaluate(trainer, model, data)
+    seconds["total"] = time.perf_counter() - started
+    summary = summarise(config, trainer, model, data, results, seconds, command)
+    if trainer.is_global_zero:
+        write_predictions(run.predictions_csv, {split: results[split] for split in ("val", "test") if split in results})
+        save_prediction_grid(run, trainer, data, results)
+        run.write_summary(summary)
+        log_final_metrics(trainer, config, summary)
+        log.info(closing_lines(run, summary))
+    return summary
+
+
+def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
+    """The data, set up, the model with its weights, and one line about the weights."""
+    weights = _find_weights(config)
+    transform = weights.transform if weights else default_transform(config.backbone.name)
+    data = ImageDataModule(config.dataset, transform.with_options(config.dataset), config.augment, config.seed)
+    data.prepare_data()
+    data.setup()
+    model = Classifier(
+        config.backbone.name,
+        data.classes,
+        data.transform,
+        config.head,
+        config.strategy,
+        config.optimizer,
+        config.schedule,
+        config.augment,
+        data.class_weights(),
+        config.seed,
+    )
+    if weights is None:
+        because = f" (strategy {config.strategy.name})" if config.strategy.from_scratch else ""
+        return data, model, f"Weights: random, from scratch{because}"
+    line = load_weights(model.backbone, weights)
+    if config.head.init == "weights":
+        model.load_head(weights)
+        line += "; head taken over"
+    return data, model, line
+
+
+def _find_weights(config: Config) -> Weights | None:
+    if config.strategy.from_scratch or config.backbone.weights is None:
+        return None
+    return find_weights(config.backbone.name, config.backbone.weights)
+
+
+def _fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None) -> None:
+    """Train; what Lightning says too often or wrongly for us stays silent."""
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        half = max(data.options.batch_size // 2, 1)
+        raise ThawError(
+            f"Out of memory with dataset.batch_size={data.options.batch_size}. Try dataset.batch_size={half} "
+            "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
+        ) from error
+
+
+def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) -> dict[str, Predictions]:
+    """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test."""
+    results = {"last": _predict(trainer, model, data, "val")}
+    best = cast(BestCheckpoint, trainer.checkpoint_callback).best_model_path
+    model.load_state_dict(read_tensors(Path(best))["state_dict"])
+    for split in ("val", "test"):
+        if split in data.index.splits:
+            results[split] = _predict(trainer, model, data, split)
+    return results
+
+
+def _predict(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str) -> Predictions:
+    outputs = trainer.predict(model, data.eval_dataloader(split, all_on_each_process=True))
+    paths = [sample.path.relative_to(data.index.root) for sample in data.index.splits[split]]
+    return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
+
+
+def summarise(
+    config: Config,
+    trainer: pl.Trainer,
+    model: Classifier,
+    data: ImageDataModule,
+    results: dict[str, Predictions],
+    seconds: dict[str, float],
+    command: str | None,
+) -> dict[str, Any]:
+    """The content of summary.json."""
+    best = read_tensors(Path(cast(BestCheckpoint, trainer.checkpoint_callback).best_model_path))
+    sizes = [sum(parameter.numel() for parameter in stage.parameters()) for stage in model.backbone.stages]
+    sizes.append(sum(parameter.numel() for parameter in model.head.parameters()))
+    learns = ever_trainable(config.strategy, config.trainer.max_epochs, len(model.backbone.stages))
+    return {
+        "val": results["val"].metrics(),
+        "last": results["last"].metrics(),
+        "test": results["test"].metrics() if "test" in results else None,
+        "best_epoch": best["epoch"] + 1,
+        "epochs": trainer.current_epoch,
+        "epoch_chosen_on": data.index.epoch_chosen_on,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "params": {"total": sum(sizes), "trainable": sum(compress(sizes, learns))},
+        "classes": list(data.classes),
+        "precision": trainer.precision,
+        "seed": config.seed,
+        "command": command,
+        "versions": _versions(),
+        "data_fingerprint": fingerprint(data.index),
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("thaw", "torch", "torchvision", "lightning", "hydra-core")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _training_grid(data: ImageDataModule) -> Figure:
+    images, labels = next(iter(data.train_dataloader()))
+    return training_grid(images, labels, data.classes)
+
+
+def save_prediction_grid(run: Run, trainer: pl.Trainer, data: ImageDataModule, results: dict[str, Predictions]) -> None:
+    """The best epoch's predictions on test, or else on val, as a picture."""
+    split = "test" if "test" in results else "val"
+    chosen = choose_for_grid(results[split])
+    images = [data.datasets[split][0, index][0] for index in chosen]
+    save_figure(run, trainer, "predictions", prediction_grid(images, results[split], chosen, split))
+
+
+def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
+    """Keep a figure as PNG, and show it in TensorBoard."""
+    figure.savefig(run.figures / f"{name}.png")
+    if isinstance(trainer.logger, TensorBoardLogger):
+        trainer.logger.experiment.add_figure(name, figure, trainer.global_step, close=False)
+
+
+def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, Any]) -> None:
+    """Every option and the final figures, side by side in the logger's table of runs."""
+    options = {
+        f"{group}.{key}" if isinstance(values, dict) else group: str(value)
+        for group, values in asdict(config).items()
+        for key, value in (values if isinstance(values, dict) else {"": values}).items()
+    }
+    splits = {split: summary[split] for split in ("val", "last", "test") if summary[split]}
+    metrics = {f"final/{split}_{name}": splits[split][name] for split in splits for name in ("acc", "loss", "macro_f1")}
+    if isinstance(trainer.logger, TensorBoardLogger):
+        trainer.logger.log_hyperparams(options, metrics)
+    elif trainer.logger is not None:
+        trainer.logger.log_hyperparams(options)
+        trainer.logger.log_metrics(metrics)
+    if trainer.logger is not None:
+        trainer.logger.finalize("success")
+
+
+def closing_lines(run: Run, summary: dict[str, Any]) -> str:
+    """What came out, where it lies, and what to type next."""
+    best, last, seconds = summary["val"], summary["last"], summary["seconds"]
+    chosen_on = summary["epoch_chosen_on"]
+    lines = [
+        f"Best {chosen_on} accuracy {_accuracy(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, "
+        f"which was chosen on these images; last epoch {last['acc']:.4f}",
+    ]
+    if summary["test"]:
+        lines.append(f"Test accuracy {_accuracy(summary['test'])}, of the epoch chosen on {chosen_on}")
+    lines += [
+        f"{seconds['total']:.1f} s in all, {seconds['epoch_median']:.2f} s an epoch; everything is in {run.folder}",
+        "Next: tensorboard --logdir outputs",
+        f"      thaw compare {run.folder.parent}",
+    ]
+    return "\n".join(lines)
+
+
+def _accuracy(metrics: dict[str, Any]) -> str:
+    low, high = metrics["acc_ci95"]
+    return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']})"

@@ -1,0 +1,429 @@
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
+
+from thaw.config import DatasetConfig
+from thaw.data.index import ImageIndex, build_index
+from thaw.errors import ThawError
+
+
+def plant(root: Path, folders: dict[str, int]) -> None:
+    """So many images in each folder; the index does not open them, so they can be empty."""
+    for folder, count in folders.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            (root / folder / f"{i:03}.jpg").touch()
+
+
+def index_of(root: Path, **options: Any) -> ImageIndex:
+    return build_index(root, DatasetConfig(**options))
+
+
+def sizes(index: ImageIndex) -> dict[str, dict[str, int]]:
+    """Number of images by split and class."""
+    return {
+        split: dict(sorted(Counter(index.classes[label] for _, label in samples).items()))
+        for split, samples in index.splits.items()
+    }
+
+
+def names(index: ImageIndex, split: str) -> list[str]:
+    return [path.relative_to(index.root).as_posix() for path, _ in index.splits[split]]
+
+
+def error_of(root: Path, **options: Any) -> str:
+    with pytest.raises(ThawError) as caught:
+        index_of(root, **options)
+    return str(caught.value)
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_split_folders(tmp_path: Path, val: str) -> None:
+    plant(tmp_path, {"train/bees": 3, "train/ants": 2, f"{val}/ants": 1, f"{val}/bees": 1, "test/bees": 4})
+    index = index_of(tmp_path)
+    assert index.classes == ("ants", "bees")
+    assert sizes(index) == {"train": {"ants": 2, "bees": 3}, "val": {"ants": 1, "bees": 1}, "test": {"bees": 4}}
+    assert list(index.splits) == ["train", "val", "test"]
+    assert index.epoch_chosen_on == "val"
+    assert index.ignored == {}
+    assert names(index, "train") == [
+        *("train/ants/000.jpg", "train/ants/001.jpg"),
+        *("train/bees/000.jpg", "train/bees/001.jpg", "train/bees/002.jpg"),
+    ]
+
+
+def test_one_tree_is_split(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 20})
+    index = index_of(tmp_path, val_fraction=0.2, test_fraction=0.1)
+    assert sizes(index) == {
+        "train": {"ants": 7, "bees": 14},
+        "val": {"ants": 2, "bees": 4},
+        "test": {"ants": 1, "bees": 2},
+    }
+    assert sorted(names(index, "train") + names(index, "val") + names(index, "test")) == [
+        *(f"ants/{i:03}.jpg" for i in range(10)),
+        *(f"bees/{i:03}.jpg" for i in range(20)),
+    ]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    plant(tmp_path, {"bus": 5, "train": 5})
+    assert index_of(tmp_path).classes == ("bus", "train")
+
+
+def test_images_lie_at_any_depth_under_any_suffix(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 2, "train/bees": 2, "val/ants": 1})
+    (tmp_path / "val/ants/black/small").mkdir(parents=True)
+    for name in ("A B.JPEG", "é\n.Png", "x.tar.TIFF", "black/small/y.webp", "black/z.bmp"):
+        (tmp_path / "val/ants" / name).touch()
+    assert len(index_of(tmp_path).splits["val"]) == 6
+
+
+def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 2, "train/bees": 2, "val/ants": 1, "__MACOSX/train/ants": 2})
+    plant(tmp_path, {"train/ants/.cache": 2, "train/ants/__MACOSX": 2, "train/.git": 2})
+    for name in ("train/ants/._000.jpg", "train/bees/Thumbs.db", "train/bees/notes.txt", "train/labels.jpg"):
+        (tmp_path / name).touch()
+    index = index_of(tmp_path)
+    assert sizes(index) == {"train": {"ants": 2, "bees": 2}, "val": {"ants": 1}}
+    assert index.ignored == {"hidden": 3, "not images": 2, "outside class folders": 1}
+
+
+def test_hymenoptera_has_a_known_stray(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 123, "train/bees": 121, "val/ants": 70, "val/bees": 83})
+    (tmp_path / "train/ants/imageNotFound.gif").touch()
+    index = index_of(tmp_path, name="hymenoptera")
+    assert sizes(index) == {"train": {"ants": 123, "bees": 121}, "val": {"ants": 70, "bees": 83}}
+    assert index.ignored == {"known strays": 1}
+    assert sizes(index_of(tmp_path))["train"]["ants"] == 124
+
+
+def test_empty_folders_are_no_classes_but_noted(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 5, "train/bees": 5, "train/wasps": 0, "val/ants": 1, "val/bees": 0, "test": 3})
+    index = index_of(tmp_path)
+    assert index.classes == ("ants", "bees")
+    assert set(index.splits) == {"train", "val"}
+    assert index.empty_folders == ("test", "train/wasps", "val/bees")
+
+
+def test_links(tmp_path: Path) -> None:
+    plant(tmp_path, {"data/train/ants": 2, "data/val/ants": 1, "elsewhere/bees": 3})
+    root = tmp_path / "data"
+    (root / "train/bees").symlink_to(tmp_path / "elsewhere/bees")
+    (root / "train/ants/linked.jpg").symlink_to(root / "train/ants/000.jpg")
+    (root / "train/ants/circle").symlink_to(root / "train")
+    (root / "train/bees/circle").symlink_to(root / "train/bees")
+    index = index_of(root)
+    assert sizes(index)["train"] == {"ants": 3, "bees": 3}
+    assert index.ignored == {"linked folders": 2}
+
+
+@pytest.mark.parametrize("folder", ["", "train"])
+def test_no_class_folders(tmp_path: Path, folder: str) -> None:
+    plant(tmp_path, {folder: 3} | ({"test": 3} if folder else {}))
+    assert error_of(tmp_path) == (
+        f"dataset.root has no class folders: {tmp_path / folder}. "
+        "Expected one folder per class, or set dataset.label_pattern."
+    )
+
+
+def test_root_does_not_exist(tmp_path: Path) -> None:
+    assert error_of(tmp_path / "data") == f"dataset.root must be a folder that exists, got '{tmp_path}/data'."
+
+
+def test_val_without_train(tmp_path: Path) -> None:
+    plant(tmp_path, {"val/ants": 3, "val/bees": 3})
+    assert error_of(tmp_path).startswith("train has no images. ")
+
+
+# File-name pattern
+
+PETS = "^(.+)_[0-9]+[.]"
+
+
+def plant_pets(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in ("Bengal", "scottish_terrier"):
+        for i in range(10):
+            (folder / f"{name}_{i}.jpg").touch()
+
+
+@pytest.mark.parametrize("folder", ["", "images", "deep/er"])
+def test_pattern_finds_the_class_in_the_file_name(tmp_path: Path, folder: str) -> None:
+    plant_pets(tmp_path / "pets" / folder)
+    index = index_of(tmp_path / "pets", label_pattern=PETS)
+    assert sizes(index) == {
+        "train": {"Bengal": 8, "scottish_terrier": 8},
+        "val": {"Bengal": 2, "scottish_terrier": 2},
+    }
+
+
+def test_pattern_looks_only_into_images_where_there_is_such_a_folder(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "images")
+    plant(tmp_path, {"annotations/trimaps": 3})
+    assert len(index_of(tmp_path, label_pattern=PETS).splits["train"]) == 16
+
+
+def test_pattern_in_split_folders(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "train")
+    plant_pets(tmp_path / "val")
+    assert len(index_of(tmp_path, label_pattern=PETS).splits["val"]) == 20
+
+
+def test_pattern_that_does_not_match_every_file(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "images")
+    plant(tmp_path / "images", {"": 7})
+    assert error_of(tmp_path, label_pattern=PETS) == (
+        f"dataset.label_pattern='{PETS}' finds no class in 7 of 27 file names: "
+        "000.jpg, 001.jpg, 002.jpg, 003.jpg, 004.jpg and 2 more."
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (
+            "(a",
+            "dataset.label_pattern is no regular expression: '(a' (missing ), unterminated subpattern at position 0).",
+        ),
+        ("a", "dataset.label_pattern must have one group, got 0 in 'a'."),
+        ("(a)(b)", "dataset.label_pattern must have one group, got 2 in '(a)(b)'."),
+    ],
+)
+def test_pattern_must_be_one_with_one_group(tmp_path: Path, pattern: str, message: str) -> None:
+    plant_pets(tmp_path / "images")
+    assert error_of(tmp_path, label_pattern=pattern) == message
+
+
+def test_pattern_without_images(tmp_path: Path) -> None:
+    assert error_of(tmp_path, label_pattern=PETS) == f"dataset.root has no images: {tmp_path}."
+
+
+# CSV
+
+
+def write_csv(root: Path, text: str, encoding: str = "utf-8") -> None:
+    (root / "labels.csv").write_text(text, encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_csv_with_splits(tmp_path: Path, encoding: str) -> None:
+    plant(tmp_path, {"images": 6})
+    write_csv(
+        tmp_path,
+        'path,label,split,remark\nimages/000.jpg,bees,train,\n"images/001.jpg", ants ,train,"a, b"\n'
+        "images/002.jpg,ants,valid,\nimages/003.jpg,ants,Validation,\nimages/004.jpg,bees,val,\nimages/005.jpg,bees,test,\n",
+        encoding,
+    )
+    index = index_of(tmp_path, csv="labels.csv")
+    assert sizes(index) == {"train": {"ants": 1, "bees": 1}, "val": {"ants": 2, "bees": 1}, "test": {"bees": 1}}
+
+
+def test_csv_without_splits_is_split_whatever_its_order(tmp_path: Path) -> None:
+    plant(tmp_path / "data", {"images": 20})
+    lines = [f"images/{i:03}.jpg,{'ants' if i < 10 else 'bees'}\n" for i in range(20)]
+    write_csv(tmp_path / "data", "path,label\n" + "".join(lines))
+    index = index_of(tmp_path, csv=str(tmp_path / "data/labels.csv"))
+    assert sizes(index) == {"train": {"ants": 8, "bees": 8}, "val": {"ants": 2, "bees": 2}}
+    write_csv(tmp_path / "data", "path,label\n" + "".join(reversed(lines)))
+    assert index_of(tmp_path, csv="data/labels.csv") == index
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path;label\n", "dataset.csv must have the columns path and label: {file} has path;label."),
+        ("file,label\n", "dataset.csv must have the columns path and label: {file} has file, label."),
+        ("path,label\n000.jpg,ants\n001.jpg,\n", "dataset.csv: {file}, line 3 has no label."),
+        ("path,label\n000.jpg\n", "dataset.csv: {file}, line 2 has no label."),
+        ("path,label\n9.jpg,ants\n", "dataset.csv: {file}, line 2 names a file that does not exist: {root}/9.jpg."),
+        (
+            "path,label,split\n000.jpg,ants,dev\n",
+            "dataset.csv: {file}, line 2: split must be train, val or test, got 'dev'.",
+        ),
+        (
+            "path,label\n000.jpg,ants\n000.jpg,bees\n",
+            "dataset.csv: {file}, line 3 names an image that an earlier line names too: {root}/000.jpg.",
+        ),
+        (
+            "path,label,split\n000.jpg,ants,train\n001.jpg,bees,train\n002.jpg,wasps,val\n",
+            "val has a class that train lacks: 'wasps' (1 image in labels.csv). "
+            "Classes are taken from train: ants, bees.",
+        ),
+        ("path,label\n", "train has no images. The data needs some in a train split, or no splits at all."),
+    ],
+)
+def test_csv_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, text)
+    assert error_of(tmp_path, csv="labels.csv") == message.format(file=tmp_path / "labels.csv", root=tmp_path)
+
+
+def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
+    assert error_of(tmp_path, csv="labels.csv").startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
+    write_csv(tmp_path, "path,label\né.jpg,a\n", encoding="latin-1")
+    assert error_of(tmp_path, csv="labels.csv").startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
+
+
+# Splits
+
+
+def test_val_is_taken_from_train(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 20, "train/bees": 40, "test/ants": 7, "test/bees": 7})
+    index = index_of(tmp_path, val_fraction=0.25, test_fraction=0.5)
+    assert sizes(index) == {
+        "train": {"ants": 15, "bees": 30},
+        "val": {"ants": 5, "bees": 10},
+        "test": {"ants": 7, "bees": 7},
+    }
+
+
+def test_val_is_test_without_val_fraction(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 20, "train/bees": 20, "test/ants": 7, "test/bees": 8})
+    index = index_of(tmp_path, val_fraction=0)
+    assert sizes(index) == {"train": {"ants": 20, "bees": 20}, "val": {"ants": 7, "bees": 8}}
+    assert index.epoch_chosen_on == "test"
+
+
+def test_nothing_to_validate_on(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 20, "train/bees": 20})
+    assert error_of(tmp_path, val_fraction=0) == (
+        "dataset.val_fraction=0 validates on the test split, and there is none. Use 0.2, for example."
+    )
+
+
+def test_pets_are_split_as_published(tmp_path: Path) -> None:
+    plant(tmp_path, {f"breed{i:02}": 200 for i in range(36)} | {"breed36": 190})
+    index = index_of(tmp_path, val_fraction=0.2)
+    assert {split: len(samples) for split, samples in index.splits.items()} == {"train": 5912, "val": 1478}
+
+
+def test_split_depends_on_split_seed_and_nothing_else(tmp_path: Path) -> None:
+    for place in ("here", "over/there"):
+        plant(tmp_path / place, {"ants": 20, "bees": 20})
+    here = index_of(tmp_path / "here")
+    assert names(index_of(tmp_path / "over/there"), "val") == names(here, "val")
+    assert index_of(tmp_path / "here", batch_size=4) == here
+    assert names(index_of(tmp_path / "here", split_seed=1), "val") != names(here, "val")
+
+
+def test_rare_classes_stay_in_train(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 20, "bees": 20, "moths": 2, "wasps": 1})
+    index = index_of(tmp_path, val_fraction=0.2, test_fraction=0.2)
+    assert sizes(index)["train"]["wasps"] == 1
+    assert sizes(index)["train"]["moths"] >= 1
+    assert len(index.splits["val"]) + len(index.splits["test"]) == 16
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.5, 0.6, 0.75])
+def test_every_class_of_a_lopsided_tree_is_in_train(tmp_path: Path, fraction: float) -> None:
+    plant(tmp_path, {f"class{i:02}": i for i in range(1, 25)})
+    index = index_of(tmp_path, val_fraction=fraction)
+    assert len(index.classes) == 24
+    assert abs(len(index.splits["val"]) - fraction * 300) < 10
+
+
+@pytest.mark.parametrize(
+    ("folders", "fraction", "message"),
+    [
+        ({"ants": 1, "bees": 1}, 0.2, "it gives 0 of 2 images in 2 classes, of which 'ants' has 1. "),
+        ({"ants": 4, "bees": 5}, 0.1, "it gives 1 of 9 images in 2 classes, of which 'ants' has 4. "),
+        ({"ants": 4, "bees": 4}, 0.9, "it gives 0 of 8 images in 2 classes, of which 'ants' has 4. "),
+    ],
+)
+def test_too_few_images_to_split(tmp_path: Path, folders: dict[str, int], fraction: float, message: str) -> None:
+    plant(tmp_path, folders)
+    assert error_of(tmp_path, val_fraction=fraction) == (
+        "dataset.val_fraction must give val an image of each class: "
+        + message
+        + "Change dataset.val_fraction, add images, or leave small classes out with dataset.classes."
+    )
+
+
+def test_folds_cover_all_images_outside_test_once(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 12, "train/bees": 10, "val/ants": 3, "val/bees": 5, "test/ants": 4})
+    folds = [index_of(tmp_path, num_folds=5, fold=fold) for fold in range(5)]
+    for index in folds:
+        assert sizes(index)["val"] == {"ants": 3, "bees": 3}
+        assert len(index.splits["test"]) == 4
+        assert not set(index.splits["train"]) & set(index.splits["val"])
+        assert len(index.splits["train"]) + len(index.splits["val"]) == 30
+    assert len({sample for index in folds for sample in index.splits["val"]}) == 30
+
+
+def test_folds_of_one_tree_leave_test_out(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 10})
+    folds = [index_of(tmp_path, num_folds=2, fold=fold, test_fraction=0.2) for fold in range(2)]
+    assert sizes(folds[0]) == {split: {"ants": n, "bees": n} for split, n in (("train", 4), ("val", 4), ("test", 2))}
+    assert folds[0].splits["test"] == folds[1].splits["test"]
+    assert folds[0].splits["train"] == folds[1].splits["val"]
+
+
+def test_class_with_fewer_images_than_folds(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 4})
+    assert error_of(tmp_path, num_folds=5, fold=0) == (
+        "dataset.num_folds=5 needs as many images of each class, and 'bees' has 4. "
+        "Lower it, add images, or leave small classes out with dataset.classes."
+    )
+
+
+# Classes
+
+
+def test_val_has_a_class_that_train_lacks(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 2, "train/bees": 2, "val/ants": 1, "val/wasps": 3})
+    assert error_of(tmp_path) == (
+        "val has a class that train lacks: 'wasps' (3 images in val/wasps). Classes are taken from train: ants, bees."
+    )
+
+
+def test_test_has_a_class_that_train_lacks(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 5, "train/bees": 5, "test/Ants": 1})
+    assert error_of(tmp_path, val_fraction=0) == (
+        "test has a class that train lacks: 'Ants' (1 image in test/Ants). Classes are taken from train: ants, bees."
+    )
+
+
+def test_one_class_is_too_few(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 5, "val/ants": 5})
+    assert error_of(tmp_path) == "train must have images of at least two classes, got one: 'ants'."
+
+
+def test_only_some_classes_are_kept_in_sorted_order(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 2, "train/bees": 3, "train/wasps": 4, "val/bees": 1, "val/ants": 1})
+    index = index_of(tmp_path, classes=["wasps", "ants"])
+    assert index.classes == ("ants", "wasps")
+    assert sizes(index) == {"train": {"ants": 2, "wasps": 4}, "val": {"ants": 1}}
+
+
+def test_unknown_class(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 5, "bees": 5})
+    assert error_of(tmp_path, classes=["ants", "bee"]) == (
+        "dataset.classes has an unknown class: 'bee'. Did you mean 'bees'? Known are: ants, bees."
+    )
+
+
+def test_train_per_class_draws_nested_subsets_of_train(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 30, "train/bees": 5, "val/ants": 30, "val/bees": 5})
+    whole, ten, three = (index_of(tmp_path, train_per_class=n) for n in (None, 10, 3))
+    assert sizes(ten) == {"train": {"ants": 10, "bees": 5}, "val": {"ants": 30, "bees": 5}}
+    assert sizes(three)["train"] == {"ants": 3, "bees": 3}
+    assert set(three.splits["train"]) < set(ten.splits["train"]) < set(whole.splits["train"])
+    assert ten.splits["train"] == sorted(ten.splits["train"])
+    assert index_of(tmp_path, train_per_class=10) == ten
+    assert index_of(tmp_path, train_per_class=10, split_seed=1) != ten
+
+
+def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 10})
+    index = index_of(tmp_path)
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda top: ((*found, files[::-1]) for *found, files in walk(top)))
+    assert index_of(tmp_path) == index
