@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -10,19 +11,18 @@ from thaw.data.index import ImageIndex, build_index
 from thaw.errors import ThawError
 
 
-def plant(root: Path, files: dict[str, object]) -> ImageIndex:
+def plant(root: Path, files: dict[str, int] | dict[str, str], **options: Any) -> ImageIndex:
     """The index of image files with the given contents, which need not be an image's."""
     for name, contents in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(str(contents))
-    return build_index(root, DatasetConfig())
+    return build_index(root, DatasetConfig(**options))
 
 
-def plant_folders(root: Path, folders: dict[str, int]) -> ImageIndex:
+def plant_folders(root: Path, folders: dict[str, int], **options: Any) -> ImageIndex:
     """The index of so many files in each folder, all different."""
-    return plant(
-        root, {f"{folder}/{i}.jpg": f"{folder} {i}" for folder, count in folders.items() for i in range(count)}
-    )
+    files = {f"{folder}/{i}.jpg": f"{folder} {i}" for folder, count in folders.items() for i in range(count)}
+    return plant(root, files, **options)
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_facts_in_one_line(tmp_path: Path) -> None:
 
 
 def test_facts_say_where_val_is_test(tmp_path: Path) -> None:
-    plant_folders(tmp_path / "hotdog", {"train/hotdog": 3, "train/other": 2, "test/hotdog": 4})
-    index = build_index(tmp_path / "hotdog", DatasetConfig(val_fraction=0))
+    folders = {"train/hotdog": 3, "train/other": 2, "test/hotdog": 4}
+    index = plant_folders(tmp_path / "hotdog", folders, val_fraction=0)
     assert facts(index) == "hotdog: train 5 (hotdog 3, other 2), val = test 4 (hotdog 4, other 0)"
 
 
@@ -62,13 +62,9 @@ def test_sound_data_has_no_problems(insects: ImageIndex) -> None:
 
 
 def test_same_image_in_two_splits(tmp_path: Path) -> None:
-    index = plant(
-        tmp_path,
-        {
-            **{"train/ants/a.jpg": 1, "train/ants/b.jpg": 2, "train/bees/c.jpg": 3, "train/bees/d.jpg": 4},
-            **{"val/ants/e.jpg": 1, "val/ants/f.jpg": 1, "val/bees/g.jpg": 4, "val/bees/h.jpg": 9},
-        },
-    )
+    train = {"train/ants/a.jpg": 1, "train/ants/b.jpg": 2, "train/bees/c.jpg": 3, "train/bees/d.jpg": 4}
+    val = {"val/ants/e.jpg": 1, "val/ants/f.jpg": 1, "val/bees/g.jpg": 4, "val/bees/h.jpg": 9}
+    index = plant(tmp_path, train | val)
     paths = ("train/ants/a.jpg", "val/ants/e.jpg", "val/ants/f.jpg", "train/bees/d.jpg", "val/bees/g.jpg")
     assert find_problems(index) == [
         Finding(
@@ -91,13 +87,9 @@ def test_only_the_first_few_are_named(tmp_path: Path) -> None:
 
 
 def test_same_image_with_two_labels_within_train(tmp_path: Path) -> None:
-    index = plant(
-        tmp_path,
-        {
-            **{"train/ants/a.jpg": 1, "train/ants/b.jpg": 2, "train/ants/copy of b.jpg": 2},
-            **{"train/bees/c.jpg": 1, "train/bees/d.jpg": 3, "val/bees/e.jpg": 4},
-        },
-    )
+    ants = {"train/ants/a.jpg": 1, "train/ants/b.jpg": 2, "train/ants/copy of b.jpg": 2}
+    bees = {"train/bees/c.jpg": 1, "train/bees/d.jpg": 3, "val/bees/e.jpg": 4}
+    index = plant(tmp_path, ants | bees)
     assert find_problems(index) == [
         Finding(
             "two_labels",

@@ -1,6 +1,7 @@
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,8 @@ def test_palette_with_and_without_transparency(
 ) -> None:
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 255, *RED, 0, 255, 0])
-    image.save(tmp_path / "a.png", **({} if transparency is None else {"transparency": transparency}))
+    options: dict[str, Any] = {} if transparency is None else {"transparency": transparency}
+    image.save(tmp_path / "a.png", **options)
     assert pixel(tmp_path / "a.png") == expected
 
 

@@ -299,10 +299,10 @@ def test_nothing_to_validate_on(tmp_path: Path) -> None:
     )
 
 
-def test_pets_are_split_as_published(tmp_path: Path) -> None:
-    plant(tmp_path, {f"breed{i:02}": 200 for i in range(36)} | {"breed36": 190})
+def test_fraction_is_of_all_images(tmp_path: Path) -> None:
+    plant(tmp_path, {f"breed{i:02}": 20 for i in range(36)} | {"breed36": 19})  # a tenth of pets: 7390 = 5912 + 1478
     index = index_of(tmp_path, val_fraction=0.2)
-    assert {split: len(samples) for split, samples in index.splits.items()} == {"train": 5912, "val": 1478}
+    assert {split: len(samples) for split, samples in index.splits.items()} == {"train": 591, "val": 148}
 
 
 def test_split_depends_on_split_seed_and_nothing_else(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ class Archive:
     """Its bytes, where known."""
 
     @property
-    def name(self) -> str:  # noqa: D102
+    def name(self) -> str:
+        """The file's name."""
         return self.url.rpartition("/")[2]
 
 
@@ -134,13 +135,14 @@ def _make(source: Source, target: Path, unpacking: Path) -> None:
             _unpack(file, unpacking)
         if not files:
             _write_digits(unpacking)
+        folder = _find(source, unpacking)
         for file, archive in zip(files, source.archives, strict=True):
-            if archive.checksum is None:  # not before it has proved to be whole
+            if archive.checksum is None:  # not before the archive has proved to be whole
                 _record_checksum(file)
-        _find(source, unpacking).rename(target)
+        folder.rename(target)
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
-    log.info("The images are in %s.%s", target, " The archive is no longer needed." if files else "")
+    log.info("The images are in %s.", target)
 
 
 def _obtain(archive: Archive, source: Source, root: Path) -> Path:
@@ -153,18 +155,19 @@ def _obtain(archive: Archive, source: Source, root: Path) -> Path:
     _download(archive.url, part, _by_hand(source, root))
     if fault := _fault(part, archive):
         part.unlink()
-        raise ThawError(f"{archive.url} sent something else: {fault}. It was removed.{_by_hand(source, root)}")
+        raise ThawError(f"{archive.url} sent another file: {fault}. It was removed.{_by_hand(source, root)}")
     return part.replace(file)
 
 
 def _fault(file: Path, archive: Archive) -> str | None:
     """What tells the file from the published archive; None if nothing does."""
-    size, record = file.stat().st_size, _record(file.with_name(archive.name))
+    size = file.stat().st_size
     if archive.size not in (None, size):
         return f"expected {archive.size} bytes, received {size}"
     expected, origin = archive.checksum, ""
+    record = _record(file.with_name(archive.name))
     if expected is None and record.exists():
-        expected, origin = record.read_text().strip(), f" (kept in {record})"
+        expected, origin = record.read_text().strip(), f" (from {record}: delete it to accept another)"
     if not expected:
         readable = zipfile.is_zipfile(file) or tarfile.is_tarfile(file)
         return None if readable else "expected a zip or tar archive, received none"
@@ -212,10 +215,10 @@ def _download(url: str, part: Path, by_hand: str) -> None:
 
 
 def _by_hand(source: Source, root: Path) -> str:
-    """What else the user can do."""
+    """What the user can do instead of downloading."""
     lines = (f"  {archive.url}  {archive.checksum or '(no published checksum)'}\n" for archive in source.archives)
     return (
-        f"\nOr put into {root}, or unpacked into {root / source.folder}:\n{''.join(lines)}"
+        f"\nFetched by hand, it belongs into {root}, or its images into {root / source.folder}:\n{''.join(lines)}"
         "Without network: dataset=digits, or dataset=folder dataset.root=PATH for your own images."
     )
 
@@ -284,7 +287,7 @@ def _unpack(file: Path, into: Path) -> None:
 
 def _entries(file: Path) -> Iterator[tuple[str, int, bool, Callable[[Path], object]]]:
     """Each entry's name, bytes, whether it is a plain file or folder, and what extracts it."""
-    if zipfile.is_zipfile(file):
+    if file.suffix == ".zip":
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 in an archive made on Windows
@@ -331,7 +334,7 @@ def _write_official_csv(folder: Path) -> None:
         names = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
         rows += [f"images/{name}.jpg,{name.rpartition('_')[0]},{split}\n" for name in names]
     try:
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
             draft = Path(scratch, official.name)
             draft.write_text("".join(rows))
             draft.replace(official)
