@@ -89,7 +89,7 @@ class DatasetConfig:
             self.val_fraction + self.test_fraction,
         )
         _require(self.batch_size >= 1, "dataset.batch_size", "at least 1", self.batch_size)
-        _require(self.split_seed >= 0, "dataset.split_seed", "at least 0", self.split_seed)
+        _require(0 <= self.split_seed < 2**32, "dataset.split_seed", "in [0, 2**32)", self.split_seed)
         for key, low in (("train_per_class", 1), ("image_size", 8), ("num_folds", 2), ("fold", 0)):
             value = getattr(self, key)
             _require(value is None or value >= low, f"dataset.{key}", f"null or at least {low}", value)
@@ -275,6 +275,9 @@ class StrategyConfig:
     """Epochs in which only the head learns, before the backbone joins."""
     unfreeze_epochs: int = 0
     """Epochs over which the backbone thaws, from its last stage to its first; 0 thaws all at once."""
+    feature_views: IntOrStr = "mirror"
+    """What the head sees of an image while the whole backbone is frozen: mirror (its centre crop or the mirror image
+    of that), a number of random views drawn once, or fresh (drawn anew each epoch, at the price of a forward pass)."""
     joint_factor: float = 1.0
     """What every rate is multiplied by, the head's too, once the head-only epochs are over."""
     from_scratch: bool = False
@@ -290,6 +293,12 @@ class StrategyConfig:
         for key in ("head_epochs", "unfreeze_epochs"):
             value = getattr(self, key)
             _require(value >= 0, f"strategy.{key}", "at least 0", value)
+        _require(
+            self.feature_views in ("mirror", "fresh") or _is_int_at_least(self.feature_views, 1),
+            "strategy.feature_views",
+            "mirror, fresh or a whole number of at least 1",
+            self.feature_views,
+        )
         _require(
             self.trainable_stages is None or self.trainable_stages >= 1,
             "strategy.trainable_stages",
@@ -416,6 +425,8 @@ class Config:
     """Duration, device, checkpoints."""
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     """Where the curves go."""
+    features: str = "auto"
+    """auto runs epochs with a frozen backbone on stored features; off runs them on augmented images."""
     seed: int = 0
     """Seed of the shuffle, the augmentation and the new weights."""
     resume: str | None = None
@@ -423,6 +434,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
+        _require_choice("features", self.features, ("auto", "off"))
         if self.strategy.head_epochs >= self.trainer.max_epochs and self.strategy.backbone_factor > 0:
             raise ThawError(
                 f"strategy.head_epochs={self.strategy.head_epochs} leaves no epoch for the backbone: "

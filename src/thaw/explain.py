@@ -42,9 +42,10 @@ def refuse_unknown(values: DictConfig) -> None:
         ThawError: There is such a key.
     """
     known = set(option_names())
-    for group, content in values.items():
-        keys = [f"{group}.{key}" for key in content] if isinstance(content, DictConfig) else []
-        for name in (str(group), *keys):
+    for group in map(str, values):
+        content = values[group]
+        keys = [f"{group}.{key!s}" for key in content] if isinstance(content, DictConfig) else []
+        for name in (group, *keys):
             if name not in known:
                 raise ThawError(unknown_option(name))
 

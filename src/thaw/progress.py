@@ -106,8 +106,9 @@ def stage_table(model: Classifier, num_epochs: int) -> str:
     layers = [[names[id(module)] for module in stage.modules] for stage in stages]
     titles = [*(f"{number} {_span(own)}" for number, own in enumerate(layers)), "head"]
     rows = []
-    for number, (name, part) in enumerate(zip(titles, [*stages, model.head], strict=True)):
-        size = sum(parameter.numel() for parameter in part.parameters())
+    parts = [*(stage.parameters() for stage in stages), model.head.parameters()]
+    for number, (name, parameters) in enumerate(zip(titles, parts, strict=True)):
+        size = sum(parameter.numel() for parameter in parameters)
         factors = [factors[number] for factors in epochs]
         first = next((epoch for epoch, factor in enumerate(factors) if factor), None)
         state = "frozen" if first is None else "trainable" if first == 0 else f"trainable from epoch {first + 1}"

@@ -62,6 +62,7 @@ def make_trainer(config: Config, run: Run, data: ImageDataModule, model: Classif
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
+        "reload_dataloaders_every_n_epochs": 1,  # the loaders choose between images and features
         "default_root_dir": run.folder,
     }
     try:

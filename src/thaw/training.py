@@ -18,13 +18,13 @@ from torch import Tensor
 from thaw.checkpoints import BestCheckpoint
 from thaw.config import Config
 from thaw.console import ensure_output
-from thaw.data.datamodule import ImageDataModule
+from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.data.index import fingerprint
 from thaw.errors import ThawError
 from thaw.inspection.figures import choose_for_grid, prediction_grid, training_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.model.classifier import Classifier
-from thaw.model.strategy import ever_trainable
+from thaw.model.strategy import ever_trainable, is_still_frozen
 from thaw.model.weights import Weights, default_transform, find_weights, load_weights, read_tensors
 from thaw.progress import stage_table
 from thaw.run import Run
@@ -53,12 +53,13 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     trainer, epochs = make_trainer(config, run, data, model)
+    data.backbone = _frozen_backbone(config, trainer, model)
     if trainer.is_global_zero:
         run.write_config(config)
         log.info(weights_line)
         log.info(stage_table(model, config.trainer.max_epochs))
         log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
-        save_figure(run, trainer, "training_batch", _training_grid(data))
+        save_figure(run, trainer, "training_batch", training_grid(*data.preview(), data.classes))
     started_fit = time.perf_counter()
     _fit(trainer, model, data, run.last if config.resume else None)
     seconds = {"fit": time.perf_counter() - started_fit, "epoch_median": epochs.epoch_median}
@@ -101,6 +102,20 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
         model.load_head(weights)
         line += "; head taken over"
     return data, model, line
+
+
+def _frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
+    """What epochs on stored features need; None where they are off, or mixing images forbids them."""
+    if config.features == "off" or model.mix is not None:
+        return None
+    num_stages = len(model.backbone.stages)
+    return FrozenBackbone(
+        model.backbone,
+        model.extract_frozen,
+        lambda epoch: is_still_frozen(config.strategy, epoch, num_stages),
+        config.strategy.feature_views,
+        (str(trainer.precision), trainer.accelerator.name(), str(model.transform)),
+    )
 
 
 def _find_weights(config: Config) -> Weights | None:
@@ -175,11 +190,6 @@ def summarise(
 def _versions() -> dict[str, str]:
     packages = ("thaw", "torch", "torchvision", "lightning", "hydra-core")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def _training_grid(data: ImageDataModule) -> Figure:
-    images, labels = next(iter(data.train_dataloader()))
-    return training_grid(images, labels, data.classes)
 
 
 def save_prediction_grid(run: Run, trainer: pl.Trainer, data: ImageDataModule, results: dict[str, Predictions]) -> None:

@@ -2,114 +2,58 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-import psutil
 import torch
 from lightning.pytorch import LightningDataModule
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
-from thaw.data.images import BadImage, read_image
-from thaw.data.index import ImageIndex, Sample, build_index
+from thaw.data.features import Extract, FeatureStore, compute_features, make_key
+from thaw.data.index import ImageIndex, build_index
+from thaw.data.memory import decode_all, fits_in_memory
+from thaw.data.sampling import EpochSampler, FeatureDataset, ImageDataset, Position, SequentialPositions
 from thaw.data.sources import fetch
-from thaw.data.transforms import EvaluationTransform, ImageTransform, training_transform
-from thaw.seeding import derive_seed, seeded
+from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
 
 log = logging.getLogger(__name__)
 
-CACHE_SHARE = 1 / 4  # of the free memory, for dataset.cache=auto
-Position = tuple[int, int]
+Loader = DataLoader[Any]
+Batch = tuple[Tensor, Tensor]
 
 
-class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """Images after a transform, and their labels; a sample depends on nothing but (seed, epoch, index).
+@dataclass(frozen=True)
+class FrozenBackbone:
+    """What the loaders need to know of a backbone to run on its features.
 
-    Args:
-        samples: Path and label of each image.
-        transform: uint8 image (3, H, W) -> uint8 image (3, S, S); may draw from torch's default generator.
-        seed: Seed of the run.
-        images: The decoded images, by index, where they are kept in memory; else each is read when it is asked for.
+    Attributes:
+        module: The backbone, for its tensors.
+        extract: uint8 images (B, 3, S, S) -> features (B, F).
+        is_frozen: Epoch -> True while no stage has learned yet, nor does in that epoch.
+        views: `fresh`, `mirror`, or a number of stored random views (strategy.feature_views).
+        facts: What the features depend on beside the module and the images: precision, device.
     """
 
-    def __init__(
-        self, samples: Sequence[Sample], transform: ImageTransform, seed: int, images: Sequence[Tensor] | None = None
-    ) -> None:
-        self.samples = samples
-        self.transform = transform
-        self.seed = seed
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, position: Position) -> tuple[Tensor, int]:
-        epoch, index = position
-        sample = self.samples[index]
-        image = read_image(sample.path) if self.images is None else self.images[index]
-        with seeded(self.seed, epoch, index):
-            return self.transform(image), sample.label
-
-
-class EpochSampler(Sampler[Position]):
-    """(epoch, index) of every image in an order that is a function of (seed, epoch).
-
-    Lightning calls `set_epoch`. Of several processes, each takes every n-th image; for training the first images fill
-    the last round, so that all processes make the same number of steps.
-    """
-
-    def __init__(
-        self, num_images: int, seed: int, rank: int = 0, num_processes: int = 1, weights: Tensor | None = None
-    ) -> None:
-        self.num_images = num_images
-        self.seed = seed
-        self.rank = rank
-        self.num_processes = num_processes
-        self.weights = weights
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration belongs to."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.num_images // self.num_processes)
-
-    def __iter__(self) -> Iterator[Position]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
-        if self.weights is None:
-            order = torch.randperm(self.num_images, generator=generator)
-        else:
-            order = torch.multinomial(self.weights, self.num_images, replacement=True, generator=generator)
-        order = order.repeat(2)[: len(self) * self.num_processes]
-        for index in order[self.rank :: self.num_processes].tolist():
-            yield self.epoch, index
-
-
-class SequentialPositions(Sampler[Position]):
-    """(0, index) of every image in order; of several processes, each takes every n-th image, none twice."""
-
-    def __init__(self, num_images: int, rank: int = 0, num_processes: int = 1) -> None:
-        self.indices = range(rank, num_images, num_processes)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[Position]:
-        return ((0, index) for index in self.indices)
+    module: nn.Module
+    extract: Extract
+    is_frozen: Callable[[int], bool]
+    views: int | str
+    facts: tuple[str, ...]
 
 
 class ImageDataModule(LightningDataModule):
-    """The loaders of a data set: batches of uint8 images (B, 3, S, S) and labels (B,).
+    """The loaders of a data set: batches of uint8 images (B, 3, S, S), or of features (B, F), and labels (B,).
 
     Attributes:
         index: Paths, labels, class names and splits; there after `setup`.
         transform: The evaluation transform.
+        backbone: If it is set, epochs in which it is frozen run on its stored features.
     """
 
     index: ImageIndex
@@ -126,7 +70,10 @@ class ImageDataModule(LightningDataModule):
         self.transform = transform
         self.augment = augment or AugmentConfig()
         self.seed = seed
+        self.backbone: FrozenBackbone | None = None
         self.datasets: dict[str, ImageDataset] = {}
+        self._views: dict[str, Tensor] = {}
+        self._loaders: dict[str, Loader] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -145,56 +92,76 @@ class ImageDataModule(LightningDataModule):
         """
         if self.datasets:
             return
-        self.index = build_index(fetch(self.options.name, Path(self.options.root)), self.options)
-        images = self._decode() if self._decide_cache() else None
-        if images is None:
-            bad = check.find_unreadable(self.index, threads=os.cpu_count() or 1)
-            self.index = check.drop_unreadable(self.index, bad, self.options.on_bad)
+        index = build_index(fetch(self.options.name, Path(self.options.root)), self.options)
+        in_memory = self.options.cache == "ram"
+        if self.options.cache == "auto":
+            in_memory = fits_in_memory(index, self.transform)
+        if in_memory:
+            images, bad = decode_all(index.splits, self.transform)
+        else:
+            images, bad = {}, check.find_unreadable(index, threads=os.cpu_count() or 1)
+        self.index = check.drop_unreadable(index, bad, self.options.on_bad)
         log.info(check.facts(self.index))
         for finding in check.find_problems(self.index):
             log.warning(finding.message)
         for split, samples in self.index.splits.items():
-            transform: ImageTransform = self.transform if images is None else keep
-            if split == "train":
-                transform = training_transform(self.augment, self.transform)
-            kept = None if images is None else [images[sample.path] for sample in samples]
-            self.datasets[split] = ImageDataset(samples, transform, self.seed, kept)
+            kept = [images[sample.path] for sample in samples] if in_memory else None
+            transform = training_transform(self.augment, self.transform) if split == "train" else self.transform
+            # What is kept of the other splits has been through the transform.
+            self.datasets[split] = ImageDataset(
+                samples, nn.Identity() if in_memory and split != "train" else transform, self.seed, kept
+            )
 
     def class_weights(self) -> Tensor | None:
         """Weights (K,) of the classes in the loss, inverse to their frequency; None if not asked for."""
         return self._inverse_frequencies() if self.options.balance == "loss" else None
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Shuffled and augmented training images."""
-        dataset = self.datasets["train"]
+    # ---- loaders
+
+    def train_dataloader(self) -> Loader:
+        """Shuffled training images, augmented, or views of their features."""
+        dataset, epoch = self.datasets["train"], self._epoch()
         weights = None
         if self.options.balance == "sampler":
             weights = self._inverse_frequencies()[[sample.label for sample in dataset.samples]]
         sampler = EpochSampler(len(dataset), self.seed, *self._rank(), weights)
         # An epoch of less than one batch would be no epoch at all.
-        drop_last = self.options.drop_last and len(sampler) > self.options.batch_size
-        return self._loader(dataset, sampler, drop_last)
+        drop_last = self.options.drop_last and len(sampler) >= self.options.batch_size
+        if self._runs_on_features(epoch):
+            sampler.set_epoch(epoch)
+            return self._feature_loader(self._train_views(epoch), dataset, sampler, drop_last)
+        if "train" not in self._loaders:
+            self._loaders["train"] = self._image_loader(dataset, sampler, drop_last)
+        return self._loaders["train"]
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Validation images in order."""
+    def val_dataloader(self) -> Loader:
+        """Validation images in order, or their features."""
         return self.eval_dataloader("val")
 
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Test images in order."""
+    def test_dataloader(self) -> Loader:
+        """Test images in order, or their features."""
         return self.eval_dataloader("test")
 
-    def eval_dataloader(self, split: str, all_on_each_process: bool = False) -> DataLoader[tuple[Tensor, int]]:
-        """Images of a split in order, by the evaluation transform; shared among the processes, or all on each."""
+    def eval_dataloader(self, split: str, all_on_each_process: bool = False) -> Loader:
+        """Images of a split in order, or their features; shared among the processes, or all on each."""
         dataset = self.datasets[split]
-        rank = (0, 1) if all_on_each_process else self._rank()
-        return self._loader(dataset, SequentialPositions(len(dataset), *rank), drop_last=False)
+        sampler = SequentialPositions(len(dataset), *((0, 1) if all_on_each_process else self._rank()))
+        if self._runs_on_features(self._epoch()):
+            return self._feature_loader(self._eval_features(split), dataset, sampler, drop_last=False)
+        if split not in self._loaders or all_on_each_process:
+            self._loaders[split] = self._image_loader(dataset, sampler, drop_last=False)
+        return self._loaders[split]
 
-    def _rank(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+    def preview(self) -> Batch:
+        """The first training batch as images (B, 3, S, S), also where its epoch runs on features of them."""
+        dataset, sampler = self.datasets["train"], EpochSampler(len(self.datasets["train"]), self.seed)
+        if self._runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
+            transform = v2.Compose([self.transform, v2.RandomHorizontalFlip()])
+            dataset = ImageDataset(dataset.samples, transform, self.seed, dataset.images)
+        images, labels = next(iter(self._image_loader(dataset, sampler, drop_last=False)))
+        return images, labels
 
-    def _loader(
-        self, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool
-    ) -> DataLoader[tuple[Tensor, int]]:
+    def _image_loader(self, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool) -> Loader:
         num_workers = self._num_workers(dataset)
         return DataLoader(
             dataset,
@@ -206,6 +173,61 @@ class ImageDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
+    def _feature_loader(
+        self, views: Tensor, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool
+    ) -> Loader:
+        labels = torch.tensor([sample.label for sample in dataset.samples])
+        batches = BatchSampler(cast(Sampler[int], sampler), self.options.batch_size, drop_last)
+        return DataLoader(FeatureDataset(views, labels, self.seed), batch_size=None, sampler=batches)
+
+    # ---- features
+
+    def _runs_on_features(self, epoch: int) -> bool:
+        return self.backbone is not None and self.backbone.is_frozen(epoch)
+
+    def _train_views(self, epoch: int) -> Tensor:
+        """Features (V, N, F) of the training images' V views of this epoch."""
+        assert self.backbone is not None
+        dataset, views = self.datasets["train"], self.backbone.views
+        if views == "fresh":
+            return self._extract(dataset, epoch)[None]
+        if views == "mirror":
+            transforms: list[ImageTransform] = [self.transform, Mirrored(self.transform)]
+            plain = [ImageDataset(dataset.samples, step, self.seed, dataset.images) for step in transforms]
+            return self._stored("train mirror", dataset, lambda: torch.stack([self._extract(x, 0) for x in plain]))
+        assert isinstance(views, int)
+        name = f"train {views} {self.seed} {self.augment}"
+        return self._stored(name, dataset, lambda: torch.stack([self._extract(dataset, view) for view in range(views)]))
+
+    def _eval_features(self, split: str) -> Tensor:
+        """Features (1, N, F) of a split's images."""
+        dataset = self.datasets[split]
+        return self._stored("evaluation", dataset, lambda: self._extract(dataset, 0)[None], split)
+
+    def _stored(self, name: str, dataset: ImageDataset, compute: Callable[[], Tensor], split: str = "train") -> Tensor:
+        """Features kept in memory for the run, and on disk for the next one."""
+        if split not in self._views:
+            assert self.backbone is not None
+            paths = [sample.path for sample in dataset.samples]
+            facts = (name, self.transform, self.options.batch_size, *self.backbone.facts)
+            key = make_key(self.backbone.module.state_dict(), paths, *facts)
+            self._views[split] = FeatureStore().get(key, compute)
+        return self._views[split]
+
+    def _extract(self, dataset: ImageDataset, epoch: int) -> Tensor:
+        """Features (N, F) of every image as the epoch has it, in order."""
+        assert self.backbone is not None
+        sampler = SequentialPositions(len(dataset), epoch=epoch)
+        return compute_features(self.backbone.extract, self._image_loader(dataset, sampler, drop_last=False))
+
+    # ---- facts
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def _num_workers(self, dataset: ImageDataset) -> int:
         if isinstance(self.options.num_workers, int):
             return self.options.num_workers
@@ -215,51 +237,3 @@ class ImageDataModule(LightningDataModule):
         labels = torch.tensor([sample.label for sample in self.index.splits["train"]])
         counts = torch.bincount(labels, minlength=len(self.classes)).float()
         return len(labels) / (len(self.classes) * counts)
-
-    def _decide_cache(self) -> bool:
-        """True if decoded images are to be kept in memory; says why."""
-        if self.options.cache != "auto":
-            return self.options.cache == "ram"
-        needed, allowed = self._estimate_bytes(), psutil.virtual_memory().available * CACHE_SHARE
-        verdict = "kept in memory" if needed <= allowed else "decoded anew in each epoch"
-        log.info(f"Images: {verdict} ({needed / 1e9:.2f} GB decoded; dataset.cache=auto allows {allowed / 1e9:.2f} GB)")
-        return needed <= allowed
-
-    def _estimate_bytes(self, most: int = 256) -> float:
-        """Bytes of the decoded training images and the evaluation crops, from the headers of some files."""
-        train = self.index.splits["train"]
-        probe = train[:: -(-len(train) // most)]
-        pixels = [_count_pixels(sample.path) for sample in probe]
-        num_eval = sum(len(samples) for split, samples in self.index.splits.items() if split != "train")
-        return 3 * (sum(pixels) / len(pixels) * len(train) + num_eval * self.transform.crop**2)
-
-    def _decode(self) -> dict[Path, Tensor]:
-        """Every image by its path: of train as it is, of the other splits after the evaluation transform."""
-        jobs = {sample.path: split for split, samples in self.index.splits.items() for sample in samples}
-
-        def decode(job: tuple[Path, str]) -> Tensor | BadImage:
-            path, split = job
-            try:
-                image = read_image(path)
-            except BadImage as error:
-                return error
-            return image if split == "train" else self.transform(image)
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = dict(zip(jobs, pool.map(decode, jobs.items()), strict=True))
-        bad = {path: result.reason for path, result in results.items() if isinstance(result, BadImage)}
-        self.index = check.drop_unreadable(self.index, bad, self.options.on_bad)
-        return {path: result for path, result in results.items() if isinstance(result, Tensor)}
-
-
-def keep(image: Tensor) -> Tensor:
-    """The image as it is: it went through the evaluation transform when it was decoded."""
-    return image
-
-
-def _count_pixels(path: Path) -> int:
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height
-    except Exception:  # an unreadable file is named when it is decoded
-        return 0

@@ -55,6 +55,17 @@ class EvaluationTransform:
         return replace(self, resize=resize, crop=crop)
 
 
+@dataclass(frozen=True)
+class Mirrored:
+    """The mirror image of what a transform gives."""
+
+    transform: ImageTransform
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """The transformed image, flipped from left to right."""
+        return self.transform(image).flip(-1)
+
+
 def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) -> ImageTransform:
     """The random transform of one uint8 image (3, H, W) to one of (3, crop, crop)."""
     if options.policy == "none":

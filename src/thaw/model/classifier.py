@@ -117,6 +117,15 @@ class Classifier(LightningModule):
         """Features (B, F) of normalised images (B, 3, H, W)."""
         return cast(Tensor, self.backbone(images))
 
+    @torch.no_grad()
+    def extract_frozen(self, images: Tensor) -> Tensor:
+        """Features (B, F) of uint8 images (B, 3, H, W) as a frozen backbone gives them, at the Trainer's precision."""
+        self.backbone.eval()
+        with self.trainer.precision_plugin.forward_context():
+            features = self.extract(self.normalize(images.to(self.device)))
+        self.train(self.training)
+        return features
+
     def classify(self, features: Tensor) -> Tensor:
         """Logits (B, K) of features (B, F), in float32 also under mixed precision: the head costs nothing."""
         with torch.autocast(features.device.type, enabled=False):

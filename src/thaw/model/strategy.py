@@ -35,6 +35,11 @@ def _num_trainable_stages(options: StrategyConfig, epoch: int, num_stages: int) 
     return ceil(thawed * num_stages_in_the_end)
 
 
+def is_still_frozen(options: StrategyConfig, epoch: int, num_stages: int) -> bool:
+    """True if no stage of the backbone has learned before the epoch, nor does in it."""
+    return not any(any(rate_factors(options, earlier, num_stages)[:-1]) for earlier in range(epoch + 1))
+
+
 def ever_trainable(options: StrategyConfig, num_epochs: int, num_stages: int) -> list[bool]:
     """For every stage and then the head: does it learn in any of the epochs?"""
     epochs = [rate_factors(options, epoch, num_stages) for epoch in range(num_epochs)]

@@ -1,0 +1,86 @@
+"""A frozen module's outputs, computed once and kept on disk under a key of everything they depend on."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+Extract = Callable[[Tensor], Tensor]
+
+DEFAULT_GIGABYTES = 4.0
+
+
+def compute_features(extract: Extract, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Features (N, F), on the CPU, of the images in batches of uint8 images (B, 3, S, S) and labels (B,)."""
+    return torch.cat([extract(images).cpu() for images, _ in batches])
+
+
+def make_key(state: Mapping[str, Tensor], images: Iterable[Path], *facts: object) -> str:
+    """A hash of the module's tensors, the image files (path, size, time of change), the facts and the libraries.
+
+    Args:
+        state: State dict of the module.
+        images: The files, in the order of their features.
+        facts: Whatever else the features depend on, each with an unambiguous `repr`: transform, precision, device, …
+    """
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for path in images:
+        stat = path.stat()
+        digest.update(f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    versions = [version(package) for package in ("torch", "torchvision", "pillow")]
+    digest.update(repr((facts, versions)).encode())
+    return digest.hexdigest()
+
+
+class FeatureStore:
+    """Features on disk, the oldest leaving when a bound is passed.
+
+    Args:
+        folder: Where; default `$THAW_CACHE`, or `~/.cache/thaw`.
+        gigabytes: Bound of the folder's size; default `$THAW_CACHE_GB`, or 4.
+    """
+
+    def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
+        self.folder = folder or Path(os.environ.get("THAW_CACHE", Path.home() / ".cache" / "thaw")) / "features"
+        self.gigabytes = gigabytes or float(os.environ.get("THAW_CACHE_GB", DEFAULT_GIGABYTES))
+
+    def get(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
+        """The features under a key; computed and kept if they are not there, or cannot be read."""
+        path = self.folder / f"{key}.safetensors"
+        try:
+            features = load_file(path)["features"]
+            path.touch()
+        except Exception:  # absent, or torn by a full disk: both mean to compute them
+            features = compute()
+            self._write(path, features)
+        return features
+
+    def _write(self, path: Path, features: Tensor) -> None:
+        """Write under a temporary name, so that no other process reads half a file; make room first."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_room(features.nbytes)
+            with NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
+                temporary = Path(file.name)
+            save_file({"features": features.contiguous()}, temporary)
+            temporary.replace(path)
+        except OSError:
+            return  # a cache that cannot be written costs time, not the run
+
+    def _make_room(self, needed: int) -> None:
+        files = sorted(self.folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+        free = self.gigabytes * 1e9 - needed - sum(path.stat().st_size for path in files)
+        for path in files:
+            if free >= 0:
+                return
+            free += path.stat().st_size
+            path.unlink(missing_ok=True)

@@ -1,0 +1,116 @@
+"""Which image, or which view of it, a training step sees: a function of (seed, epoch, index)."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from thaw.data.images import read_image
+from thaw.data.index import Sample
+from thaw.data.transforms import ImageTransform
+from thaw.seeding import derive_seed, seeded
+
+Position = tuple[int, int]
+
+
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """Images after a transform, and their labels; a sample depends on nothing but (seed, epoch, index).
+
+    Args:
+        samples: Path and label of each image.
+        transform: uint8 image (3, H, W) -> uint8 image (3, S, S); may draw from torch's default generator.
+        seed: Seed of the run.
+        images: The decoded images, by index, where they are kept in memory; else each is read when it is asked for.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], transform: ImageTransform, seed: int, images: Sequence[Tensor] | None = None
+    ) -> None:
+        self.samples = samples
+        self.transform = transform
+        self.seed = seed
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, position: Position) -> tuple[Tensor, int]:
+        epoch, index = position
+        sample = self.samples[index]
+        image = read_image(sample.path) if self.images is None else self.images[index]
+        with seeded(self.seed, epoch, index):
+            return self.transform(image), sample.label
+
+
+class EpochSampler(Sampler[Position]):
+    """(epoch, index) of every image in an order that is a function of (seed, epoch).
+
+    Lightning calls `set_epoch`. Of several processes, each takes every n-th image; for training the first images fill
+    the last round, so that all processes make the same number of steps.
+    """
+
+    def __init__(
+        self, num_images: int, seed: int, rank: int = 0, num_processes: int = 1, weights: Tensor | None = None
+    ) -> None:
+        self.num_images = num_images
+        self.seed = seed
+        self.rank = rank
+        self.num_processes = num_processes
+        self.weights = weights
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration belongs to."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_images // self.num_processes)
+
+    def __iter__(self) -> Iterator[Position]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+        if self.weights is None:
+            order = torch.randperm(self.num_images, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, self.num_images, replacement=True, generator=generator)
+        order = order.repeat(2)[: len(self) * self.num_processes]
+        for index in order[self.rank :: self.num_processes].tolist():
+            yield self.epoch, index
+
+
+class SequentialPositions(Sampler[Position]):
+    """(epoch, index) of every image in order; of several processes, each takes every n-th image, none twice."""
+
+    def __init__(self, num_images: int, rank: int = 0, num_processes: int = 1, epoch: int = 0) -> None:
+        self.indices = range(rank, num_images, num_processes)
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Position]:
+        return ((self.epoch, index) for index in self.indices)
+
+
+class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Stored features in place of images: whole batches (B, F) and labels (B,).
+
+    Args:
+        views: Features (V, N, F) of V views of N images; each (epoch, index) sees one of them, drawn by the seed.
+        labels: Labels (N,).
+        seed: Seed of the run.
+    """
+
+    def __init__(self, views: Tensor, labels: Tensor, seed: int) -> None:
+        self.views = views
+        self.labels = labels
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, positions: list[Position]) -> tuple[Tensor, Tensor]:
+        epochs, indices = torch.tensor(positions).T
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, int(epochs[0]), len(self.views)))
+        view = torch.randint(len(self.views), (len(self),), generator=generator)[indices]
+        return self.views[view, indices], self.labels[indices]
