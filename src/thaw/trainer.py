@@ -23,7 +23,12 @@ from thaw.run import Run
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)
-for message in (".*isinstance.treespec, LeafSpec.*", ".*does not have many workers.*", ".*in eval mode at the start.*"):
+for message in (
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*does not have many workers.*",
+    ".*in eval mode at the start.*",
+    ".*exists and is not empty.*",
+):
     warnings.filterwarnings("ignore", message)
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from thaw.allocator import keep_freed_memory
 from thaw.checkpoints import BestCheckpoint
 from thaw.config import Config
 from thaw.console import ensure_output
@@ -49,6 +50,7 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     """
     started = time.perf_counter()
     ensure_output()
+    keep_freed_memory()
     run = Run(folder)
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
