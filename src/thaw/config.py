@@ -276,8 +276,9 @@ class StrategyConfig:
     unfreeze_epochs: int = 0
     """Epochs over which the backbone thaws, from its last stage to its first; 0 thaws all at once."""
     feature_views: IntOrStr = "mirror"
-    """What the head sees of an image while the whole backbone is frozen: mirror (its centre crop or the mirror image
-    of that), a number of random views drawn once, or fresh (drawn anew each epoch, at the price of a forward pass)."""
+    """What the head sees of an image while the whole backbone is frozen: mirror (its centre crop and, unless
+    augment.flip is 0, its mirror image), a number of random views drawn once, or fresh (random views drawn anew in
+    each epoch, at the price of a forward pass)."""
     joint_factor: float = 1.0
     """What every rate is multiplied by, the head's too, once the head-only epochs are over."""
     from_scratch: bool = False
@@ -440,7 +441,7 @@ class Config:
                 f"strategy.head_epochs={self.strategy.head_epochs} leaves no epoch for the backbone: "
                 f"trainer.max_epochs is {self.trainer.max_epochs}. Raise trainer.max_epochs, or use strategy=frozen."
             )
-        if self.head.init == "weights" and (self.backbone.weights is None or self.strategy.from_scratch):
+        if self.head.init == "weights" and (self.backbone.weights in (None, "default") or self.strategy.from_scratch):
             raise ThawError("head.init=weights takes the head of an earlier run: set backbone.weights=RUN_FOLDER.")
 
 

@@ -25,7 +25,7 @@ from thaw.explain import explain, refuse_unknown
 Experiment = Callable[[Config, Path, str], Any]
 
 
-def run_experiment(experiment: Experiment, conf: Path) -> None:
+def run_experiment(experiment: Experiment, conf: Path, close_sweep: Callable[[Path], None]) -> None:
     """Run an experiment once, or with `-m` once for each combination, with the options of the command line.
 
     Every failure is named. Exit code 2 where all of them are the user's to mend, 1 where one is not.
@@ -33,10 +33,12 @@ def run_experiment(experiment: Experiment, conf: Path) -> None:
     Args:
         experiment: Called with the checked options, the folder for its results and the command that asked for it.
         conf: Folder of Hydra's files.
+        close_sweep: Called with the folder of a sweep when its jobs are done and one at least has not failed.
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
     failures: list[tuple[str, Exception]] = []
+    sweeps: set[Path] = set()
 
     def job(values: DictConfig) -> Any:
         context = HydraConfig.get()
@@ -44,7 +46,10 @@ def run_experiment(experiment: Experiment, conf: Path) -> None:
         try:
             refuse_unknown(values)
             config = cast(Config, OmegaConf.to_object(values))
-            return experiment(config, folder, shlex.join(["python", Path(sys.argv[0]).name, *overrides]))
+            result = experiment(config, folder, shlex.join(["python", Path(sys.argv[0]).name, *overrides]))
+            if context.mode == RunMode.MULTIRUN:
+                sweeps.add(Path(context.sweep.dir))
+            return result
         except Exception as error:
             failures.append((" ".join(overrides), error))
             _remove_if_rejected(folder)
@@ -62,6 +67,8 @@ def run_experiment(experiment: Experiment, conf: Path) -> None:
             raise
         if not failures:
             failures.append(("", error))
+    for sweep in sweeps:
+        close_sweep(sweep)
     if failures:
         sys.exit(_report(failures, sweep=len(failures) > 1 or "-m" in sys.argv or "--multirun" in sys.argv))
 

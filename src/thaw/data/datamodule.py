@@ -156,7 +156,7 @@ class ImageDataModule(LightningDataModule):
         """The first training batch as images (B, 3, S, S), also where its epoch runs on features of them."""
         dataset, sampler = self.datasets["train"], EpochSampler(len(self.datasets["train"]), self.seed)
         if self._runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
-            transform = v2.Compose([self.transform, v2.RandomHorizontalFlip()])
+            transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])
             dataset = ImageDataset(dataset.samples, transform, self.seed, dataset.images)
         images, labels = next(iter(self._image_loader(dataset, sampler, drop_last=False)))
         return images, labels
@@ -192,12 +192,19 @@ class ImageDataModule(LightningDataModule):
         if views == "fresh":
             return self._extract(dataset, epoch)[None]
         if views == "mirror":
-            transforms: list[ImageTransform] = [self.transform, Mirrored(self.transform)]
+            transforms: list[ImageTransform] = [self.transform]
+            if self._may_mirror():
+                transforms.append(Mirrored(self.transform))
             plain = [ImageDataset(dataset.samples, step, self.seed, dataset.images) for step in transforms]
-            return self._stored("train mirror", dataset, lambda: torch.stack([self._extract(x, 0) for x in plain]))
+            return self._stored(
+                f"train {len(plain)}", dataset, lambda: torch.stack([self._extract(x, 0) for x in plain])
+            )
         assert isinstance(views, int)
         name = f"train {views} {self.seed} {self.augment}"
         return self._stored(name, dataset, lambda: torch.stack([self._extract(dataset, view) for view in range(views)]))
+
+    def _may_mirror(self) -> bool:
+        return self.augment.policy != "none" and self.augment.flip > 0
 
     def _eval_features(self, split: str) -> Tensor:
         """Features (1, N, F) of a split's images."""

@@ -1,0 +1,64 @@
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.data import DataLoader, TensorDataset
+
+from thaw.model.classifier import Classifier
+
+Fit = Callable[..., pl.Trainer]
+
+
+class EmptyOnMeta(TorchFunctionMode):
+    """Weights take no memory and no time to initialise, while RegNet and Swin can still compute with real numbers."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        if func is torch.empty:
+            options["device"] = "meta"
+        return func(*args, **options)
+
+
+@pytest.fixture(scope="session")
+def empty_on_meta() -> type[TorchFunctionMode]:
+    return EmptyOnMeta
+
+
+@pytest.fixture
+def fit() -> Fit:
+    """Train a classifier on images and labels in their given order, on the CPU; returns the Trainer."""
+
+    def fit(
+        model: Classifier,
+        data: tuple[Tensor, Tensor],
+        max_epochs: int = 1,
+        batch_size: int = 8,
+        ckpt_path: Path | None = None,
+        callbacks: Sequence[pl.Callback] = (),
+    ) -> pl.Trainer:
+        trainer = pl.Trainer(
+            max_epochs=max_epochs,
+            accelerator="cpu",
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        loader = DataLoader(TensorDataset(*data), batch_size)
+        with warnings.catch_warnings():
+            for hint in (".*does not have many workers", ".*is smaller than the logging interval", ".*LeafSpec"):
+                warnings.filterwarnings("ignore", hint)
+            trainer.fit(model, loader, loader, ckpt_path=ckpt_path, weights_only=True)
+        return trainer
+
+    return fit

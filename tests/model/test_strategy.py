@@ -1,0 +1,212 @@
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from thaw.config import StrategyConfig
+from thaw.model.strategy import ever_trainable, is_still_frozen, phase_starts, rate_factors
+
+PRESETS = sorted((Path(__file__).parents[2] / "conf" / "strategy").glob("*.yaml"))
+NUM_STAGES = (7, 9, 81)
+FLOAT_NOISE = pytest.mark.xfail(strict=True, reason="ceil() of a product that floating point put just above the number")
+
+
+def preset(name: str) -> StrategyConfig:
+    """The strategy of `conf/strategy/NAME.yaml`, which is the whole file or its key `strategy`."""
+    path = next(path for path in PRESETS if path.stem == name)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return StrategyConfig(**content.get("strategy", content))
+
+
+def num_trainable(options: StrategyConfig, epoch: int, num_stages: int) -> int:
+    return sum(factor > 0 for factor in rate_factors(options, epoch, num_stages)[:-1])
+
+
+# ---- presets
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_preset_is_reported_under_its_own_name(path: Path) -> None:
+    assert preset(path.stem).name == path.stem
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+@pytest.mark.parametrize(
+    ("name", "epoch", "first", "last", "trainable_share"),
+    [
+        ("frozen", 0, 0.0, 0.0, 0.0),
+        ("frozen", 24, 0.0, 0.0, 0.0),
+        ("finetune", 0, 1.0, 1.0, 1.0),
+        ("scratch", 0, 1.0, 1.0, 1.0),
+        ("boosted_head", 0, 0.1, 0.1, 1.0),
+        ("last_stages", 0, 0.0, 0.1, 0.34),
+        ("discriminative", 2, 0.0, 0.0, 0.0),
+        ("discriminative", 3, 0.003, 0.3, 1.0),
+        ("gradual", 2, 0.0, 0.0, 0.0),
+        ("gradual", 3, 0.0, 0.3, 0.25),
+        ("gradual", 4, 0.0, 0.3, 0.5),
+        ("gradual", 6, 0.03, 0.3, 1.0),
+        ("gradual", 9, 0.03, 0.3, 1.0),
+    ],
+)
+def test_rates_of_a_preset(
+    name: str, epoch: int, first: float, last: float, trainable_share: float, num_stages: int
+) -> None:
+    factors = rate_factors(preset(name), epoch, num_stages)
+    assert len(factors) == num_stages + 1
+    assert factors[0] == pytest.approx(first)
+    assert factors[-2] == pytest.approx(last)
+    assert factors[-1] == 1
+    assert num_trainable(preset(name), epoch, num_stages) == ceil(trainable_share * num_stages)
+
+
+def test_only_scratch_ignores_the_weights() -> None:
+    assert [path.stem for path in PRESETS if preset(path.stem).from_scratch] == ["scratch"]
+
+
+# ---- rates
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+def test_rates_are_geometric_in_relative_depth(num_stages: int) -> None:
+    *stages, head = rate_factors(StrategyConfig(backbone_factor=0.5, first_stage_factor=0.01), 0, num_stages)
+    ratios = [later / earlier for earlier, later in pairwise(stages)]
+    assert (stages[0], stages[-1], head) == pytest.approx((0.005, 0.5, 1.0))
+    assert ratios == pytest.approx([100 ** (1 / (num_stages - 1))] * (num_stages - 1))
+
+
+def test_middle_stage_has_the_same_rate_in_every_depth() -> None:
+    options = StrategyConfig(backbone_factor=1, first_stage_factor=0.01)
+    assert [rate_factors(options, 0, n)[n // 2] for n in (3, 7, 9, 81)] == pytest.approx([0.1] * 4)
+
+
+def test_frozen_stages_do_not_change_the_rates_of_the_others() -> None:
+    options = {"backbone_factor": 0.5, "first_stage_factor": 0.01}
+    some = rate_factors(StrategyConfig(**options, trainable_stages=3), 0, 9)
+    assert some == [0.0] * 6 + rate_factors(StrategyConfig(**options), 0, 9)[6:]
+
+
+def test_joint_factor_slows_everything_after_the_head_epochs() -> None:
+    options = StrategyConfig(backbone_factor=0.5, head_epochs=2, joint_factor=0.1)
+    assert rate_factors(options, 1, 3) == [0, 0, 0, 1]
+    assert rate_factors(options, 2, 3) == pytest.approx([0.05, 0.05, 0.05, 0.1])
+
+
+def test_joint_factor_has_nothing_to_do_without_head_epochs() -> None:
+    assert rate_factors(StrategyConfig(backbone_factor=0.5, joint_factor=0.1), 0, 2) == [0.5, 0.5, 1]
+
+
+# ---- which stages learn
+
+
+@pytest.mark.parametrize(("trainable_stages", "expected"), [(1, 1), (3, 3), (9, 9), (50, 9), (None, 9)])
+def test_last_stages(trainable_stages: int | None, expected: int) -> None:
+    factors = rate_factors(StrategyConfig(backbone_factor=1, trainable_stages=trainable_stages), 0, 9)
+    assert factors == [0] * (9 - expected) + [1] * (expected + 1)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "num_stages", "expected"),
+    [
+        (1.0, 9, 9),
+        (0.5, 8, 4),
+        (0.5, 9, 5),
+        (0.01, 81, 1),
+        (1 / 3, 81, 27),
+        pytest.param(0.28, 50, 14, marks=FLOAT_NOISE),
+        pytest.param(7 / 41, 41, 7, marks=FLOAT_NOISE),
+    ],
+)
+def test_last_fraction_is_rounded_up_to_whole_stages(fraction: float, num_stages: int, expected: int) -> None:
+    assert num_trainable(StrategyConfig(backbone_factor=1, trainable_fraction=fraction), 0, num_stages) == expected
+
+
+def test_number_of_stages_wins_over_the_fraction() -> None:
+    assert num_trainable(StrategyConfig(backbone_factor=1, trainable_fraction=0.5, trainable_stages=2), 0, 9) == 2
+
+
+def test_head_learns_alone_at_first() -> None:
+    options = StrategyConfig(backbone_factor=1, head_epochs=3)
+    assert [num_trainable(options, epoch, 9) for epoch in range(5)] == [0, 0, 0, 9, 9]
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+@pytest.mark.parametrize("unfreeze_epochs", [1, 4, 100])
+@pytest.mark.parametrize("trainable_fraction", [1.0, 0.5])
+def test_stages_thaw_from_the_last_to_the_first(
+    num_stages: int, unfreeze_epochs: int, trainable_fraction: float
+) -> None:
+    options = StrategyConfig(
+        backbone_factor=0.5,
+        first_stage_factor=0.1,
+        head_epochs=2,
+        unfreeze_epochs=unfreeze_epochs,
+        trainable_fraction=trainable_fraction,
+    )
+    final = rate_factors(options, 1000, num_stages)
+    counts = [num_trainable(options, epoch, num_stages) for epoch in range(2, unfreeze_epochs + 2)]
+    assert counts == sorted(counts)  # what has thawed never freezes again
+    assert counts[0] >= 1
+    assert counts[-1] == ceil(trainable_fraction * num_stages)
+    for epoch, count in enumerate(counts, start=2):
+        assert rate_factors(options, epoch, num_stages) == [0] * (num_stages - count) + final[num_stages - count :]
+
+
+@pytest.mark.parametrize(
+    ("unfreeze_epochs", "num_stages", "epoch", "expected"),
+    [(4, 9, 0, 3), (3, 9, 1, 6), pytest.param(25, 25, 6, 7, marks=FLOAT_NOISE)],
+)
+def test_thawing_is_even(unfreeze_epochs: int, num_stages: int, epoch: int, expected: int) -> None:
+    options = StrategyConfig(backbone_factor=1, unfreeze_epochs=unfreeze_epochs)
+    assert num_trainable(options, epoch, num_stages) == expected
+
+
+# ---- what follows from the rates
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (StrategyConfig(), [True] * 6),
+        (StrategyConfig(backbone_factor=1), [False] * 6),
+        (StrategyConfig(backbone_factor=1, trainable_stages=1), [False] * 6),
+        (StrategyConfig(backbone_factor=1, head_epochs=2), [True, True, False, False, False, False]),
+    ],
+    ids=["frozen", "all", "last stage", "head first"],
+)
+def test_is_still_frozen(options: StrategyConfig, expected: list[bool]) -> None:
+    assert [is_still_frozen(options, epoch, 9) for epoch in range(6)] == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "num_epochs", "expected"),
+    [
+        (StrategyConfig(), 5, [False, False, False, True]),
+        (StrategyConfig(backbone_factor=1), 1, [True] * 4),
+        (StrategyConfig(backbone_factor=1, trainable_stages=2), 5, [False, True, True, True]),
+        (StrategyConfig(backbone_factor=1, head_epochs=5), 5, [False, False, False, True]),
+        (StrategyConfig(backbone_factor=1, head_epochs=5), 6, [True] * 4),
+        (StrategyConfig(backbone_factor=1, head_epochs=1, unfreeze_epochs=3), 3, [False, True, True, True]),
+    ],
+)
+def test_ever_trainable(options: StrategyConfig, num_epochs: int, expected: list[bool]) -> None:
+    assert ever_trainable(options, num_epochs, 3) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (StrategyConfig(), [0]),
+        (StrategyConfig(head_epochs=3), [0]),
+        (StrategyConfig(head_epochs=3, joint_factor=0.1), [0, 3]),
+        (StrategyConfig(backbone_factor=1), [0]),
+        (StrategyConfig(backbone_factor=1, head_epochs=3), [0, 3]),
+        (StrategyConfig(backbone_factor=1, head_epochs=3, unfreeze_epochs=4), [0, 3, 4, 5, 6]),
+        (StrategyConfig(backbone_factor=1, unfreeze_epochs=100, trainable_stages=1), [0]),
+        (StrategyConfig(backbone_factor=1, head_epochs=10), [0]),
+    ],
+)
+def test_phase_starts(options: StrategyConfig, expected: list[int]) -> None:
+    assert phase_starts(options, 10, 8) == expected
