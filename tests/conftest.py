@@ -1,16 +1,30 @@
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 from PIL import Image
 
+from thaw.config import register
+
+CONF = Path(__file__).parents[1] / "conf"
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
 NUM_IMAGES = {"train": {"blue": 4, "green": 6, "red": 8}, "val": {"blue": 3, "green": 3, "red": 3}}
 
 
+@pytest.fixture
+def compose() -> Iterator[Callable[..., DictConfig]]:
+    """The configuration that some options of the command line give, not yet checked."""
+    register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *overrides: hydra.compose("config", list(overrides))
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """18 training and 9 validation images in {train,val}/{blue,green,red}: the class's colour under noise. Read only."""
+    """18 training and 9 validation images in {train,val}/{blue,green,red}, of the class's colour; not to be changed."""
     root = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(0)
     for split, counts in NUM_IMAGES.items():

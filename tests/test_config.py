@@ -1,0 +1,445 @@
+import ast
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from thaw import config as schema
+from thaw.backbone_names import BACKBONE_NAMES
+from thaw.config import (
+    AugmentConfig,
+    BackboneConfig,
+    Config,
+    DatasetConfig,
+    HeadConfig,
+    OptimizerConfig,
+    StrategyConfig,
+    TrainerConfig,
+)
+from thaw.errors import ThawError
+from thaw.explain import option_names
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+NAN, INF = float("nan"), float("inf")
+
+Compose = Callable[..., DictConfig]
+
+
+def options(owner: type = Config, prefix: str = "") -> Iterator[tuple[str, type, Any]]:
+    """Every option: its full name, the dataclass that it is a field of, and its type."""
+    types = get_type_hints(owner)
+    for field in fields(owner):
+        kind = types[field.name]
+        if is_dataclass(kind):
+            assert isinstance(kind, type)
+            yield from options(kind, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, owner, kind
+
+
+OWNERS = {key: owner for key, owner, _ in options()}
+TYPES = {key: kind for key, _, kind in options()}
+
+
+def with_value(key: str, value: Any) -> Any:
+    """The options of the group of `key`, at their defaults but for one."""
+    return OWNERS[key](**{key.rpartition(".")[2]: value})
+
+
+# ---- every option by itself
+
+UNCHECKED = {
+    "dataset.label_pattern",
+    "dataset.csv",
+    "dataset.classes",
+    "backbone.weights",
+    "strategy.name",
+    "trainer.accelerator",
+    "trainer.distribution",
+    "trainer.extra",
+    "logger.project",
+    "logger.uri",
+    "resume",
+}
+"""Free texts, and what only Lightning, torchvision or the data can judge."""
+
+RULES: dict[str, tuple[list[Any], list[Any]]] = {
+    "dataset.name": (["hymenoptera", "hotdog", "canidae", "pets", "digits", "folder"], ["Hotdog", "", "mnist"]),
+    "dataset.root": (["data", "/"], [""]),
+    "dataset.train_per_class": ([None, 1, 10**9], [0, -1]),
+    "dataset.val_fraction": ([0.0, 0.999], [-0.001, 1.0, INF]),
+    "dataset.test_fraction": ([0.0, 0.799], [-0.001, 1.0, INF]),
+    "dataset.split_seed": ([0, 2**32 - 1], [-1, 2**32]),
+    "dataset.num_folds": ([None], [1, 0, -1]),
+    "dataset.fold": ([None], [-1]),
+    "dataset.on_bad": (["error", "skip"], ["ignore"]),
+    "dataset.batch_size": ([1, 4096], [0, -1]),
+    "dataset.balance": (["none", "loss", "sampler"], ["yes"]),
+    "dataset.num_workers": (["auto", 0, 64], ["automatic", "", -1, True, 1.5]),
+    "dataset.cache": (["auto", "ram", "none"], ["disk"]),
+    "dataset.image_size": ([None, 8, 1024], [7, 0, -1]),
+    "dataset.resize": (
+        [None, 8, [256, 300]],
+        [7, -1, True, 256.0, "256", [256], [1, 2, 3], [256, 7], [256, NAN], [True, 256]],
+    ),
+    "backbone.name": (["resnet18", "vit_b_16", "squeezenet1_1"], ["resnet19", "", "fcn_resnet50"]),
+    "head.init": (["default", "xavier", "zeros", "weights"], ["ones"]),
+    "head.dropout": ([0.0, 0.999], [-0.001, 1.0]),
+    "augment.policy": (["none", "default", "trivial", "rand", "color"], ["auto"]),
+    "augment.crop_scale": ([[0.001, 1.0], [1.0, 1.0]], [[], [0.5], [0.0, 1.0], [0.9, 0.8], [0.5, 1.001], [NAN, 1.0]]),
+    "augment.crop_ratio": ([[0.1, 10.0]], [[1.0, 2.0, 3.0], [-1.0, 1.0], [2.0, 1.0], [1.0, 10.1], [0.5, NAN]]),
+    "augment.flip": ([0.0, 1.0], [-0.1, 1.1]),
+    "augment.erasing": ([0.0, 1.0], [-0.1, 1.1]),
+    "augment.mixup": ([0.0, 5.0], [-0.1, INF]),
+    "augment.cutmix": ([0.0, 5.0], [-0.1, INF]),
+    "augment.label_smoothing": ([0.0, 0.999], [-0.1, 1.0]),
+    "optimizer.name": (["sgd", "adamw"], ["SGD", "adam"]),
+    "optimizer.lr": ([1e-9, 100.0], [0.0, -1e-3, INF]),
+    "optimizer.momentum": ([0.0, 0.999], [-0.1, 1.0]),
+    "optimizer.weight_decay": ([0.0, 10.0], [-1e-4, INF]),
+    "schedule.name": (["constant", "step", "one_cycle", "cosine"], ["linear"]),
+    "schedule.warmup_epochs": ([0.0, 0.5, 100.0], [-0.1, INF]),
+    "schedule.step_epochs": ([1, 100], [0, -1]),
+    "schedule.step_factor": ([0.001, 1.0], [0.0, 1.001]),
+    "schedule.peak_fraction": ([0.001, 0.999], [0.0, 1.0]),
+    "schedule.start_factor": ([0.001, 1.0], [0.0, 1.001]),
+    "schedule.final_factor": ([0.0, 1.0], [-0.001, 1.001]),
+    "schedule.low_momentum": ([0.0, 0.999], [-0.1, 1.0]),
+    "strategy.backbone_factor": ([0.0, 10.0], [-0.1, INF]),
+    "strategy.first_stage_factor": ([1e-6, 1.0], [0.0, 2.0]),
+    "strategy.trainable_fraction": ([0.001, 1.0], [0.0, 1.001]),
+    "strategy.trainable_stages": ([None, 1, 1000], [0, -1]),
+    "strategy.head_epochs": ([0, 100], [-1]),
+    "strategy.unfreeze_epochs": ([0, 100], [-1]),
+    "strategy.feature_views": (["mirror", "fresh", 1, 100], ["stale", "", 0, -1, True, 1.5]),
+    "strategy.joint_factor": ([1e-6, 1.0], [0.0, 1.001]),
+    "trainer.max_epochs": ([1, 10**6], [0, -1]),
+    "trainer.devices": (["auto", 1, 8], ["all", 0, -1, True]),
+    "trainer.num_nodes": ([1, 8], [0, -1]),
+    "trainer.precision": (
+        ["auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed"],
+        ["fp32", "8", ""],
+    ),
+    "trainer.monitor": (["val/acc", "val/loss", "val/macro_f1"], ["acc", "train/loss"]),
+    "trainer.ties": (["first", "last"], ["best"]),
+    "trainer.eval_every": ([1, 100], [0, -1]),
+    "trainer.eval_from": ([1, 25], [0, -1, 26]),
+    "trainer.early_stopping": ([None, 1, 100], [0, -1]),
+    "trainer.gradient_clip": ([None, 1e-6, 100.0], [0.0, -1.0, INF]),
+    "trainer.accumulate": ([1, 100], [0, -1]),
+    "trainer.ema_decay": ([None, 0.001, 0.999], [0.0, 1.0, -0.1]),
+    "trainer.checkpoint_seconds": ([0.0, 3600.0], [-1.0]),
+    "logger.name": (["tensorboard", "csv", "wandb", "mlflow"], ["comet"]),
+    "features": (["auto", "off"], ["on", ""]),
+    "seed": ([0, 2**32 - 1], [-1, 2**32]),
+}
+"""Values that each option takes, its choices and bounds among them, and values that it refuses."""
+
+
+REFUSED = [
+    pytest.param(key, value, id=f"{key}={value}")
+    for key, (_, refused) in RULES.items()
+    for value in refused + [NAN] * (TYPES[key] in (float, float | None))
+]
+
+
+def test_every_option_has_a_rule() -> None:
+    checked = {key for key, kind in TYPES.items() if kind is not bool}
+    assert checked == RULES.keys() | UNCHECKED
+    assert not RULES.keys() & UNCHECKED
+
+
+def test_the_defaults_are_valid() -> None:
+    assert Config() == Config()
+    assert Config().dataset is not Config().dataset
+
+
+@pytest.mark.parametrize("key", RULES)
+def test_every_choice_and_bound_is_accepted(key: str) -> None:
+    accepted, _ = RULES[key]
+    for value in accepted:
+        assert getattr(with_value(key, value), key.rpartition(".")[2]) == value
+
+
+@pytest.mark.parametrize(("key", "value"), REFUSED)
+def test_a_refused_value_is_answered_with_the_full_key_the_rule_and_the_value(key: str, value: Any) -> None:
+    with pytest.raises(ThawError, match=rf"^{re.escape(key)} must be .+, got .*\.") as caught:
+        with_value(key, value)
+    assert repr(value) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("dataset.name", "hotdogs", "hotdog"),
+        ("backbone.name", "resnet_50", "resnet50"),
+        ("optimizer.name", "adam", "adamw"),
+        ("schedule.name", "onecycle", "one_cycle"),
+        ("trainer.monitor", "val/accuracy", "val/acc"),
+    ],
+)
+def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> None:
+    with pytest.raises(ThawError, match=f"Did you mean '{meant}'?"):
+        with_value(key, value)
+
+
+# ---- options that contradict each other
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: DatasetConfig(fold=0), "dataset.fold and dataset.num_folds must be given together, got (0, None)."),
+        (lambda: DatasetConfig(num_folds=5), "dataset.fold and dataset.num_folds must be given together"),
+        (lambda: DatasetConfig(num_folds=5, fold=5), "dataset.fold must be below dataset.num_folds=5, got 5."),
+        (
+            lambda: DatasetConfig(val_fraction=0.5, test_fraction=0.5),
+            "dataset.val_fraction + dataset.test_fraction must be below 1, got 1.0.",
+        ),
+        (
+            lambda: DatasetConfig(csv="a.csv", label_pattern="^(.)"),
+            "dataset.csv and dataset.label_pattern must be used one at a time",
+        ),
+        (lambda: OptimizerConfig("adamw", nesterov=True), "optimizer.nesterov must be false unless"),
+        (lambda: OptimizerConfig(momentum=0, nesterov=True), "optimizer.nesterov must be false unless"),
+        (
+            lambda: TrainerConfig(max_epochs=3, eval_from=4),
+            "trainer.eval_from must be at most trainer.max_epochs=3, got 4.",
+        ),
+        (
+            lambda: Config(
+                strategy=StrategyConfig(backbone_factor=1, head_epochs=3), trainer=TrainerConfig(max_epochs=3)
+            ),
+            "strategy.head_epochs=3 leaves no epoch for the backbone: trainer.max_epochs is 3. Raise",
+        ),
+        (
+            lambda: Config(head=HeadConfig("weights"), backbone=BackboneConfig(weights=None)),
+            "head.init=weights takes the head of an earlier run: set backbone.weights=RUN_FOLDER.",
+        ),
+        (lambda: Config(head=HeadConfig("weights")), "head.init=weights takes the head of an earlier run"),
+        (
+            lambda: Config(
+                head=HeadConfig("weights"),
+                backbone=BackboneConfig(weights="a"),
+                strategy=StrategyConfig(from_scratch=True),
+            ),
+            "head.init=weights takes the head of an earlier run",
+        ),
+    ],
+)
+def test_a_contradiction_is_refused(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ThawError) as caught:
+        build()
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: DatasetConfig(num_folds=5, fold=4),
+        lambda: OptimizerConfig(nesterov=True),
+        lambda: TrainerConfig(max_epochs=3, eval_from=3),
+        lambda: Config(strategy=StrategyConfig(backbone_factor=1, head_epochs=2), trainer=TrainerConfig(max_epochs=3)),
+        lambda: Config(strategy=StrategyConfig(backbone_factor=0, head_epochs=3), trainer=TrainerConfig(max_epochs=3)),
+        lambda: Config(head=HeadConfig("weights"), backbone=BackboneConfig(weights="outputs/run")),
+    ],
+)
+def test_what_fits_together_is_accepted(build: Callable[[], Any]) -> None:
+    build()
+
+
+# ---- documentation
+
+
+def undocumented_fields(owner: ast.ClassDef) -> Iterator[str]:
+    """The fields of a class that no text of its own follows."""
+    for statement, follower in zip(owner.body, [*owner.body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign):
+            is_text = isinstance(follower, ast.Expr) and isinstance(follower.value, ast.Constant)
+            if not (is_text and isinstance(follower.value.value, str)):
+                yield f"{owner.name}.{ast.unparse(statement.target)}"
+
+
+def test_every_field_says_what_it_means() -> None:
+    classes = [node for node in ast.parse(inspect.getsource(schema)).body if isinstance(node, ast.ClassDef)]
+    assert {node.name for node in classes} >= {owner.__name__ for owner in OWNERS.values()}
+    assert all(ast.get_docstring(node) for node in classes)
+    assert [name for node in classes for name in undocumented_fields(node)] == []
+
+
+# ---- what it costs
+
+
+@pytest.mark.parametrize("module", ["thaw.config", "thaw.entry"])
+def test_importing_the_options_does_not_import_torch(module: str) -> None:
+    code = (
+        f"import sys, {module}; print(sorted({{'torch', 'lightning', 'numpy', 'PIL', 'sklearn'}} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# ---- the presets in conf/
+
+GROUPS = [*(field.name for field in fields(Config) if (CONF / field.name).is_dir()), "experiment"]
+CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in GROUPS}
+STRATEGIES_OF_THEIR_OWN_PACE = [name for name in CHOICES["strategy"] if name != "frozen"]
+
+
+def accepted(values: DictConfig) -> Config:
+    config = OmegaConf.to_object(values)
+    assert isinstance(config, Config)
+    return config
+
+
+def recommended_overrides(experiment: str) -> list[str]:
+    """The options of the command at the head of an experiment's file; of a sweep's, those of its first job."""
+    head = (CONF / "experiment" / f"{experiment}.yaml").read_text().replace("\\\n#", "")
+    command = re.search(r"python train\.py (.*)", head)
+    assert command is not None
+    return [word.partition(",")[0] for word in shlex.split(command[1]) if word != "-m"]
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"),
+    [(group, choice) for group in GROUPS if group != "experiment" for choice in CHOICES[group]],
+)
+def test_every_choice_gives_valid_options(compose: Compose, group: str, choice: str) -> None:
+    config = accepted(compose(f"{group}={choice}"))
+    name = getattr(getattr(config, group), "name", None) or getattr(getattr(config, group), "policy", None)
+    preset_of_another = {"pets_official": "pets", "resnet50_v1": "resnet50"}
+    assert name == preset_of_another.get(choice, choice) or group == "trainer"
+
+
+@pytest.mark.parametrize("experiment", CHOICES["experiment"])
+def test_every_experiment_is_started_by_the_command_at_its_head(compose: Compose, experiment: str) -> None:
+    overrides = recommended_overrides(experiment)
+    assert f"experiment={experiment}" in overrides
+    accepted(compose(*(override for override in overrides if not override.startswith("hydra."))))
+
+
+def test_every_backbone_is_a_choice(compose: Compose) -> None:
+    store = ConfigStore.instance()
+    for name in BACKBONE_NAMES:
+        assert BackboneConfig(**store.load(f"backbone/{name}.yaml").node).name == name
+    assert not set(CHOICES["backbone"]) & set(BACKBONE_NAMES)  # Hydra warns where a file and the store have one name
+    assert accepted(compose("backbone=vit_b_16")).backbone.name == "vit_b_16"
+
+
+def test_the_plain_command_is_the_published_frozen_baseline(compose: Compose) -> None:
+    config = accepted(compose())
+    names = (config.dataset.name, config.backbone.name, config.strategy.name, config.optimizer.name)
+    assert names == ("hymenoptera", "resnet18", "frozen", "sgd")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES_OF_THEIR_OWN_PACE)
+def test_a_strategys_own_pace_wins_over_the_other_presets(compose: Compose, strategy: str) -> None:
+    file = OmegaConf.load(CONF / "strategy" / f"{strategy}.yaml")
+    config = accepted(compose("optimizer=adamw", "trainer=cpu", f"strategy={strategy}"))
+    assert config.optimizer.lr == file.optimizer.lr
+    assert config.trainer.max_epochs == file.trainer.max_epochs
+    assert (config.optimizer.name, config.optimizer.weight_decay) == ("adamw", 1e-2)
+    assert config.trainer.accelerator == "cpu"
+
+
+def test_without_a_pace_of_the_strategys_own_the_other_presets_hold(compose: Compose) -> None:
+    config = accepted(compose("optimizer=adamw", "trainer=debug", "strategy=frozen"))
+    assert (config.optimizer.lr, config.trainer.max_epochs) == (1e-3, 2)
+
+
+@pytest.mark.parametrize("experiment", [[], ["experiment=hymenoptera_finetune"], ["experiment=pets"]])
+def test_the_command_line_wins_over_all(compose: Compose, experiment: list[str]) -> None:
+    config = accepted(compose("trainer.max_epochs=7", "optimizer.lr=0.25", *experiment, "strategy=gradual"))
+    assert (config.trainer.max_epochs, config.optimizer.lr, config.strategy.name) == (7, 0.25, "gradual")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "expected"),
+    [
+        (
+            "hymenoptera_finetune",
+            {"strategy": "finetune", "lr": 1e-3, "max_epochs": 25, "batch_size": 4, "schedule": "step"},
+        ),
+        (
+            "hymenoptera_frozen",
+            {"strategy": "frozen", "lr": 1e-3, "max_epochs": 25, "batch_size": 4, "schedule": "step"},
+        ),
+        (
+            "hotdog_finetune",
+            {"strategy": "boosted_head", "lr": 5e-4, "max_epochs": 5, "batch_size": 128, "schedule": "constant"},
+        ),
+        (
+            "hotdog_scratch",
+            {"strategy": "scratch", "lr": 5e-4, "max_epochs": 5, "batch_size": 128, "schedule": "constant"},
+        ),
+        (
+            "canidae_frozen",
+            {"strategy": "frozen", "lr": 0.1, "max_epochs": 20, "batch_size": 24, "schedule": "constant"},
+        ),
+        ("pets_frozen", {"strategy": "frozen", "lr": 3e-3, "max_epochs": 4, "batch_size": 64, "schedule": "one_cycle"}),
+    ],
+)
+def test_an_experiment_has_the_settings_of_its_publication(
+    compose: Compose, experiment: str, expected: dict[str, Any]
+) -> None:
+    config = accepted(compose(f"experiment={experiment}"))
+    assert expected == {
+        "strategy": config.strategy.name,
+        "lr": config.optimizer.lr,
+        "max_epochs": config.trainer.max_epochs,
+        "batch_size": config.dataset.batch_size,
+        "schedule": config.schedule.name,
+    }
+
+
+def keys_of(values: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key, value in values.items_ex(resolve=False):
+        name = f"{prefix}{key}"
+        yield name
+        if isinstance(value, DictConfig) and name != "trainer.extra":
+            yield from keys_of(value, f"{name}.")
+
+
+@pytest.mark.parametrize(
+    "path", [CONF / "config.yaml", *(CONF / group / f"{choice}.yaml" for group in GROUPS for choice in CHOICES[group])]
+)
+def test_every_key_of_a_file_is_an_option(path: Path) -> None:
+    content = OmegaConf.load(path)
+    assert isinstance(content, DictConfig)
+    is_global = path.parent == CONF or path.read_text().startswith("# @package _global_")
+    keys = set(keys_of(content, "" if is_global else f"{path.parent.name}."))
+    beside = {key for key in keys if key.split(".")[0] in ("hydra", "defaults")}
+    assert keys - beside <= set(option_names())
+
+
+def choices_in_help(text: str) -> dict[str, set[str]]:
+    """The names after each group's; two spaces end a choice that is explained, a colon what stands before them all."""
+    section = text.partition("Choices (GROUP=CHOICE)\n")[2].partition("\n\n")[0] + "\n"
+    blocks = re.findall(r"^ {2}(\w+) +(.*\n(?: {3,}.*\n)*)", section, re.MULTILINE)
+    return {
+        group: set(" ".join(line.strip().partition("  ")[0] for line in block.splitlines()).rpartition(":")[2].split())
+        for group, block in blocks
+    }
+
+
+def test_help_names_every_choice_and_no_other() -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "--help"]
+    listed = choices_in_help(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    files = {group: set(choices) for group, choices in CHOICES.items()}
+    assert {group: listed[group] for group in files} == files | {"backbone": set(BACKBONE_NAMES)}
+
+
+def test_policies_and_choices_of_the_schema_have_their_files() -> None:
+    for group, key in (("optimizer", "name"), ("schedule", "name"), ("augment", "policy"), ("logger", "name")):
+        assert sorted(RULES[f"{group}.{key}"][0]) == CHOICES[group]
+    assert AugmentConfig().policy in CHOICES["augment"]
