@@ -200,7 +200,7 @@ class OptimizerConfig:
 
     name: str = "sgd"
     """sgd (with momentum) or adamw."""
-    lr: float = 1e-2
+    lr: float = 3e-3
     """Learning rate of the head; the strategy sets the other stages' as ratios to it."""
     momentum: float = 0.9
     """Momentum of SGD, or AdamW's first beta."""

@@ -1,0 +1,421 @@
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+
+from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig
+from thaw.data.datamodule import FrozenBackbone, ImageDataModule
+from thaw.data.images import read_image
+from thaw.data.transforms import EvaluationTransform
+from thaw.errors import ThawError
+from thaw.model.classifier import Classifier
+from thaw.model.strategy import is_still_frozen
+
+TRANSFORM = EvaluationTransform(resize=73, crop=64)
+NUM_TRAIN, NUM_VAL = 18, 9
+Batch = tuple[Tensor, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+def make_data(root: Path, seed: int = 0, augment: AugmentConfig | None = None, **options: Any) -> ImageDataModule:
+    plain = {"batch_size": 4, "num_workers": 0, "cache": "ram"}
+    data = ImageDataModule(DatasetConfig(root=str(root), **plain | options), TRANSFORM, augment, seed)
+    data.setup()
+    return data
+
+
+def batches_of(loader: Any, epoch: int = 0) -> list[Batch]:
+    if hasattr(loader.sampler, "set_epoch"):
+        loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def assert_equal_batches(first: list[Batch], second: list[Batch]) -> None:
+    for (inputs, labels), (other_inputs, other_labels) in zip(first, second, strict=True):
+        assert torch.equal(inputs, other_inputs)
+        assert torch.equal(labels, other_labels)
+
+
+# ---- images
+
+
+def test_a_batch_is_uint8_crops_and_labels(image_folder: Path) -> None:
+    data = make_data(image_folder)
+    assert data.classes == ("blue", "green", "red")
+    for loader, size in ((data.train_dataloader(), NUM_TRAIN), (data.val_dataloader(), NUM_VAL)):
+        batches = batches_of(loader)
+        assert sum(len(labels) for _, labels in batches) == size
+        images, labels = batches[0]
+        assert (images.shape, images.dtype) == ((4, 3, 64, 64), torch.uint8)
+        means = images.float().mean(dim=(2, 3))
+        assert torch.equal(means.argmax(dim=1), 2 - labels)  # blue is class 0 and channel 2
+
+
+def test_validation_images_come_in_order_and_through_the_evaluation_transform(image_folder: Path) -> None:
+    data = make_data(image_folder)
+    images = torch.cat([images for images, _ in batches_of(data.val_dataloader())])
+    expected = [TRANSFORM(read_image(sample.path)) for sample in data.index.splits["val"]]
+    assert torch.equal(images, torch.stack(expected))
+
+
+@pytest.mark.parametrize("policy", ["none", "default", "color"])
+def test_images_in_memory_and_from_files_give_equal_batches(image_folder: Path, policy: str) -> None:
+    in_memory, from_files = (
+        make_data(image_folder, augment=AugmentConfig(policy=policy), cache=cache) for cache in ("ram", "none")
+    )
+    assert in_memory.datasets["train"].images is not None
+    assert from_files.datasets["train"].images is None
+    for epoch in (0, 3):
+        assert_equal_batches(
+            batches_of(in_memory.train_dataloader(), epoch), batches_of(from_files.train_dataloader(), epoch)
+        )
+    assert_equal_batches(batches_of(in_memory.val_dataloader()), batches_of(from_files.val_dataloader()))
+
+
+def test_each_epoch_and_each_seed_has_images_of_its_own(image_folder: Path) -> None:
+    first, other = make_data(image_folder), make_data(image_folder, seed=1)
+    epochs = [batches_of(data.train_dataloader(), epoch) for data in (first, other) for epoch in (0, 1)]
+    assert len({epoch[0][0].numpy().tobytes() for epoch in epochs}) == 4
+    assert_equal_batches(batches_of(make_data(image_folder).train_dataloader(), 1), epochs[1])
+
+
+def test_worker_processes_change_nothing(image_folder: Path) -> None:
+    alone, by_workers = (make_data(image_folder, num_workers=number) for number in (0, 2))
+    for epoch in (0, 1):
+        assert_equal_batches(
+            batches_of(alone.train_dataloader(), epoch), batches_of(by_workers.train_dataloader(), epoch)
+        )
+
+
+def test_a_small_set_is_kept_in_memory_and_needs_no_workers(image_folder: Path) -> None:
+    data = make_data(image_folder, cache="auto", num_workers="auto")
+    assert data.train_dataloader().num_workers == 0
+    assert make_data(image_folder, cache="none", num_workers="auto").train_dataloader().num_workers > 0
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "drop_last", "sizes"),
+    [(4, False, [4, 4, 4, 4, 2]), (4, True, [4, 4, 4, 4]), (18, True, [18]), (32, True, [18]), (1, True, [1] * 18)],
+)
+def test_an_incomplete_last_batch_is_dropped_on_request_but_never_the_whole_epoch(
+    image_folder: Path, batch_size: int, drop_last: bool, sizes: list[int]
+) -> None:
+    data = make_data(image_folder, batch_size=batch_size, drop_last=drop_last)
+    for features in (False, True):
+        data.backbone = left_and_right() if features else None
+        loader = data.train_dataloader()
+        assert [len(labels) for _, labels in loader] == sizes
+        assert len(loader) == len(sizes)
+        assert sum(len(labels) for _, labels in data.val_dataloader()) == NUM_VAL
+
+
+def test_loss_weights_are_inverse_to_the_frequency(image_folder: Path) -> None:
+    weights = make_data(image_folder, balance="loss").class_weights()
+    assert weights is not None
+    counts = torch.tensor([4.0, 6.0, 8.0])
+    assert torch.allclose(weights, 18 / (3 * counts))
+    assert float((weights * counts).sum()) == pytest.approx(18)  # an image weighs 1 on average
+    assert make_data(image_folder).class_weights() is None
+    assert make_data(image_folder, balance="sampler").class_weights() is None
+
+
+@pytest.mark.parametrize(
+    ("balance", "shares"), [("none", [4 / 18, 6 / 18, 8 / 18]), ("sampler", [1 / 3, 1 / 3, 1 / 3])]
+)
+def test_a_balancing_sampler_draws_all_classes_equally_often(
+    image_folder: Path, balance: str, shares: list[float]
+) -> None:
+    data = make_data(image_folder, balance=balance)
+    sampler: Any = data.train_dataloader().sampler
+    labels = [sample.label for sample in data.index.splits["train"]]
+    drawn: Counter[int] = Counter()
+    for epoch in range(200):
+        sampler.set_epoch(epoch)
+        drawn.update(labels[index] for _, index in sampler)
+    assert [drawn[label] / (200 * NUM_TRAIN) for label in range(3)] == pytest.approx(shares, abs=0.03)
+
+
+def test_setup_happens_once(image_folder: Path) -> None:
+    data = make_data(image_folder)
+    index, datasets = data.index, dict(data.datasets)
+    data.setup("fit")
+    assert data.index is index
+    assert data.datasets == datasets
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_an_unreadable_file_stops_or_is_left_out(image_folder: Path, tmp_path: Path, cache: str) -> None:
+    shutil.copytree(image_folder, tmp_path / "images")
+    for name in ("train/red/0.png", "val/red/0.png"):
+        (tmp_path / "images" / name).write_bytes(b"<html>")
+    with pytest.raises(ThawError, match=r"(?s)0\.png.*0\.png"):
+        make_data(tmp_path / "images", cache=cache)
+    data = make_data(tmp_path / "images", cache=cache, on_bad="skip")
+    assert sum(len(labels) for _, labels in data.train_dataloader()) == NUM_TRAIN - 1
+    assert sum(len(labels) for _, labels in data.val_dataloader()) == NUM_VAL - 1
+
+
+# ---- stored features
+
+
+class LeftAndRight(nn.Module):
+    """Mean colours of the left and of the right half (B, 6); counts the images that it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.seen = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        return torch.cat([half.float().mean(dim=(2, 3)) for half in images.chunk(2, dim=3)], dim=1)
+
+
+def left_and_right(views: int | str = "mirror", frozen_until: int = 10**9) -> FrozenBackbone:
+    module = LeftAndRight()
+    return FrozenBackbone(module, module, lambda epoch: epoch < frozen_until, views, ("32-true", "cpu"))
+
+
+def features_of(data: ImageDataModule) -> tuple[dict[int, Tensor], int]:
+    """Features by the index of the training image in the first epoch, and how many images were extracted for it."""
+    assert data.backbone is not None
+    assert isinstance(data.backbone.module, LeftAndRight)
+    before = data.backbone.module.seen
+    loader: Any = data.train_dataloader()
+    indices = [index for batch in loader.sampler for _, index in batch]
+    features = torch.cat([inputs for inputs, _ in loader])
+    return dict(zip(indices, features, strict=True)), data.backbone.module.seen - before
+
+
+def of_images(data: ImageDataModule, epoch: int) -> Tensor:
+    """Features (N, F) of the augmented training images of an epoch."""
+    dataset = data.datasets["train"]
+    return LeftAndRight()(torch.stack([dataset[epoch, index][0] for index in range(len(dataset))]))
+
+
+def is_one_of(row: Tensor, candidates: Tensor) -> bool:
+    return any(torch.allclose(row, candidate) for candidate in candidates)
+
+
+def test_a_frozen_epoch_gives_features_and_labels_in_place_of_images(image_folder: Path) -> None:
+    data = make_data(image_folder)
+    data.backbone = left_and_right()
+    for loader, size in ((data.train_dataloader(), NUM_TRAIN), (data.val_dataloader(), NUM_VAL)):
+        batches = list(loader)
+        assert [inputs.ndim for inputs, _ in batches] == [2] * len(batches)
+        assert sum(len(labels) for _, labels in batches) == size
+        for features, labels in batches:
+            assert torch.equal(features[:, :3].argmax(dim=1), 2 - labels)
+    data.backbone = left_and_right(frozen_until=0)
+    assert next(iter(data.train_dataloader()))[0].ndim == 4
+
+
+@pytest.mark.parametrize("fold", [None, 0, 1])
+def test_validation_features_are_those_of_the_validation_images(image_folder: Path, fold: int | None) -> None:
+    for split in (fold, None if fold is None else 1 - fold):  # the other fold's must not be taken for this one's
+        data = make_data(image_folder, fold=split, num_folds=None if split is None else 2)
+        images = torch.cat([images for images, _ in data.val_dataloader()])
+        data.backbone = left_and_right()
+        features = torch.cat([features for features, _ in data.val_dataloader()])
+        assert torch.allclose(features, LeftAndRight()(images))
+
+
+def test_mirror_views_are_the_centre_crop_and_its_mirror_image(image_folder: Path) -> None:
+    data = make_data(image_folder)
+    data.backbone = left_and_right("mirror")
+    features, num_extracted = features_of(data)
+    crops = torch.stack([TRANSFORM(read_image(sample.path)) for sample in data.index.splits["train"]])
+    plain, mirrored = LeftAndRight()(crops), LeftAndRight()(crops.flip(3))
+    chosen = [torch.allclose(features[index], plain[index]) for index in range(NUM_TRAIN)]
+    assert 0 < sum(chosen) < NUM_TRAIN
+    assert all(is_one_of(features[index], torch.stack([plain[index], mirrored[index]])) for index in range(NUM_TRAIN))
+    assert num_extracted == 2 * NUM_TRAIN
+
+
+def test_random_views_are_drawn_once_from_the_augmentation(image_folder: Path) -> None:
+    data = make_data(image_folder)
+    data.backbone = left_and_right(3)
+    features, num_extracted = features_of(data)
+    views = torch.stack([of_images(data, epoch) for epoch in range(3)], dim=1)
+    assert all(is_one_of(features[index], views[index]) for index in range(NUM_TRAIN))
+    assert num_extracted == 3 * NUM_TRAIN
+    assert features_of(data)[1] == 0
+
+
+def test_fresh_views_are_those_of_the_epochs_own_images(image_folder: Path, cache: Path) -> None:
+    data = make_data(image_folder)
+    data.backbone = left_and_right("fresh")
+    features, num_extracted = features_of(data)
+    assert torch.allclose(torch.stack([features[index] for index in range(NUM_TRAIN)]), of_images(data, 0))
+    assert num_extracted == NUM_TRAIN
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("views", "changes", "recomputed"),
+    [
+        ("mirror", {}, False),
+        ("mirror", {"seed": 1}, False),
+        ("mirror", {"augment": AugmentConfig(policy="color")}, False),
+        ("mirror", {"train_per_class": 3}, True),
+        (2, {}, False),
+        (2, {"seed": 1}, True),
+        (2, {"augment": AugmentConfig(policy="color")}, True),
+        (3, {}, True),
+    ],
+)
+def test_the_next_run_computes_only_what_differs(
+    image_folder: Path, views: int | str, changes: dict[str, Any], recomputed: bool
+) -> None:
+    first, second = make_data(image_folder), make_data(image_folder, **changes)
+    first.backbone = left_and_right("mirror" if views == "mirror" else 2)
+    second.backbone = left_and_right(views)
+    features_of(first)
+    assert (features_of(second)[1] > 0) == recomputed
+
+
+@pytest.mark.parametrize("views", ["mirror", "fresh"])
+def test_the_preview_shows_images_also_where_the_epoch_runs_on_features(image_folder: Path, views: str) -> None:
+    data = make_data(image_folder)
+    first = batches_of(data.train_dataloader())[0]
+    data.backbone = left_and_right(views)
+    images, labels = data.preview()
+    assert images.shape == (4, 3, 64, 64)
+    assert torch.equal(labels, first[1])
+    assert torch.equal(images, first[0]) == (views == "fresh")
+
+
+# ---- a whole training
+
+
+class Recorder(pl.Callback):
+    """Ranks of the batches, and the metrics, of each epoch."""
+
+    def __init__(self) -> None:
+        self.ranks: list[set[int]] = []
+        self.val_ranks: list[set[int]] = []
+        self.metrics: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.ranks.append(set())
+        self.val_ranks.append(set())
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self.ranks[-1].add(batch[0].ndim)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.val_ranks[-1].add(batch[0].ndim)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums are added up in the same order, whatever machine this is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def fit(
+    root: Path,
+    strategy: StrategyConfig,
+    use_features: bool = True,
+    max_epochs: int = 3,
+    lr: float = 1e-2,
+    **options: Any,
+) -> tuple[Recorder, Classifier]:
+    data = make_data(root, augment=AugmentConfig(), **options)
+    torch.manual_seed(0)
+    head, optimizer = HeadConfig(dropout=0.2), OptimizerConfig(lr=lr)
+    weights = data.class_weights()
+    model = Classifier(
+        "squeezenet1_1",
+        data.classes,
+        TRANSFORM,
+        head,
+        strategy,
+        optimizer,
+        augment=AugmentConfig(),
+        class_weights=weights,
+    )
+    recorder = Recorder()
+    trainer = pl.Trainer(
+        max_epochs=max_epochs,
+        accelerator="cpu",
+        callbacks=[recorder],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+    )
+    if use_features:
+        num_stages = len(model.backbone.stages)
+        data.backbone = FrozenBackbone(
+            model.backbone,
+            model.extract_frozen,
+            lambda epoch: is_still_frozen(strategy, epoch, num_stages),
+            strategy.feature_views,
+            ("32-true", "cpu"),
+        )
+    trainer.fit(model, datamodule=data)
+    return recorder, model
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    "options", [{}, {"balance": "loss", "cache": "none"}, {"balance": "sampler", "drop_last": True}]
+)
+def test_fresh_features_train_as_augmented_images_do(image_folder: Path, options: dict[str, Any]) -> None:
+    strategy = StrategyConfig(feature_views="fresh")
+    on_features, model = fit(image_folder, strategy, **options)
+    on_images, reference = fit(image_folder, strategy, use_features=False, **options)
+    assert on_features.ranks == on_features.val_ranks == [{2}] * 3
+    assert on_images.ranks == on_images.val_ranks == [{4}] * 3
+    for ours, theirs in zip(on_features.metrics, on_images.metrics, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+    assert len({round(epoch["train/loss"], 4) for epoch in on_images.metrics}) == 3
+    for ours, theirs in zip(model.head.parameters(), reference.head.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_a_gradual_training_goes_over_from_features_to_images(image_folder: Path) -> None:
+    strategy = StrategyConfig("gradual", 0.3, 0.1, head_epochs=2, unfreeze_epochs=2, feature_views="fresh")
+    on_features, _ = fit(image_folder, strategy, max_epochs=4)
+    on_images, _ = fit(image_folder, strategy, use_features=False, max_epochs=4)
+    assert on_features.ranks == on_features.val_ranks == [{2}, {2}, {4}, {4}]
+    for ours, theirs in zip(on_features.metrics, on_images.metrics, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", ["mirror", 2])
+def test_stored_views_train_the_head(image_folder: Path, views: int | str) -> None:
+    recorder, _ = fit(image_folder, StrategyConfig(feature_views=views), max_epochs=6, lr=1e-3)
+    assert recorder.ranks == [{2}] * 6
+    assert recorder.metrics[-1]["val/acc"] == 1.0
+    assert recorder.metrics[-1]["val/loss"] < 0.6 * recorder.metrics[0]["val/loss"]

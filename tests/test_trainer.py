@@ -1,0 +1,180 @@
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
+from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
+from thaw.errors import ThawError
+from thaw.progress import EpochLog
+from thaw.run import Run
+from thaw.trainer import choose_precision, make_logger, make_trainer
+from thaw.training import build
+
+GRADUAL = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)
+HAS_GPU = torch.cuda.is_available()
+
+Make = Callable[..., pl.Trainer]
+
+
+@pytest.fixture
+def make(image_folder: Path, tmp_path: Path) -> Make:
+    """A Trainer by its options, on the CPU unless they say otherwise."""
+
+    def make(strategy: StrategyConfig | None = None, logger: str = "csv", **options: Any) -> pl.Trainer:
+        config = Config(
+            dataset=DatasetConfig(root=str(image_folder), image_size=64, cache="none"),
+            backbone=BackboneConfig("squeezenet1_1", None),
+            strategy=strategy or StrategyConfig(),
+            trainer=TrainerConfig(**{"accelerator": "cpu", "precision": "32", "max_epochs": 5} | options),
+            logger=LoggerConfig(logger),
+        )
+        data, model, _ = build(config)
+        return make_trainer(config, Run(tmp_path / "run"), data, model)[0]
+
+    return make
+
+
+def kinds(trainer: pl.Trainer) -> set[type]:
+    return {type(callback) for callback in trainer.callbacks}
+
+
+# ---- the Trainer
+
+
+def test_the_options_arrive(make: Make) -> None:
+    trainer = make(max_epochs=3, gradient_clip=0.5, accumulate=2, precision="64")
+    assert (trainer.max_epochs, trainer.gradient_clip_val, trainer.accumulate_grad_batches) == (3, 0.5, 2)
+    assert trainer.precision == "64-true"
+    assert kinds(trainer) >= {EpochLog, BestCheckpoint, LastCheckpoint, EvaluationEpochs}
+    assert not {PhaseEarlyStopping, pl.callbacks.EMAWeightAveraging} & kinds(trainer)
+    assert trainer.logger is None
+
+
+def test_the_best_checkpoint_is_the_one_that_lightning_knows(make: Make) -> None:
+    checkpoint = make(monitor="val/loss", ties="last").checkpoint_callback
+    assert isinstance(checkpoint, BestCheckpoint)
+    assert (checkpoint.monitor, checkpoint.mode, checkpoint.ties) == ("val/loss", "min", "last")
+
+
+def test_patience_knows_the_phases_of_the_strategy(make: Make) -> None:
+    (stopping,) = (
+        callback for callback in make(GRADUAL, early_stopping=4).callbacks if type(callback) is PhaseEarlyStopping
+    )
+    assert (stopping.patience, stopping.phase_starts) == (4, [0, 2, 3])
+
+
+def test_averaged_weights_are_a_callback(make: Make) -> None:
+    assert pl.callbacks.EMAWeightAveraging in kinds(make(ema_decay=0.99))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "find_unused"),
+    [(StrategyConfig(), False), (StrategyConfig(backbone_factor=1), False), (GRADUAL, True)],
+)
+def test_ddp_expects_idle_weights_only_where_stages_thaw_later(
+    make: Make, strategy: StrategyConfig, find_unused: bool
+) -> None:
+    trainer = make(strategy, distribution="ddp", devices=1)
+    assert isinstance(trainer.strategy, pl.strategies.DDPStrategy)
+    assert trainer.strategy._ddp_kwargs.get("find_unused_parameters", False) == find_unused
+
+
+def test_extra_adds_flags_and_has_the_last_word(make: Make) -> None:
+    trainer = make(extra={"max_steps": 7, "max_epochs": 2, "limit_train_batches": 3})
+    assert (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches) == (7, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"extra": {"max_stepps": 7}},
+        {"extra": {"limit_train_batches": -1}},
+        {"extra": {"profiler": "none such"}},
+        {"accelerator": "abacus"},
+        {"distribution": "everywhere"},
+        pytest.param({"accelerator": "gpu"}, marks=pytest.mark.skipif(HAS_GPU, reason="there is a GPU")),
+    ],
+    ids=str,
+)
+def test_what_lightning_refuses_is_a_mistake_of_the_users(make: Make, options: dict[str, Any]) -> None:
+    with pytest.raises(ThawError, match=r"^trainer\.\* does not fit this machine or Lightning's Trainer: .+"):
+        make(**options)
+
+
+# ---- precision
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "cpu", "gpu"])
+@pytest.mark.parametrize("precision", ["32", "64", "bf16-mixed", "16-mixed"])
+def test_a_precision_by_name_is_taken_as_it_is(precision: str, accelerator: str) -> None:
+    assert choose_precision(TrainerConfig(precision=precision, accelerator=accelerator)) == precision
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({}, "32"),
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "32"),
+        ({"amx_bf16": True}, "bf16-mixed"),
+        ({"avx512_bf16": True}, "bf16-mixed"),
+    ],
+)
+@pytest.mark.parametrize("accelerator", ["auto", "cpu"])
+def test_a_cpu_gets_bf16_where_it_is_fast(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, capabilities: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert choose_precision(TrainerConfig(accelerator=accelerator)) == precision
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda"])
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_gets_bf16_where_it_is_not_emulated(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, has_bf16: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 or including_emulation)
+    assert choose_precision(TrainerConfig(accelerator=accelerator)) == precision
+
+
+def test_the_cpu_of_a_machine_with_a_gpu_is_judged_as_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert choose_precision(TrainerConfig(accelerator="cpu")) == "32"
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "mps"])
+def test_apples_gpu_gets_32(monkeypatch: pytest.MonkeyPatch, accelerator: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_precision(TrainerConfig(accelerator=accelerator)) == "32"
+
+
+# ---- the logger
+
+
+def test_tensorboard_writes_into_the_run(tmp_path: Path) -> None:
+    logger = make_logger(LoggerConfig("tensorboard"), Run(tmp_path))
+    assert isinstance(logger, TensorBoardLogger)
+    assert Path(logger.log_dir) == tmp_path / "tensorboard"
+
+
+def test_csv_is_no_logger_beside_metrics_csv(tmp_path: Path) -> None:
+    assert make_logger(LoggerConfig("csv"), Run(tmp_path)) is False
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_whose_package_is_missing_says_what_to_install(tmp_path: Path, name: str) -> None:
+    if importlib.util.find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(ThawError, match=rf"^logger={name} needs a package: pip install 'thaw\[{name}\]'\.$"):
+        make_logger(LoggerConfig(name), Run(tmp_path))
