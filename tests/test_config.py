@@ -446,6 +446,7 @@ def choices_in_help(text: str) -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.slow
 def test_help_names_every_choice_and_no_other() -> None:
     command = [sys.executable, str(ROOT / "train.py"), "--help"]
     listed = choices_in_help(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -99,13 +100,20 @@ def test_a_rejected_command_leaves_no_folder(tmp_path: Path, arguments: list[str
     assert run_folders(tmp_path) == []
 
 
-@pytest.mark.xfail(strict=True, reason="_remove_if_rejected removes the sweep's folder at its first bad job only")
-@pytest.mark.parametrize("arguments", [["head.dropout=2,3"], ["strategy=frozen,frozn"]])
-def test_a_rejected_sweep_leaves_no_folder(tmp_path: Path, arguments: list[str]) -> None:
-    assert run(TRAIN, "-m", *arguments, cwd=tmp_path).code == 2
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="_remove_if_rejected removes the sweep's folder after its first bad job only")
+def test_a_rejected_sweep_leaves_no_folder(tmp_path: Path) -> None:
+    assert run(TRAIN, "-m", "head.dropout=2,3", cwd=tmp_path).code == 2
     assert run_folders(tmp_path) == []
 
 
+@pytest.mark.xfail(strict=True, reason="Hydra makes the sweep's folder before it looks for the choices")
+def test_a_sweep_over_a_choice_that_is_none_leaves_no_folder(tmp_path: Path) -> None:
+    assert run(TRAIN, "-m", "strategy=frozen,frozn", cwd=tmp_path).code == 2
+    assert run_folders(tmp_path) == []
+
+
+@pytest.mark.slow
 def test_a_sweep_names_each_of_its_failures(tmp_path: Path) -> None:
     outcome = run(TRAIN, "-m", "head.dropout=2,0.1", "trainer.max_epochs=0,-1", cwd=tmp_path)
     assert outcome.code == 2
@@ -129,6 +137,7 @@ def test_hydras_switch_shows_the_traceback(tmp_path: Path) -> None:
     assert outcome.messages[-1] == "thaw.errors.ThawError: head.dropout must be in [0, 1), got 2.0."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
 def test_looking_before_running_imports_no_torch_and_leaves_nothing(tmp_path: Path, arguments: list[str]) -> None:
     outcome = run(TRAIN, *arguments, cwd=tmp_path)
@@ -166,6 +175,7 @@ def test_a_bug_of_ours_shows_its_traceback_and_ends_with_code_1(tmp_path: Path, 
     assert "ZeroDivisionError: a bug of ours" in outcome.messages
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_bad_job_and_is_closed_once(tmp_path: Path, light: Path) -> None:
     outcome = run(light, "-m", "seed=0,1,2,4", "hydra.sweep.dir=outputs/sweep", cwd=tmp_path)
     assert outcome.code == 1  # seed 2's is ours
@@ -190,6 +200,11 @@ def interrupted_run(folder: Path, *overrides: str) -> Path:
     return folder
 
 
+def meaning(arguments: list[str]) -> dict[str, Any]:
+    """The value of each option, as Hydra reads it."""
+    return {each.key_or_group: each.value() for each in OverridesParser.create().parse_overrides(arguments)}
+
+
 @pytest.mark.parametrize("arguments", [[], ["seed=1", "--cfg", "job"], ["resume=null"], ["resume="]])
 def test_without_resume_the_line_stays_as_it_is(arguments: list[str]) -> None:
     assert expand_resume(arguments) == arguments
@@ -197,16 +212,23 @@ def test_without_resume_the_line_stays_as_it_is(arguments: list[str]) -> None:
 
 def test_resume_brings_the_runs_own_options_and_its_folder(tmp_path: Path) -> None:
     folder = interrupted_run(tmp_path / "run", "strategy=gradual", "+trainer.extra.max_steps=3")
-    line = [f"resume={folder}"]
-    expected = ["strategy=gradual", "+trainer.extra.max_steps=3", f"hydra.run.dir={folder}", f"resume={folder}"]
-    assert expand_resume(line) == expected
+    options = expand_resume([f"resume={folder}"])
+    assert meaning(options) == {
+        "strategy": "gradual",
+        "trainer.extra.max_steps": 3,
+        "hydra.run.dir": str(folder),
+        "resume": str(folder),
+    }
+    assert "+trainer.extra.max_steps=3" in options
 
 
 @pytest.mark.parametrize("new", ["optimizer.lr=0.5", "+optimizer.lr=0.5"])
 def test_what_stands_beside_resume_replaces_the_runs_own(tmp_path: Path, new: str) -> None:
     folder = interrupted_run(tmp_path / "run", "strategy=gradual", "optimizer.lr=0.1", "resume=elsewhere")
-    expanded = expand_resume([f"resume={folder}", new])
-    assert expanded == ["strategy=gradual", f"hydra.run.dir={folder}", f"resume={folder}", new]
+    options = expand_resume([f"resume={folder}", new])
+    expected = {"strategy": "gradual", "optimizer.lr": 0.5, "hydra.run.dir": str(folder), "resume": str(folder)}
+    assert meaning(options) == expected
+    assert len(options) == len(expected)
 
 
 def test_a_finished_run_goes_on_only_for_longer(tmp_path: Path) -> None:
@@ -237,8 +259,4 @@ def test_a_run_that_was_not_started_from_the_command_line_is_refused(tmp_path: P
 @pytest.mark.parametrize("name", ["seed=1,strategy=frozen", "it's", "a (copy)", "{x}"])
 def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     folder = interrupted_run(tmp_path / name)
-    parsed = OverridesParser.create().parse_overrides(expand_resume([f"resume={folder}"]))
-    assert {override.key_or_group: override.value() for override in parsed} == {
-        "hydra.run.dir": str(folder),
-        "resume": str(folder),
-    }
+    assert meaning(expand_resume([f"resume={folder}"])) == {"hydra.run.dir": str(folder), "resume": str(folder)}

@@ -97,15 +97,24 @@ def test_a_training_from_the_start_forgets_an_older_file(tmp_path: Path) -> None
     assert [row["epoch"] for row in read_metrics(path)] == ["1"]
 
 
-@pytest.mark.xfail(strict=True, reason="metrics.csv has the columns of its first row, also where later ones have more")
-@pytest.mark.parametrize(("first", "every"), [(2, 2), (3, 1), (1, 2)])
-def test_epochs_without_validation_leave_their_fields_empty(tmp_path: Path, first: int, every: int) -> None:
+@pytest.mark.xfail(strict=True, reason="the header is the first row's, and a row repeats an earlier epoch's validation")
+@pytest.mark.parametrize(("first", "every", "validated"), [(2, 2, [2, 4]), (3, 1, [3, 4]), (1, 2, [1, 3, 4])])
+def test_epochs_without_validation_leave_their_fields_empty(
+    tmp_path: Path, first: int, every: int, validated: list[int]
+) -> None:
     fit(tmp_path / "metrics.csv", 4, [EvaluationEpochs(first, every)])
     rows = read_metrics(tmp_path / "metrics.csv")
-    validated = [epoch for epoch in range(1, 5) if (epoch >= first and (epoch - first) % every == 0) or epoch == 4]
     assert [int(str(row["epoch"])) for row in rows if row["val/acc"]] == validated
     assert all(0 <= float(str(row["train/acc"])) <= 1 for row in rows)
     assert len({float(str(row["lr/head"])) for row in rows}) == 4
+
+
+@pytest.mark.xfail(strict=True, reason="the line of an epoch without validation repeats an earlier epoch's")
+def test_an_epoch_without_validation_shows_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="thaw"):
+        fit(tmp_path / "metrics.csv", 4, [EvaluationEpochs(2, 2)])
+    lines = [message for message in caplog.messages if message.startswith("epoch ")]
+    assert ["val loss" in line for line in lines] == [False, True, False, True]
 
 
 def test_the_median_epoch_runs_from_start_to_start() -> None:

@@ -55,7 +55,11 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write if it is time."""
-        is_last_epoch = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        is_last_epoch = (
+            trainer.should_stop
+            or trainer.current_epoch + 1 == trainer.max_epochs
+            or trainer.global_step == trainer.max_steps
+        )
         is_time = trainer.strategy.broadcast(time.monotonic() - self.written_at >= self.seconds)
         if is_last_epoch or is_time:
             trainer.save_checkpoint(self.path)
@@ -100,9 +104,10 @@ class PhaseEarlyStopping(EarlyStopping):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop only within the last phase: an earlier one hands over to the next."""
+        others_wish = trainer.should_stop
         super().on_validation_end(trainer, pl_module)
         if trainer.current_epoch < self.phase_starts[-1]:
-            trainer.should_stop = False
+            trainer.should_stop = others_wish
 
 
 def mode_of(monitor: str) -> str:

@@ -79,6 +79,9 @@ class DatasetConfig:
         _require_choice("dataset.on_bad", self.on_bad, ("error", "skip"))
         _require_choice("dataset.balance", self.balance, ("none", "loss", "sampler"))
         _require_choice("dataset.cache", self.cache, ("auto", "ram", "none"))
+        _require(
+            self.classes is None or len(self.classes) >= 2, "dataset.classes", "null or two at least", self.classes
+        )
         for key in ("val_fraction", "test_fraction"):
             value = getattr(self, key)
             _require(0 <= value < 1, f"dataset.{key}", "in [0, 1)", value)

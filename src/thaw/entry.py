@@ -7,9 +7,11 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from string import Template
 from typing import Any, cast
 
 import hydra
@@ -59,7 +61,7 @@ def run_experiment(experiment: Experiment, conf: Path, close_sweep: Callable[[Pa
 
     try:
         register()
-        _register_resolvers(conf)
+        _register_help(conf)
         sys.argv[1:] = expand_resume(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
     except Exception as error:
@@ -88,9 +90,14 @@ def expand_resume(arguments: list[str]) -> list[str]:
     new_keys = {_key(argument) for argument in arguments}
     if (folder / "summary.json").exists() and "trainer.max_epochs" not in new_keys:
         raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
-    stored = cast(list[str], OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml")))
+    overrides = folder / ".hydra" / "overrides.yaml"
+    if not overrides.exists():
+        raise ThawError(f"resume={folder} was not started by train.py: it has no .hydra/overrides.yaml.")
+    stored = cast(list[str], OmegaConf.to_container(OmegaConf.load(overrides)))
     kept = [override for override in stored if _key(override) not in new_keys]
-    return [*kept, f"hydra.run.dir={folder}", *arguments]
+    quoted = "'" + str(folder).replace("'", "\\'") + "'"
+    others = [argument for argument in arguments if argument is not resume]
+    return [*kept, f"hydra.run.dir={quoted}", f"resume={quoted}", *others]
 
 
 def _key(override: str) -> str:
@@ -111,21 +118,23 @@ def _remove_if_rejected(folder: Path) -> None:
     """Remove a job's folder if nothing but Hydra has written to it, and then the sweep's if nothing else is in it."""
     if all(path.name in (".hydra", "train.log") for path in folder.iterdir()):
         shutil.rmtree(folder)
-        if [path.name for path in folder.parent.iterdir()] == ["multirun.yaml"]:
+        if all(path.name == "multirun.yaml" for path in folder.parent.iterdir()) and (
+            HydraConfig.get().mode == RunMode.MULTIRUN
+        ):
             shutil.rmtree(folder.parent)
 
 
-def _register_resolvers(conf: Path) -> None:
-    """What `--help` shows of the choices that are too many to write down twice."""
+def _register_help(conf: Path) -> None:
+    """`--help` is conf/help.txt with the names filled in that are too many to write down twice."""
 
-    def backbones() -> str:
-        import textwrap
+    def text() -> str:
+        experiments = sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
+        template = Template((conf / "help.txt").read_text(encoding="utf-8"))
+        return template.substitute(BACKBONES=_fill(BACKBONE_NAMES), EXPERIMENTS=_fill(experiments))
 
-        return textwrap.fill(" ".join(BACKBONE_NAMES), 108, initial_indent=" " * 14, subsequent_indent=" " * 14)
+    OmegaConf.register_new_resolver("thaw.help", text, replace=True)
 
-    OmegaConf.register_new_resolver("thaw.backbones", backbones, replace=True)
-    OmegaConf.register_new_resolver(
-        "thaw.choices",
-        lambda group: " ".join(sorted(path.stem for path in (conf / group).glob("*.yaml"))),
-        replace=True,
-    )
+
+def _fill(names: Iterable[str]) -> str:
+    indent = " " * 14
+    return textwrap.fill(" ".join(names), 108, initial_indent=indent, subsequent_indent=indent)

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -16,8 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.config import Config
 from thaw.errors import ThawError, did_you_mean
-
-_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
 
 
 def explain(error: BaseException) -> str | None:
@@ -32,6 +31,8 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return _explain_key_or_value(error)
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        return "A group takes the name of one of its choices: see `python train.py --help`."
     return str(error) if isinstance(error, HydraException) else None
 
 
@@ -64,6 +65,18 @@ def option_names(schema: type = Config, prefix: str = "") -> Iterator[str]:
             yield from option_names(types[field.name], f"{prefix}{field.name}.")
 
 
+def _describe(key: str) -> str:
+    """An option's type in words."""
+    owner: Any = Config
+    *groups, name = key.split(".")
+    for group in groups:
+        owner = get_type_hints(owner)[group]
+    kind = get_type_hints(owner)[name]
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    return " or ".join(words.get(part, "a list") for part in parts)
+
+
 def _explain_choice(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     choices = [str(option) for option in error.options or []]
@@ -82,10 +95,8 @@ def _explain_key_or_value(error: BaseException) -> str:
         if name.startswith("trainer.extra."):
             return f"{name} adds a flag of Lightning's Trainer: write it with a plus sign, +{name}=VALUE."
         return unknown_option(name)
-    if wrong := re.search(
-        r"Value '([\s\S]*?)' of type .* could not be converted to (\w+)[\s\S]*?full_key: (\S+)", text
-    ):
-        value, kind, key = wrong.groups()
-        return f"{key} must be {_TYPES.get(kind, kind)}, got {value!r}."
+    if wrong := re.search(r"Error merging override [^=]+=(.*)\n[\s\S]*?full_key: ([^\s\[]+)", text):
+        value, key = wrong.groups()
+        return f"{key} must be {_describe(key)}, got {value!r}."
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("object_type")]
     return "\n".join(lines)

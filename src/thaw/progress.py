@@ -15,6 +15,8 @@ from thaw.model.strategy import rate_factors
 
 log = logging.getLogger(__name__)
 
+METRICS = [f"{split}/{name}" for split in ("train", "val") for name in ("loss", "acc", "macro_f1")]
+
 
 class EpochLog(Callback):
     """Prints a line after each epoch and appends it to `metrics.csv`.
@@ -29,6 +31,7 @@ class EpochLog(Callback):
         self.num_images = num_images
         self.starts: list[float] = []
         self.end = 0.0
+        self.validated = -1
 
     @property
     def epoch_median(self) -> float:
@@ -48,6 +51,10 @@ class EpochLog(Callback):
         """Look at the clock."""
         self.starts.append(time.perf_counter())
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember which epoch was validated."""
+        self.validated = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print and keep the epoch's line."""
         assert isinstance(pl_module, Classifier)
@@ -57,8 +64,12 @@ class EpochLog(Callback):
         if not trainer.is_global_zero:
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name} | rates
-        row = {"epoch": trainer.current_epoch + 1, "seconds": round(seconds, 3)}
-        self._append({**row, **{name: f"{value:.6g}" for name, value in sorted(metrics.items(), reverse=True)}})
+        if self.validated != trainer.current_epoch:  # Lightning keeps the last validation's
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("val/")}
+        row: dict[str, object] = {"epoch": trainer.current_epoch + 1, "seconds": round(seconds, 3)}
+        for name in (*METRICS, *rates):
+            row[name] = f"{metrics[name]:.6g}" if name in metrics else ""
+        self._append(row)
         log.info(self._line(trainer, metrics, seconds))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

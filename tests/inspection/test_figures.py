@@ -101,7 +101,7 @@ def test_no_more_are_shown_than_there_is_room_for_and_none_twice(num_wrong: int,
     chosen = choose_for_grid(predictions, most)
     assert len(chosen) <= most
     assert chosen == sorted(set(chosen))
-    assert sum(index < num_wrong for index in chosen) == min(num_wrong, most // 2)
+    assert sum(index < num_wrong for index in chosen) >= min(num_wrong, most // 2)
 
 
 @pytest.mark.xfail(strict=True, reason="choose_for_grid leaves half of the grid empty where nearly all are wrong")

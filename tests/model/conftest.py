@@ -1,4 +1,3 @@
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,12 +52,10 @@ def fit() -> Fit:
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            log_every_n_steps=1,
         )
         loader = DataLoader(TensorDataset(*data), batch_size)
-        with warnings.catch_warnings():
-            for hint in (".*does not have many workers", ".*is smaller than the logging interval", ".*LeafSpec"):
-                warnings.filterwarnings("ignore", hint)
-            trainer.fit(model, loader, loader, ckpt_path=ckpt_path, weights_only=True)
+        trainer.fit(model, loader, loader, ckpt_path=ckpt_path, weights_only=True)
         return trainer
 
     return fit

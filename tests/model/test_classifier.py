@@ -524,6 +524,14 @@ def test_training_depends_on_its_own_seed_only(fit: Fit) -> None:
     assert not same(first, finetuned(fit, seed=2, global_seed=1))
 
 
+def test_every_step_draws_anew(fit: Fit, watch: Watch) -> None:
+    """Four steps on the same batch, two in each of two epochs, without learning anything."""
+    options = {"head": HeadConfig(dropout=0.5), "optimizer": OptimizerConfig(lr=1e-30)}
+    features, labels = torch.randn(8, 512), batch()[1]
+    fit(classifier(strategy=FROZEN, **options), (features.repeat(2, 1), labels.repeat(2)), 2, callbacks=[watch])
+    assert len(set(watch.losses)) == 4
+
+
 # ---- checkpoints
 
 

@@ -13,11 +13,17 @@ NUM_STAGES = (7, 9, 81)
 FLOAT_NOISE = pytest.mark.xfail(strict=True, reason="ceil() of a product that floating point put just above the number")
 
 
-def preset(name: str) -> StrategyConfig:
-    """The strategy of `conf/strategy/NAME.yaml`, which is the whole file or its key `strategy`."""
+def preset(name: str) -> tuple[StrategyConfig, int]:
+    """The strategy of `conf/strategy/NAME.yaml`, and the number of epochs that comes with it."""
     path = next(path for path in PRESETS if path.stem == name)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return StrategyConfig(**content.get("strategy", content))
+    return StrategyConfig(**content["strategy"]), content["trainer"]["max_epochs"]
+
+
+def rates_by_epoch(name: str, num_stages: int) -> list[list[float]]:
+    """Factors of all stages and of the head in every epoch of a preset."""
+    options, num_epochs = preset(name)
+    return [rate_factors(options, epoch, num_stages) for epoch in range(num_epochs)]
 
 
 def num_trainable(options: StrategyConfig, epoch: int, num_stages: int) -> int:
@@ -29,41 +35,50 @@ def num_trainable(options: StrategyConfig, epoch: int, num_stages: int) -> int:
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_preset_is_reported_under_its_own_name(path: Path) -> None:
-    assert preset(path.stem).name == path.stem
-
-
-@pytest.mark.parametrize("num_stages", NUM_STAGES)
-@pytest.mark.parametrize(
-    ("name", "epoch", "first", "last", "trainable_share"),
-    [
-        ("frozen", 0, 0.0, 0.0, 0.0),
-        ("frozen", 24, 0.0, 0.0, 0.0),
-        ("finetune", 0, 1.0, 1.0, 1.0),
-        ("scratch", 0, 1.0, 1.0, 1.0),
-        ("boosted_head", 0, 0.1, 0.1, 1.0),
-        ("last_stages", 0, 0.0, 0.1, 0.34),
-        ("discriminative", 2, 0.0, 0.0, 0.0),
-        ("discriminative", 3, 0.003, 0.3, 1.0),
-        ("gradual", 2, 0.0, 0.0, 0.0),
-        ("gradual", 3, 0.0, 0.3, 0.25),
-        ("gradual", 4, 0.0, 0.3, 0.5),
-        ("gradual", 6, 0.03, 0.3, 1.0),
-        ("gradual", 9, 0.03, 0.3, 1.0),
-    ],
-)
-def test_rates_of_a_preset(
-    name: str, epoch: int, first: float, last: float, trainable_share: float, num_stages: int
-) -> None:
-    factors = rate_factors(preset(name), epoch, num_stages)
-    assert len(factors) == num_stages + 1
-    assert factors[0] == pytest.approx(first)
-    assert factors[-2] == pytest.approx(last)
-    assert factors[-1] == 1
-    assert num_trainable(preset(name), epoch, num_stages) == ceil(trainable_share * num_stages)
+    assert preset(path.stem)[0].name == path.stem
 
 
 def test_only_scratch_ignores_the_weights() -> None:
-    assert [path.stem for path in PRESETS if preset(path.stem).from_scratch] == ["scratch"]
+    assert [path.stem for path in PRESETS if preset(path.stem)[0].from_scratch] == ["scratch"]
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+def test_frozen_never_thaws(num_stages: int) -> None:
+    assert all(factors == [0] * num_stages + [1] for factors in rates_by_epoch("frozen", num_stages))
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+@pytest.mark.parametrize("name", ["finetune", "scratch"])
+def test_every_stage_learns_at_the_heads_rate(name: str, num_stages: int) -> None:
+    assert all(factors == [1] * (num_stages + 1) for factors in rates_by_epoch(name, num_stages))
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+def test_boosted_head_is_ten_times_as_fast(num_stages: int) -> None:
+    assert all(factors == [0.1] * num_stages + [1] for factors in rates_by_epoch("boosted_head", num_stages))
+
+
+@pytest.mark.parametrize(("num_stages", "expected"), [(7, 3), (9, 4), (81, 28)])
+def test_last_stages_are_the_last_third(num_stages: int, expected: int) -> None:
+    for factors in rates_by_epoch("last_stages", num_stages):
+        assert factors[: -expected - 1] == [0] * (num_stages - expected)
+        assert all(0 < factor < 1 for factor in factors[-expected - 1 : -1])
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+def test_discriminative_is_slower_the_deeper_once_the_head_has_learned(num_stages: int) -> None:
+    first, *_, last = rates_by_epoch("discriminative", num_stages)
+    assert first == [0] * num_stages + [1]
+    assert 0 < last[0] < last[-1]
+    assert all(earlier < later for earlier, later in pairwise(last))
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+def test_gradual_thaws_within_its_epochs(num_stages: int) -> None:
+    counts = [sum(factor > 0 for factor in factors[:-1]) for factors in rates_by_epoch("gradual", num_stages)]
+    assert (counts[0], counts[-1]) == (0, num_stages)
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 2
 
 
 # ---- rates

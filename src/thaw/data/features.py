@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -66,6 +67,9 @@ class FeatureStore:
 
     def _write(self, path: Path, features: Tensor) -> None:
         """Write under a temporary name, so that no other process reads half a file; make room first."""
+        temporary = None
+        if features.nbytes > self.gigabytes * 1e9:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(features.nbytes)
@@ -73,7 +77,9 @@ class FeatureStore:
                 temporary = Path(file.name)
             save_file({"features": features.contiguous()}, temporary)
             temporary.replace(path)
-        except OSError:
+        except (OSError, SafetensorError):
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
             return  # a cache that cannot be written costs time, not the run
 
     def _make_room(self, needed: int) -> None:

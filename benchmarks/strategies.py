@@ -1,0 +1,83 @@
+"""Accuracy and time of every strategy: several seeds on the given split, and 5-fold cross-validation beside them.
+
+    python benchmarks/strategies.py --seeds 5 -- dataset=hymenoptera backbone=squeezenet1_0 \
+        backbone.weights=squeezenet1_0.pth
+
+Everything after `--` goes to train.py. Prints a Markdown table; the runs stay in outputs/benchmarks/strategies.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, median, stdev
+
+from thaw.inspection.predictions import wilson_interval
+from thaw.run import find_runs
+
+ROOT = Path(__file__).parents[1]
+STRATEGIES = ("frozen", "discriminative", "gradual", "last_stages", "boosted_head", "finetune", "scratch")
+
+
+def main() -> None:
+    """Run what has not been run, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=5, help="0 leaves the cross-validation out")
+    parser.add_argument("--strategies", nargs="+", default=STRATEGIES)
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "benchmarks" / "strategies")
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    seeds = ",".join(str(seed) for seed in range(1, options.seeds + 1))
+    folds = ",".join(str(fold) for fold in range(options.folds))
+    for strategy in options.strategies:
+        common = [*options.overrides, f"strategy={strategy}", "logger=csv"]
+        run(options.folder / strategy / "seeds", *common, f"seed={seeds}")
+        if options.folds:
+            run(
+                options.folder / strategy / "folds",
+                *common,
+                f"dataset.num_folds={options.folds}",
+                f"dataset.fold={folds}",
+            )
+    print(
+        "| strategy | last epoch | 95 % interval | n | best epoch | all images, cross-validated | 95 % | n | s a run |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for strategy in options.strategies:
+        print(row(strategy, options.folder / strategy))
+
+
+def run(folder: Path, *overrides: str) -> None:
+    """One sweep in one process, unless it is there already."""
+    if not list(folder.rglob("summary.json")):
+        command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, f"hydra.sweep.dir={folder}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def row(strategy: str, folder: Path) -> str:
+    """A line of the table; cross-validated accuracy is that of all folds' images together."""
+    seeds = [run.summary for run in find_runs(folder / "seeds")]
+    last, n = [summary["last"]["acc"] for summary in seeds], seeds[0]["last"]["n"]
+    low, high = wilson_interval(round(mean(last) * n), n)
+    cells = [
+        strategy,
+        f"{mean(last):.4f} ± {stdev(last):.4f}",
+        f"{low:.3f} to {high:.3f}",
+        str(n),
+        f"{mean(summary['val']['acc'] for summary in seeds):.4f}",
+    ]
+    folds = [run.summary["last"] for run in find_runs(folder / "folds")]
+    if folds:
+        n = sum(fold["n"] for fold in folds)
+        num_right = sum(round(fold["acc"] * fold["n"]) for fold in folds)
+        low, high = wilson_interval(num_right, n)
+        cells += [f"{num_right / n:.4f}", f"{low:.3f} to {high:.3f}", str(n)]
+    else:
+        cells += ["", "", ""]
+    cells.append(f"{median(summary['seconds']['total'] for summary in seeds):.0f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
