@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thaw.config import StrategyConfig
+from thaw.config import StrategyConfig, TrainerConfig
 from thaw.model.strategy import ever_trainable, is_still_frozen, phase_starts, rate_factors
 
 PRESETS = sorted((Path(__file__).parents[2] / "conf" / "strategy").glob("*.yaml"))
@@ -14,10 +14,11 @@ FLOAT_NOISE = pytest.mark.xfail(strict=True, reason="ceil() of a product that fl
 
 
 def preset(name: str) -> tuple[StrategyConfig, int]:
-    """The strategy of `conf/strategy/NAME.yaml`, and the number of epochs that comes with it."""
+    """The strategy of `conf/strategy/NAME.yaml`, which is the whole file or one key of it, and its number of epochs."""
     path = next(path for path in PRESETS if path.stem == name)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return StrategyConfig(**content["strategy"]), content["trainer"]["max_epochs"]
+    trainer = TrainerConfig(**content.get("trainer", {}))
+    return StrategyConfig(**content.get("strategy", content)), trainer.max_epochs
 
 
 def rates_by_epoch(name: str, num_stages: int) -> list[list[float]]:

@@ -1,0 +1,20 @@
+import logging
+
+import pytest
+
+from thaw.console import ConsoleHandler, table_text
+
+
+def test_long_lines_and_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = ConsoleHandler()
+    line = "[bold]a folder called so[/bold] " + "x" * 300
+    handler.emit(logging.LogRecord("thaw", logging.INFO, "", 0, line, None, None))
+    assert capsys.readouterr().out == line + "\n"
+
+
+def test_a_table_aligns_names_left_and_numbers_right() -> None:
+    assert table_text(["stage", "lr"], [["head", 0.01], ["0 conv1", 1]]).splitlines() == [
+        "stage      lr",
+        "head     0.01",
+        "0 conv1     1",
+    ]

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from thaw.config import Config
+from thaw.errors import ThawError
+from thaw.run import Run, find_runs
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    config = Config()
+    config.dataset.resize = [64, 64]
+    run.write_config(config)
+    assert not run.is_finished
+    run.write_summary({"val": {"acc": 0.1 + 0.2}})
+    assert run.is_finished
+    assert run.config["dataset"]["resize"] == [64, 64]
+    assert run.config["optimizer"]["lr"] == config.optimizer.lr
+    assert run.summary == {"val": {"acc": 0.1 + 0.2}}
+
+
+def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:
+    for name in ("b", "a", "unfinished"):
+        (tmp_path / name).mkdir()
+    for name in ("b", "a"):
+        Run(tmp_path / name).write_summary({})
+    assert [run.folder.name for run in find_runs(tmp_path)] == ["a", "b"]
+    assert [run.folder for run in find_runs(tmp_path / "a")] == [tmp_path / "a"]
+
+
+def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(ThawError, match=r"is not the folder of a finished run: it has no summary\.json"):
+        _ = Run(tmp_path).summary
