@@ -9,7 +9,7 @@ import torch
 
 def derive_seed(*position: int) -> int:
     """A 64-bit seed that is a fixed function of the position, well mixed (NumPy's SeedSequence)."""
-    return int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])
+    return int(np.random.SeedSequence((len(position), *position)).generate_state(1, np.uint64)[0])
 
 
 def reseed(*position: int) -> None:

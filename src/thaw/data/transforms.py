@@ -83,9 +83,9 @@ def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) 
     ]
     match options.policy:
         case "trivial":
-            steps.append(v2.TrivialAugmentWide(interpolation=interpolation))
+            steps.append(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR))
         case "rand":
-            steps.append(v2.RandAugment(interpolation=interpolation))
+            steps.append(v2.RandAugment(interpolation=v2.InterpolationMode.BILINEAR))
         case "color":
             steps.append(v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1))
     if options.erasing:

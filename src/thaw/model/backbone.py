@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -64,6 +65,20 @@ class Backbone(nn.Module):
             raise ThawError(f"dataset.image_size={image_size} does not suit backbone={name}: {error}.") from error
         self.head_name, self.num_features = _remove_head(self.network)
         self.stages = divide_into_stages(self.network)
+        if image_size < 128:
+            self._try(image_size)
+
+    def _try(self, image_size: int) -> None:
+        """Pass one empty image through: some networks shrink it to nothing if it is too small."""
+        if any(parameter.is_meta for parameter in self.parameters()):
+            return
+        try:
+            with torch.no_grad():
+                self.eval()(torch.zeros(1, 3, image_size, image_size))
+        except RuntimeError as error:
+            raise ThawError(f"dataset.image_size={image_size} does not suit backbone={self.name}: {error}.") from error
+        finally:
+            self.train()
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, F) of normalised images (B, 3, H, W)."""
@@ -126,13 +141,25 @@ def _units(module: nn.Module, half: float) -> Iterator[nn.Module]:
 def _opens(module: nn.Module, half: float) -> bool:
     """True for a plain list of layers, and for a module one of whose lists holds over half of all parameters.
 
-    Subclasses of `Sequential` (torchvision's `Conv2dNormActivation`, …) are layers of their own, not lists.
+    Subclasses of `Sequential` (torchvision's `Conv2dNormActivation`, …) are layers of their own, not lists, unless
+    they repeat one kind of block (RegNet's `AnyStage`).
     """
-    return _is_list(module) or any(
-        _is_list(child) and sum(parameter.numel() for parameter in child.parameters()) > half
-        for child in module.children()
+    return (
+        _is_list(module)
+        or _repeats_a_block(module)
+        or any(
+            _is_list(child) and sum(parameter.numel() for parameter in child.parameters()) > half
+            for child in module.children()
+        )
     )
 
 
 def _is_list(module: nn.Module) -> bool:
     return type(module) in (nn.Sequential, nn.ModuleList)
+
+
+def _repeats_a_block(module: nn.Module) -> bool:
+    blocks = list(module.children())
+    return (
+        isinstance(module, nn.Sequential) and len({type(block) for block in blocks}) == 1 and any(blocks[0].children())
+    )

@@ -22,9 +22,13 @@ def pace_at(options: ScheduleConfig, epoch: float, num_epochs: int) -> Pace:
         num_epochs: Length of the schedule.
     """
     if epoch < options.warmup_epochs:
-        return Pace(epoch / options.warmup_epochs, 0.0)
-    epoch, num_epochs_left = epoch - options.warmup_epochs, num_epochs - options.warmup_epochs
-    progress = epoch / num_epochs_left
+        start = _after_warmup(options, 0.0, num_epochs)
+        return start._replace(rate=start.rate * epoch / options.warmup_epochs)
+    return _after_warmup(options, epoch - options.warmup_epochs, num_epochs - options.warmup_epochs)
+
+
+def _after_warmup(options: ScheduleConfig, epoch: float, num_epochs: float) -> Pace:
+    progress = epoch / num_epochs
     match options.name:
         case "constant":
             return Pace(1.0, 0.0)

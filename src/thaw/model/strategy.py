@@ -28,16 +28,18 @@ def rate_factors(options: StrategyConfig, epoch: int, num_stages: int) -> list[f
 
 
 def _num_trainable_stages(options: StrategyConfig, epoch: int, num_stages: int) -> int:
-    num_stages_in_the_end = min(options.trainable_stages or ceil(options.trainable_fraction * num_stages), num_stages)
+    # Rounded up, but for what floating point adds: 0.28 * 50 is just above 14.
+    share = ceil(options.trainable_fraction * num_stages - 1e-9)
+    num_in_the_end = min(options.trainable_stages or share, num_stages)
     if not options.unfreeze_epochs:
-        return num_stages_in_the_end
-    thawed = min((epoch - options.head_epochs + 1) / options.unfreeze_epochs, 1.0)
-    return ceil(thawed * num_stages_in_the_end)
+        return num_in_the_end
+    epochs = min(epoch - options.head_epochs + 1, options.unfreeze_epochs)
+    return -(-epochs * num_in_the_end // options.unfreeze_epochs)
 
 
 def is_still_frozen(options: StrategyConfig, epoch: int, num_stages: int) -> bool:
-    """True if no stage of the backbone has learned before the epoch, nor does in it."""
-    return not any(any(rate_factors(options, earlier, num_stages)[:-1]) for earlier in range(epoch + 1))
+    """True if no stage of the backbone learns in the epoch, nor has before: what thaws never freezes again."""
+    return not any(rate_factors(options, epoch, num_stages)[:-1])
 
 
 def ever_trainable(options: StrategyConfig, num_epochs: int, num_stages: int) -> list[bool]:

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 from urllib.error import URLError
 
@@ -64,15 +65,16 @@ def find_weights(backbone: str, spec: str) -> Weights:
     official = torchvision.models.get_model_weights(backbone)
     if spec == "default":
         return _official(backbone, official.DEFAULT)
-    if spec.rpartition(".")[2] in official.__members__:
-        return _official(backbone, official[spec.rpartition(".")[2]])
+    name = spec.removeprefix(f"{official.__name__}.")
+    if name in official.__members__:
+        return _official(backbone, official[name])
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if path.is_file():
         return _from_file(backbone, path)
     if "/" in spec or path.suffix:
         raise ThawError(f"backbone.weights names a file that does not exist: {spec}. No such file: {path.absolute()}.")
-    names = ("default", *official.__members__)
+    names = ("default", *(weights.name for weights in official))
     raise ThawError(
         f"backbone.weights must be one of {', '.join(names)}, a file, a run folder or null, got {spec!r}."
         + did_you_mean(spec, names)
@@ -94,13 +96,20 @@ def load_weights(backbone: Backbone, weights: Weights) -> str:
             f"backbone.weights does not fit backbone={backbone.name}: {weights.source} has {len(fitting)} of its "
             f"{len(own)} tensors. Is it the file of another network?"
         )
-    network.load_state_dict(fitting, strict=False)
+    network.load_state_dict(_with_versions(fitting, network), strict=False)
     if hasattr(network, "transform_input"):
         setattr(network, "transform_input", weights.transform_input)  # noqa: B010 - a Module attribute is typed Tensor
     missing = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
     dropped = [name for name in state if name not in fitting]
     line = f"Weights: {weights.source}; {len(fitting)} of {len(own)} tensors loaded"
     return line + _list_names("; left out: ", dropped) + _list_names("; missing, so random: ", missing)
+
+
+def _with_versions(state: StateDict, network: nn.Module) -> StateDict:
+    """The state with the network's own module versions, without which MNASNet refuses it."""
+    versioned = OrderedDict(state)
+    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    return versioned
 
 
 def _resize_positions(network: nn.Module, state: StateDict) -> StateDict:
@@ -120,10 +129,10 @@ def _list_names(title: str, names: list[str], most: int = 6) -> str:
 def _official(backbone: str, weights: WeightsEnum) -> Weights:
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except (URLError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ThawError(
-            f"backbone.weights={weights.name} could not be downloaded ({error}). Put {weights.url} into {folder}, "
+            f"backbone.weights={weights.name} could not be loaded ({error}). Put {weights.url} into {folder}, "
             "or set backbone.weights=FILE, or backbone.weights=null to start from random weights."
         ) from error
     return Weights(f"torchvision's {weights}", _clean(state), _transform_of(weights), _has_transform_input(backbone))
@@ -147,7 +156,7 @@ def _from_file(backbone: str, path: Path) -> Weights:
     for key in ("state_dict", "model"):  # common wrappers of a bare state dict
         if isinstance(content.get(key), Mapping):
             content = content[key]
-    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    state = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     return Weights(path.name, _clean(state), default_transform(backbone), _has_transform_input(backbone))
 
 
@@ -168,7 +177,7 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is not documented: unpickling, zip, key and value errors
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ThawError(f"{path} cannot be read as weights ({reason}).") from error
     if not isinstance(content, Mapping):
         raise ThawError(f"{path} must hold tensors by name, got {type(content).__name__}.")
