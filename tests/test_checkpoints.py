@@ -133,7 +133,6 @@ def test_last_is_written_where_the_training_is_stopped_early(tmp_path: Path) -> 
     assert epoch_in(tmp_path / "last.ckpt") == 2
 
 
-@pytest.mark.xfail(strict=True, reason="LastCheckpoint knows max_epochs and should_stop, but not max_steps")
 def test_last_is_written_where_max_steps_end_the_training(tmp_path: Path) -> None:
     model = Scripted([0.5] * 9)
     fit(model, LastCheckpoint(tmp_path, 3600), max_steps=5)
@@ -214,7 +213,6 @@ class StopInEpoch(pl.Callback):
         trainer.should_stop = trainer.should_stop or trainer.current_epoch == 1
 
 
-@pytest.mark.xfail(strict=True, reason="PhaseEarlyStopping takes back every wish to stop, not only its own")
 def test_what_else_ends_the_training_ends_it_in_an_earlier_phase_too() -> None:
     model = Scripted([0.5] * 6)
     fit(model, StopInEpoch(), PhaseEarlyStopping("val/acc", 5, [0, 4]))

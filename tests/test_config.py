@@ -293,7 +293,6 @@ def test_importing_the_options_does_not_import_torch(module: str) -> None:
 GROUPS = [*(field.name for field in fields(Config) if (CONF / field.name).is_dir()), "experiment"]
 CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in GROUPS}
 FILES = [CONF / group / f"{choice}.yaml" for group in GROUPS for choice in CHOICES[group]]
-LOST = pytest.mark.xfail(strict=True, reason="strategy/frozen.yaml sets optimizer.lr and trainer.max_epochs after it")
 
 
 def accepted(values: DictConfig) -> Config:
@@ -362,10 +361,7 @@ def test_the_plain_command_is_the_published_frozen_baseline(compose: Compose) ->
 
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(path, id=f"{path.parent.name}={path.stem}", marks=[LOST] * (path.stem in ("adamw", "debug")))
-        for path in FILES
-    ],
+    [pytest.param(path, id=f"{path.parent.name}={path.stem}") for path in FILES],
 )
 def test_every_value_of_a_preset_takes_effect(compose: Compose, path: Path) -> None:
     is_experiment = path.parent.name == "experiment"

@@ -101,7 +101,6 @@ def test_a_rejected_command_leaves_no_folder(tmp_path: Path, arguments: list[str
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="_remove_if_rejected removes the sweep's folder after its first bad job only")
 def test_a_rejected_sweep_leaves_no_folder(tmp_path: Path) -> None:
     assert run(TRAIN, "-m", "head.dropout=2,3", cwd=tmp_path).code == 2
     assert run_folders(tmp_path) == []
@@ -247,7 +246,6 @@ def test_nothing_to_go_on_from_is_refused(tmp_path: Path) -> None:
         expand_resume([f"resume={tmp_path / 'run'}"])
 
 
-@pytest.mark.xfail(strict=True, reason="expand_resume reads .hydra/overrides.yaml without asking whether it is there")
 def test_a_run_that_was_not_started_from_the_command_line_is_refused(tmp_path: Path) -> None:
     folder = interrupted_run(tmp_path / "run")
     (folder / ".hydra" / "overrides.yaml").unlink()
@@ -255,7 +253,6 @@ def test_a_run_that_was_not_started_from_the_command_line_is_refused(tmp_path: P
         expand_resume([f"resume={folder}"])
 
 
-@pytest.mark.xfail(strict=True, reason="expand_resume writes the folder without quotes, and a sweep's folders have =")
 @pytest.mark.parametrize("name", ["seed=1,strategy=frozen", "it's", "a (copy)", "{x}"])
 def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     folder = interrupted_run(tmp_path / name)

@@ -76,7 +76,6 @@ def test_a_mistake_is_answered_with_the_option_the_rule_and_the_value(
     assert "\n" not in answer
 
 
-@pytest.mark.xfail(strict=True, reason="explain passes on what omegaconf says of these, in several lines")
 @pytest.mark.parametrize(
     ("override", "key"),
     [
@@ -95,7 +94,6 @@ def test_a_value_of_a_wrong_kind_is_answered_in_one_sentence(compose: Compose, o
     assert "\n" not in answer
 
 
-@pytest.mark.xfail(strict=True, reason="Hydra raises a plain ValueError, which explain takes for a bug of ours")
 @pytest.mark.parametrize("override", ["dataset=3", "strategy=null", "experiment=null"])
 def test_what_cannot_be_a_choice_is_explained_too(compose: Compose, override: str) -> None:
     assert complaint(compose, override)

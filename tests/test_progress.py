@@ -97,7 +97,6 @@ def test_a_training_from_the_start_forgets_an_older_file(tmp_path: Path) -> None
     assert [row["epoch"] for row in read_metrics(path)] == ["1"]
 
 
-@pytest.mark.xfail(strict=True, reason="the header is the first row's, and a row repeats an earlier epoch's validation")
 @pytest.mark.parametrize(("first", "every", "validated"), [(2, 2, [2, 4]), (3, 1, [3, 4]), (1, 2, [1, 3, 4])])
 def test_epochs_without_validation_leave_their_fields_empty(
     tmp_path: Path, first: int, every: int, validated: list[int]
@@ -109,7 +108,6 @@ def test_epochs_without_validation_leave_their_fields_empty(
     assert len({float(str(row["lr/head"])) for row in rows}) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="the line of an epoch without validation repeats an earlier epoch's")
 def test_an_epoch_without_validation_shows_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="thaw"):
         fit(tmp_path / "metrics.csv", 4, [EvaluationEpochs(2, 2)])

@@ -118,12 +118,7 @@ def test_old_names_of_densenet(tmp_path: Path, empty_on_meta: Any) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_takes_torchvisions_own_tensors(
-    name: str, empty_on_meta: Any, request: pytest.FixtureRequest
-) -> None:
-    if name.startswith("mnasnet"):
-        reason = "MNASNet's loader asks for the version in the state dict's _metadata"
-        request.applymarker(pytest.mark.xfail(strict=True, raises=ValueError, reason=reason))
+def test_every_family_takes_torchvisions_own_tensors(name: str, empty_on_meta: Any) -> None:
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with empty_on_meta():
         backbone = Backbone(name, 224)
@@ -216,9 +211,6 @@ def test_truncated_file(tmp_path: Path, state: State, suffix: str, part: float) 
         find_weights(NAME, str(path))
 
 
-NO_REASON = pytest.mark.xfail(strict=True, reason="EOFError has no text, so the brackets are empty")
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -226,7 +218,7 @@ NO_REASON = pytest.mark.xfail(strict=True, reason="EOFError has no text, so the 
         ("a.safetensors", "<html>404 Not Found</html>"),
         ("a.bin", "version https://git-lfs.github.com/spec/v1"),
         ("a.safetensors", ""),
-        pytest.param("a.pth", "", marks=NO_REASON),
+        ("a.pth", ""),
     ],
 )
 def test_file_of_another_kind(tmp_path: Path, name: str, content: str) -> None:
@@ -241,7 +233,6 @@ def test_file_must_hold_tensors_by_name(tmp_path: Path) -> None:
         find_weights(NAME, str(tmp_path / "a.pth"))
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="names are taken for texts")
 def test_file_of_tensors_by_number(tmp_path: Path, backbone: Backbone) -> None:
     torch.save({0: torch.zeros(1)}, tmp_path / "a.pth")
     with pytest.raises(ThawError):
@@ -281,14 +272,12 @@ def test_unknown_name(spec: str, suggestion: str) -> None:
         find_weights("resnet50", spec)
 
 
-@pytest.mark.xfail(strict=True, reason="what stands before the point is not looked at")
 def test_full_name_of_another_networks_weights(hub: Path) -> None:
     torch.save({}, cached(hub, official("resnet18")))
     with pytest.raises(ThawError):
         find_weights("resnet18", "ResNet50_Weights.IMAGENET1K_V1")
 
 
-@pytest.mark.xfail(strict=True, reason="the enumeration's alias DEFAULT is listed beside default")
 def test_each_official_name_is_listed_once() -> None:
     with pytest.raises(ThawError, match="must be one of default, IMAGENET1K_V1, IMAGENET1K_V2, a file"):
         find_weights("resnet50", "imagenet")
@@ -364,8 +353,8 @@ def test_without_network_the_error_says_what_to_do(hub: Path, monkeypatch: pytes
     "content",
     [
         b"PK\x03\x04 torn",
-        pytest.param(b"<html>404</html>", marks=pytest.mark.xfail(strict=True, reason="UnpicklingError escapes")),
-        pytest.param(b"", marks=pytest.mark.xfail(strict=True, reason="EOFError escapes")),
+        b"<html>404</html>",
+        b"",
     ],
     ids=["torn", "html", "empty"],
 )
