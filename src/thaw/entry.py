@@ -64,6 +64,9 @@ def run_experiment(experiment: Experiment, conf: Path, close_sweep: Callable[[Pa
         _register_help(conf)
         sys.argv[1:] = expand_resume(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         if show_traceback:
             raise

@@ -1,6 +1,6 @@
 """The error that a user can cause, and the nearest valid name for a misspelt one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from hydra.errors import HydraException
@@ -18,3 +18,8 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """` Did you mean 'X'?` for the nearest of `choices`, or an empty string where none is near."""
     near = get_close_matches(name, list(choices), n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def name_some(names: Sequence[str], most: int = 10) -> str:
+    """The first few names and the number of the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

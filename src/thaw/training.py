@@ -130,7 +130,7 @@ def _fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoi
     """Train; what Lightning says too often or wrongly for us stays silent."""
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         half = max(data.options.batch_size // 2, 1)
@@ -153,7 +153,7 @@ def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) -> d
 
 def _predict(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str) -> Predictions:
     outputs = trainer.predict(model, data.eval_dataloader(split, all_on_each_process=True))
-    paths = [sample.path.relative_to(data.index.root) for sample in data.index.splits[split]]
+    paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
     return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
 
 

@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig
 from thaw.data.images import read_image
-from thaw.data.index import Sample
 from thaw.data.sampling import EpochSampler, FeatureDataset, ImageDataset, Position, SequentialPositions
+from thaw.data.splits import Sample
 from thaw.data.transforms import EvaluationTransform, training_transform
 
 EVALUATION = EvaluationTransform(resize=36, crop=32)

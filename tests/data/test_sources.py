@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.data import sources
+from thaw.data import archives, sources
 from thaw.data.sources import Archive, Source, fetch
 from thaw.errors import ThawError
 
@@ -110,8 +110,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(sources, "PAUSES", (0, 0, 0))
-    monkeypatch.setattr(sources, "TIMEOUT", 5)
+    monkeypatch.setattr(archives, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(archives, "TIMEOUT", 5)
     state = Server()
     web = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"state": state}))
     state.address = f"http://127.0.0.1:{web.server_port}"
@@ -302,7 +302,7 @@ def test_cut_connection_is_taken_up_again(tmp_path: Path, publish: Publish, serv
 def test_stalled_connection_is_taken_up_again(
     tmp_path: Path, publish: Publish, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "TIMEOUT", 0.1)
+    monkeypatch.setattr(archives, "TIMEOUT", 0.1)
     publish(ZIP)
     server.stall = True
     server.cut_after = [10_000]
@@ -371,7 +371,7 @@ def test_missing_page_is_asked_for_once(tmp_path: Path, publish: Publish, server
 
 def test_no_network_says_what_else_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(sources, "PAUSES", (5,))
+    monkeypatch.setattr(archives, "PAUSES", (5,))
     start = time.monotonic()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -456,7 +456,7 @@ def test_unsafe_entry_is_refused_by_name(tmp_path: Path, publish: Publish, file:
 
 @pytest.mark.parametrize("file", ["hotdog.zip", "hotdog.tar.gz"])
 def test_bomb_is_refused(tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 100_000)
     files = IMAGES | {"hotdog/zeros": bytes(2_000_000)}
     publish(zipped(files) if file.endswith("zip") else tarred(files), file=file)
     with pytest.raises(ThawError, match=r"'hotdog/zeros' .* bytes"):

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from thaw.data.images import BadImage, read_image
-from thaw.data.index import ImageIndex, Sample, name_some
-from thaw.errors import ThawError
+from thaw.data.index import ImageIndex
+from thaw.data.splits import Sample
+from thaw.errors import ThawError, name_some
 
 Entry: TypeAlias = tuple[str, Sample]
 """A sample and its split."""
@@ -106,12 +107,7 @@ def _paths(groups: list[list[Entry]]) -> tuple[Path, ...]:
 
 def _show(index: ImageIndex, groups: list[list[Entry]]) -> list[str]:
     """Each group as an equation of its files: `train/ants/1.jpg = val/ants/2.jpg`."""
-    return [" = ".join(_place(index, sample.path) for _, sample in group) for group in groups]
-
-
-def _place(index: ImageIndex, path: Path) -> str:
-    """The path as seen from the data's root, or as it is where it lies elsewhere."""
-    return (path.relative_to(index.root) if path.is_relative_to(index.root) else path).as_posix()
+    return [" = ".join(index.place(sample.path) for _, sample in group) for group in groups]
 
 
 def _count_and_name(names: Sequence[str]) -> str:
@@ -148,7 +144,7 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
     if not bad:
         return index
     if on_bad == "error":
-        lines = "".join(f"\n  {_place(index, path)}: {reason}" for path, reason in bad.items())
+        lines = "".join(f"\n  {index.place(path)}: {reason}" for path, reason in bad.items())
         raise ThawError(
             f"{len(bad)} file{'s' * (len(bad) > 1)} in {index.root} cannot be read as images:{lines}\n"
             "Repair or remove them; dataset.on_bad=skip leaves them out."

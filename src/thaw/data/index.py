@@ -5,15 +5,13 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from thaw.config import DatasetConfig
-from thaw.errors import ThawError, did_you_mean
+from thaw.data.splits import Row, Sample, draw, keep_classes, learn_classes, split_rows
+from thaw.errors import ThawError, name_some
 
 IMAGE_SUFFIXES = frozenset(
     ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pfm .pgm .png .pnm .ppm .tga .tif .tiff "
@@ -21,13 +19,6 @@ IMAGE_SUFFIXES = frozenset(
 )
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 STRAYS = {"hymenoptera": {"train/ants/imageNotFound.gif"}}  # in the published archives, but of no class
-
-
-class Sample(NamedTuple):
-    """An image file and the number of its class."""
-
-    path: Path
-    label: int
 
 
 @dataclass(frozen=True)
@@ -46,21 +37,16 @@ class ImageIndex:
     empty_folders: tuple[str, ...]
     """Folders of a class or a split, relative to `root`, that have no image."""
 
-
-class _Row(NamedTuple):
-    """An image before classes are numbered; `split` is empty where the data leaves it to us."""
-
-    path: Path
-    name: str
-    split: str
-    source: str
+    def place(self, path: Path) -> str:
+        """The path as seen from the data's root, or as it is where it lies elsewhere."""
+        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
 
 
 @dataclass
 class _Scan:
     """What reading a data set comes to."""
 
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     empty_folders: list[str] = field(default_factory=list)
 
@@ -75,8 +61,8 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
         ThawError: The files cannot give what the options ask for.
     """
     scan = _read_csv(root / options.csv) if options.csv else _read_folders(root, options)
-    rows_by_split = _split(sorted(_keep_classes(scan.rows, options.classes)), options)
-    classes = _learn_classes(rows_by_split)
+    rows_by_split = split_rows(sorted(keep_classes(scan.rows, options.classes)), options)
+    classes = learn_classes(rows_by_split)
     labels = {name: label for label, name in enumerate(classes)}
     splits: dict[str, list[Sample]] = {
         split: sorted(Sample(row.path, labels[row.name]) for row in rows_by_split[split])
@@ -84,19 +70,16 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
         if split in rows_by_split
     }
     if options.train_per_class is not None:
-        splits["train"] = _draw(splits["train"], options.train_per_class, options.split_seed)
+        splits["train"] = draw(splits["train"], options.train_per_class, options.split_seed)
     epoch_chosen_on = "val" if "val" in splits else "test"
     if epoch_chosen_on == "test":
         splits["val"] = splits.pop("test")
     return ImageIndex(root, classes, splits, epoch_chosen_on, dict(+scan.ignored), tuple(scan.empty_folders))
 
 
-# Reading: files -> rows
-
-
 def _read_csv(file: Path) -> _Scan:
     """One row for each line of a file with the columns path, label and perhaps split."""
-    rows: dict[Path, _Row] = {}
+    rows: dict[Path, Row] = {}
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             lines = csv.DictReader(stream, skipinitialspace=True)
@@ -114,7 +97,7 @@ def _read_csv(file: Path) -> _Scan:
     return _Scan(list(rows.values()))
 
 
-def _read_line(line: dict[str, str], file: Path, where: str) -> _Row:
+def _read_line(line: dict[str, str], file: Path, where: str) -> Row:
     path, label, split = (line.get(column) or "" for column in ("path", "label", "split"))
     split = split.strip().lower()
     if not label.strip():
@@ -123,7 +106,7 @@ def _read_line(line: dict[str, str], file: Path, where: str) -> _Row:
         raise ThawError(f"{where} names a file that does not exist: {file.parent / path}.")
     if "split" in line and split not in SPLIT_NAMES:
         raise ThawError(f"{where}: split must be train, val or test, got {split!r}.")
-    return _Row(file.parent / path, label.strip(), SPLIT_NAMES.get(split, ""), file.name)
+    return Row(file.parent / path, label.strip(), SPLIT_NAMES.get(split, ""), file.name)
 
 
 def _read_folders(root: Path, options: DatasetConfig) -> _Scan:
@@ -142,7 +125,7 @@ def _read_folders(root: Path, options: DatasetConfig) -> _Scan:
             lack = f"images: {folder}." if by_name else f"class folders: {folder}. {remedy}"
             raise ThawError(f"dataset.root has no {lack}")
         scan.rows += [
-            _Row(path, source.name, split, places[source]) for source, paths in found.items() for path in paths
+            Row(path, source.name, split, places[source]) for source, paths in found.items() for path in paths
         ]
         scan.empty_folders += [places[source] for source in sources or [folder] if not found.get(source)]
     if options.label_pattern is not None:
@@ -198,7 +181,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _label_by_name(rows: list[_Row], label_pattern: str) -> list[_Row]:
+def _label_by_name(rows: list[Row], label_pattern: str) -> list[Row]:
     """The rows with the class that the pattern's one group finds in each file name."""
     try:
         pattern = re.compile(label_pattern)
@@ -216,117 +199,10 @@ def _label_by_name(rows: list[_Row], label_pattern: str) -> list[_Row]:
     return [row._replace(name=name) for row, name in zip(rows, names, strict=True) if name]
 
 
-# Splitting: rows -> rows of train, val and test
-
-
-def _keep_classes(rows: list[_Row], classes: Collection[str] | None) -> list[_Row]:
-    known = sorted({row.name for row in rows})
-    for name in classes or ():
-        if name not in known:
-            near = did_you_mean(name, known)
-            raise ThawError(f"dataset.classes has an unknown class: {name!r}.{near} Known are: {name_some(known)}.")
-    return [row for row in rows if classes is None or row.name in classes]
-
-
-def _split(rows: list[_Row], options: DatasetConfig) -> dict[str, list[_Row]]:
-    """The rows of each split: the data's own splits, completed as the options ask."""
-    seed, val_fraction = options.split_seed, options.val_fraction
-    splits = {split: [row for row in rows if row.split == split] for split in {row.split for row in rows}}
-    if "" in splits:
-        splits["train"] = splits.pop("")
-        if options.test_fraction:
-            splits["train"], splits["test"] = _take("test", options.test_fraction, splits["train"], seed)
-            val_fraction /= 1 - options.test_fraction  # it is a share of all images, and these are fewer
-    if "train" not in splits:
-        raise ThawError("train has no images. The data needs some in a train split, or no splits at all.")
-    if options.num_folds is not None and options.fold is not None:
-        outside_test = sorted(splits["train"] + splits.get("val", []))
-        splits["train"], splits["val"] = _fold(outside_test, options.num_folds, options.fold, seed)
-    elif "val" not in splits and val_fraction:
-        splits["train"], splits["val"] = _take("val", val_fraction, splits["train"], seed)
-    elif "val" not in splits and "test" not in splits:
-        raise ThawError("dataset.val_fraction=0 validates on the test split, and there is none. Use 0.2, for example.")
-    return splits
-
-
-def _take(split: str, fraction: float, rows: list[_Row], seed: int) -> tuple[list[_Row], list[_Row]]:
-    """The rows that stay in train and those that `split` takes, the same fraction of each class.
-
-    A class stays whole where the fraction would leave train less than one image of it.
-    """
-    from sklearn.model_selection import train_test_split  # slow to import
-
-    counts = Counter(row.name for row in rows)
-    shared = {name for name, count in counts.items() if fraction <= 1 - 1 / count}
-    common = [row for row in rows if row.name in shared]
-    size = round(fraction * len(common))
-    if size < max(1, len(shared)):
-        name = min(counts, key=lambda name: (counts[name], name))
-        raise ThawError(
-            f"dataset.{split}_fraction must give {split} an image of each class: it gives {size} of {len(rows)} images "
-            f"in {len(counts)} classes, of which {name!r} has {counts[name]}. "
-            f"Change dataset.{split}_fraction, add images, or leave small classes out with dataset.classes."
-        )
-    names = [row.name for row in common]
-    stay, leave = train_test_split(common, test_size=size, random_state=seed, stratify=names)
-    return [row for row in rows if row.name not in shared] + stay, leave
-
-
-def _fold(rows: list[_Row], num_folds: int, fold: int, seed: int) -> tuple[list[_Row], list[_Row]]:
-    """The rows outside and those inside one of the stratified folds."""
-    from sklearn.model_selection import StratifiedKFold  # slow to import
-
-    names = [row.name for row in rows]
-    for name, count in sorted(Counter(names).items()):
-        if count < num_folds:
-            raise ThawError(
-                f"dataset.num_folds={num_folds} needs as many images of each class, and {name!r} has {count}. "
-                "Lower it, add images, or leave small classes out with dataset.classes."
-            )
-    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(names, names)
-    outside, inside = list(folds)[fold]
-    return [rows[i] for i in outside], [rows[i] for i in inside]
-
-
-def _learn_classes(splits: dict[str, list[_Row]]) -> tuple[str, ...]:
-    """The classes of train, which the other splits must not go beyond."""
-    classes = sorted({row.name for row in splits["train"]})
-    for split in ("val", "test"):
-        strange = [row for row in splits.get(split, []) if row.name not in classes]
-        if strange:
-            name, source = strange[0].name, strange[0].source
-            count = sum(row.name == name for row in strange)
-            raise ThawError(
-                f"{split} has a class that train lacks: {name!r} ({count} image{'s' * (count > 1)} in {source}). "
-                f"Classes are taken from train: {name_some(classes)}."
-            )
-    if len(classes) < 2:
-        raise ThawError(f"train must have images of at least two classes, got one: {classes[0]!r}.")
-    return tuple(classes)
-
-
-def _draw(samples: list[Sample], per_class: int, seed: int) -> list[Sample]:
-    """At most so many samples of each class, those of a smaller number among those of a larger one."""
-    drawn: list[Sample] = []
-    counts: Counter[int] = Counter()
-    for i in np.random.default_rng(seed).permutation(len(samples)):
-        if counts[samples[i].label] < per_class:
-            counts[samples[i].label] += 1
-            drawn.append(samples[i])
-    return sorted(drawn)
-
-
-def name_some(names: Sequence[str], most: int = 10) -> str:
-    """The first few names and the number of the others."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def fingerprint(index: ImageIndex) -> str:
     """A short hash of every image's split, class, path and size in bytes: equal for equal data sets."""
     digest = hashlib.sha256()
     for split, samples in sorted(index.splits.items()):
         for path, label in samples:
-            digest.update(
-                f"{split}/{index.classes[label]}/{path.relative_to(index.root)}/{path.stat().st_size}\n".encode()
-            )
+            digest.update(f"{split}/{index.classes[label]}/{index.place(path)}/{path.stat().st_size}\n".encode())
     return digest.hexdigest()[:16]

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.data.images import BadImage, read_image
-from thaw.data.index import ImageIndex, Sample
+from thaw.data.index import ImageIndex
+from thaw.data.splits import Sample
 from thaw.data.transforms import EvaluationTransform
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from thaw.data.images import read_image
-from thaw.data.index import Sample
+from thaw.data.splits import Sample
 from thaw.data.transforms import ImageTransform
 from thaw.seeding import derive_seed, seeded
 

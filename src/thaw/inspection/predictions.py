@@ -19,13 +19,13 @@ class Predictions:
     """Logits and labels of N images.
 
     Attributes:
-        paths: The images' files.
+        paths: The images' files, as seen from the data's root.
         labels: True labels (N,).
         logits: Logits (N, K), float32.
         classes: Names of the K classes.
     """
 
-    paths: Sequence[Path]
+    paths: Sequence[str]
     labels: Tensor
     logits: Tensor
     classes: Sequence[str]
@@ -77,7 +77,7 @@ def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def collect(outputs: Sequence[tuple[Tensor, Tensor]], paths: Sequence[Path], classes: Sequence[str]) -> Predictions:
+def collect(outputs: Sequence[tuple[Tensor, Tensor]], paths: Sequence[str], classes: Sequence[str]) -> Predictions:
     """Predictions from what `Trainer.predict` returned for one split, batch by batch."""
     logits, labels = zip(*outputs, strict=True)
     return Predictions(paths, torch.cat(labels), torch.cat(logits), classes)

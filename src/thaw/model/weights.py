@@ -16,7 +16,7 @@ from torchvision.models import VisionTransformer, WeightsEnum
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.data.transforms import EvaluationTransform
-from thaw.errors import ThawError, did_you_mean
+from thaw.errors import ThawError, did_you_mean, name_some
 from thaw.model.backbone import Backbone
 
 StateDict = Mapping[str, Tensor]
@@ -119,11 +119,8 @@ def _resize_positions(network: nn.Module, state: StateDict) -> StateDict:
     return cast(StateDict, interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(state)))
 
 
-def _list_names(title: str, names: list[str], most: int = 6) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return title + ", ".join(names[:most]) + more
+def _list_names(title: str, names: list[str]) -> str:
+    return title + name_some(names, most=6) if names else ""
 
 
 def _official(backbone: str, weights: WeightsEnum) -> Weights:

@@ -1,0 +1,125 @@
+"""Images with the names of their classes -> train, val and test, or folds; which classes there are."""
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from thaw.config import DatasetConfig
+from thaw.errors import ThawError, did_you_mean, name_some
+
+
+class Row(NamedTuple):
+    """An image before classes are numbered; `split` is empty where the data leaves it to us."""
+
+    path: Path
+    name: str
+    split: str
+    source: str
+
+
+class Sample(NamedTuple):
+    """An image file and the number of its class."""
+
+    path: Path
+    label: int
+
+
+def keep_classes(rows: list[Row], classes: Collection[str] | None) -> list[Row]:
+    """The rows of some classes, or of all."""
+    known = sorted({row.name for row in rows})
+    for name in classes or ():
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise ThawError(f"dataset.classes has an unknown class: {name!r}.{near} Known are: {name_some(known)}.")
+    return [row for row in rows if classes is None or row.name in classes]
+
+
+def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
+    """The rows of each split: the data's own splits, completed as the options ask."""
+    seed, val_fraction = options.split_seed, options.val_fraction
+    splits = {split: [row for row in rows if row.split == split] for split in {row.split for row in rows}}
+    if "" in splits:
+        splits["train"] = splits.pop("")
+        if options.test_fraction:
+            splits["train"], splits["test"] = _take("test", options.test_fraction, splits["train"], seed)
+            val_fraction /= 1 - options.test_fraction  # it is a share of all images, and these are fewer
+    if "train" not in splits:
+        raise ThawError("train has no images. The data needs some in a train split, or no splits at all.")
+    if options.num_folds is not None and options.fold is not None:
+        outside_test = sorted(splits["train"] + splits.get("val", []))
+        splits["train"], splits["val"] = _fold(outside_test, options.num_folds, options.fold, seed)
+    elif "val" not in splits and val_fraction:
+        splits["train"], splits["val"] = _take("val", val_fraction, splits["train"], seed)
+    elif "val" not in splits and "test" not in splits:
+        raise ThawError("dataset.val_fraction=0 validates on the test split, and there is none. Use 0.2, for example.")
+    return splits
+
+
+def _take(split: str, fraction: float, rows: list[Row], seed: int) -> tuple[list[Row], list[Row]]:
+    """The rows that stay in train and those that `split` takes, the same fraction of each class.
+
+    A class stays whole where the fraction would leave train less than one image of it.
+    """
+    from sklearn.model_selection import train_test_split  # slow to import
+
+    counts = Counter(row.name for row in rows)
+    shared = {name for name, count in counts.items() if fraction <= 1 - 1 / count}
+    common = [row for row in rows if row.name in shared]
+    size = round(fraction * len(common))
+    if size < max(1, len(shared)):
+        name = min(counts, key=lambda name: (counts[name], name))
+        raise ThawError(
+            f"dataset.{split}_fraction must give {split} an image of each class: it gives {size} of {len(rows)} images "
+            f"in {len(counts)} classes, of which {name!r} has {counts[name]}. "
+            f"Change dataset.{split}_fraction, add images, or leave small classes out with dataset.classes."
+        )
+    names = [row.name for row in common]
+    stay, leave = train_test_split(common, test_size=size, random_state=seed, stratify=names)
+    return [row for row in rows if row.name not in shared] + stay, leave
+
+
+def _fold(rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """The rows outside and those inside one of the stratified folds."""
+    from sklearn.model_selection import StratifiedKFold  # slow to import
+
+    names = [row.name for row in rows]
+    for name, count in sorted(Counter(names).items()):
+        if count < num_folds:
+            raise ThawError(
+                f"dataset.num_folds={num_folds} needs as many images of each class, and {name!r} has {count}. "
+                "Lower it, add images, or leave small classes out with dataset.classes."
+            )
+    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(names, names)
+    outside, inside = list(folds)[fold]
+    return [rows[i] for i in outside], [rows[i] for i in inside]
+
+
+def learn_classes(splits: dict[str, list[Row]]) -> tuple[str, ...]:
+    """The classes of train, which the other splits must not go beyond."""
+    classes = sorted({row.name for row in splits["train"]})
+    for split in ("val", "test"):
+        strange = [row for row in splits.get(split, []) if row.name not in classes]
+        if strange:
+            name, source = strange[0].name, strange[0].source
+            count = sum(row.name == name for row in strange)
+            raise ThawError(
+                f"{split} has a class that train lacks: {name!r} ({count} image{'s' * (count > 1)} in {source}). "
+                f"Classes are taken from train: {name_some(classes)}."
+            )
+    if len(classes) < 2:
+        raise ThawError(f"train must have images of at least two classes, got one: {classes[0]!r}.")
+    return tuple(classes)
+
+
+def draw(samples: list[Sample], per_class: int, seed: int) -> list[Sample]:
+    """At most so many samples of each class, those of a smaller number among those of a larger one."""
+    drawn: list[Sample] = []
+    counts: Counter[int] = Counter()
+    for i in np.random.default_rng(seed).permutation(len(samples)):
+        if counts[samples[i].label] < per_class:
+            counts[samples[i].label] += 1
+            drawn.append(samples[i])
+    return sorted(drawn)
