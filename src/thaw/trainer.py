@@ -94,7 +94,7 @@ def choose_precision(options: TrainerConfig) -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if options.accelerator not in ("auto", "cpu") or torch.backends.mps.is_available():
         return "32"
-    capabilities = torch.cpu.get_capabilities()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older releases
     return "bf16-mixed" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "32"
 
 
@@ -114,5 +114,5 @@ def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
                 uri = options.uri or f"file:{(run.folder / 'mlruns').absolute()}"
                 return MLFlowLogger(experiment_name=options.project, tracking_uri=uri)
     except ModuleNotFoundError as error:
-        raise ThawError(f"logger={options.name} needs a package: pip install 'thaw[{options.name}]'.") from error
+        raise ThawError(f"logger={options.name} needs a package: pip install -e '.[{options.name}]'.") from error
     return False

@@ -61,6 +61,9 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
         log.info(weights_line)
         log.info(stage_table(model, config.trainer.max_epochs))
         log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
+        if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
+            views = config.strategy.feature_views
+            log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
         save_figure(run, trainer, "training_batch", training_grid(*data.preview(), data.classes))
     started_fit = time.perf_counter()
     _fit(trainer, model, data, run.last if config.resume else None)

@@ -127,7 +127,7 @@ class ImageDataModule(LightningDataModule):
         sampler = EpochSampler(len(dataset), self.seed, *self._rank(), weights)
         # An epoch of less than one batch would be no epoch at all.
         drop_last = self.options.drop_last and len(sampler) >= self.options.batch_size
-        if self._runs_on_features(epoch):
+        if self.runs_on_features(epoch):
             sampler.set_epoch(epoch)
             return self._feature_loader(self._train_views(epoch), dataset, sampler, drop_last)
         if "train" not in self._loaders:
@@ -146,7 +146,7 @@ class ImageDataModule(LightningDataModule):
         """Images of a split in order, or their features; shared among the processes, or all on each."""
         dataset = self.datasets[split]
         sampler = SequentialPositions(len(dataset), *((0, 1) if all_on_each_process else self._rank()))
-        if self._runs_on_features(self._epoch()):
+        if self.runs_on_features(self._epoch()):
             return self._feature_loader(self._eval_features(split), dataset, sampler, drop_last=False)
         if split not in self._loaders or all_on_each_process:
             self._loaders[split] = self._image_loader(dataset, sampler, drop_last=False)
@@ -155,7 +155,7 @@ class ImageDataModule(LightningDataModule):
     def preview(self) -> Batch:
         """The first training batch as images (B, 3, S, S), also where its epoch runs on features of them."""
         dataset, sampler = self.datasets["train"], EpochSampler(len(self.datasets["train"]), self.seed)
-        if self._runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
+        if self.runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
             transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])
             dataset = ImageDataset(dataset.samples, transform, self.seed, dataset.images)
         images, labels = next(iter(self._image_loader(dataset, sampler, drop_last=False)))
@@ -182,7 +182,8 @@ class ImageDataModule(LightningDataModule):
 
     # ---- features
 
-    def _runs_on_features(self, epoch: int) -> bool:
+    def runs_on_features(self, epoch: int) -> bool:
+        """True if the backbone is still frozen in the epoch, so that its features take the images' place."""
         return self.backbone is not None and self.backbone.is_frozen(epoch)
 
     def _train_views(self, epoch: int) -> Tensor:
