@@ -16,7 +16,8 @@ from torchvision.transforms.functional import normalize
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
-from thaw.model.classifier import Classifier, Standardize, make_head
+from thaw.model.classifier import Classifier
+from thaw.model.head import Standardize, make_head
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import rate_factors
 from thaw.model.weights import Weights, default_transform

@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
@@ -16,39 +16,13 @@ from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConf
 from thaw.data.transforms import EvaluationTransform, mixing_transform
 from thaw.errors import ThawError
 from thaw.model.backbone import Backbone
+from thaw.model.head import make_head
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import rate_factors
 from thaw.model.weights import Weights, default_transform, read_tensors
 from thaw.seeding import reseed
 
 Batch = tuple[Tensor, Tensor]
-
-
-class Standardize(nn.BatchNorm1d):
-    """Features (B, F) with the mean and variance of each taken out, by running statistics in evaluation."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features, affine=False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Standardised features (B, F); a batch of one image has no variance and takes the running statistics."""
-        if self.training and len(features) == 1:
-            return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
-        return super().forward(features)
-
-
-def make_head(options: HeadConfig, num_features: int, num_classes: int) -> nn.Sequential:
-    """Features (B, F) -> logits (B, K): standardisation and dropout, each optional, and one linear layer."""
-    linear = nn.Linear(num_features, num_classes)
-    match options.init:
-        case "xavier":
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
-        case "zeros":
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
-    standardize = Standardize(num_features) if options.standardize else nn.Identity()
-    return nn.Sequential(standardize, nn.Dropout(options.dropout), linear)
 
 
 class Classifier(LightningModule):
