@@ -7,8 +7,8 @@ MEASURE = """
 import resource, torch
 from thaw.allocator import keep_freed_memory
 kept = {call}
-for _ in range(40):
-    torch.ones(4_000_000)
+for _ in range(20):
+    torch.ones(10_000_000)  # 40 MB
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
 

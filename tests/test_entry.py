@@ -183,7 +183,7 @@ def test_a_sweep_goes_on_after_a_bad_job_and_is_closed_once(tmp_path: Path, ligh
     assert "Failed: seed=2\n" in text
     assert "ZeroDivisionError: a bug of ours" in text
     done = sorted(path.parent.name for path in tmp_path.glob("outputs/sweep/*/command.txt"))
-    assert done == ["seed=0", "seed=4"]
+    assert done == ["0_seed=0", "3_seed=4"]
     assert not (tmp_path / "outputs" / "sweep" / "seed=1").exists()
     assert outcome.output.count("closed: outputs/sweep\n") == 1
 

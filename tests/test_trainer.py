@@ -176,5 +176,5 @@ def test_csv_is_no_logger_beside_metrics_csv(tmp_path: Path) -> None:
 def test_a_logger_whose_package_is_missing_says_what_to_install(tmp_path: Path, name: str) -> None:
     if importlib.util.find_spec(name):
         pytest.skip(f"{name} is installed")
-    with pytest.raises(ThawError, match=rf"^logger={name} needs a package: pip install 'thaw\[{name}\]'\.$"):
+    with pytest.raises(ThawError, match=rf"^logger={name} needs a package: pip install -e '\.\[{name}\]'\.$"):
         make_logger(LoggerConfig(name), Run(tmp_path))

@@ -10,8 +10,8 @@ _BYTES = 2**30
 def keep_freed_memory() -> bool:
     """Raise both thresholds to 1 GiB; True if there is a glibc to take it.
 
-    By default glibc maps each tensor over 128 KiB afresh, and every forward pass on the CPU pays for hundreds of
-    thousands of page faults. The price is memory that the process keeps once it has needed it.
+    By default glibc maps each tensor over 32 MiB afresh, and the first layers' activations of a batch are larger: every
+    step on the CPU pays for tens of thousands of page faults. The price is memory that the process keeps.
     """
     if not sys.platform.startswith("linux"):
         return False

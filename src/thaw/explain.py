@@ -68,10 +68,12 @@ def option_names(schema: type = Config, prefix: str = "") -> Iterator[str]:
 def _describe(key: str) -> str:
     """An option's type in words."""
     owner: Any = Config
-    *groups, name = key.split(".")
+    *groups, name = key.partition("[")[0].split(".")
     for group in groups:
         owner = get_type_hints(owner)[group]
     kind = get_type_hints(owner)[name]
+    if "[" in key:  # an element of a list
+        kind = get_args(kind)[0]
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     return " or ".join(words.get(part, "a list") for part in parts)
@@ -95,6 +97,9 @@ def _explain_key_or_value(error: BaseException) -> str:
         if name.startswith("trainer.extra."):
             return f"{name} adds a flag of Lightning's Trainer: write it with a plus sign, +{name}=VALUE."
         return unknown_option(name)
+    if wrong := re.search(r"Value '([\s\S]*?)' of type[\s\S]*?full_key: (\S+)", text):
+        value, key = wrong.groups()
+        return f"{key} must be {_describe(key)}, got {value!r}."
     if wrong := re.search(r"Error merging override [^=]+=(.*)\n[\s\S]*?full_key: ([^\s\[]+)", text):
         value, key = wrong.groups()
         return f"{key} must be {_describe(key)}, got {value!r}."

@@ -343,7 +343,7 @@ def test_without_network_the_error_says_what_to_do(hub: Path, monkeypatch: pytes
     with pytest.raises(ThawError) as caught:
         find_weights(NAME, "default")
     message = str(caught.value)
-    assert message.startswith("backbone.weights=IMAGENET1K_V1 could not be downloaded (")
+    assert message.startswith("backbone.weights=IMAGENET1K_V1 could not be loaded (")
     for part in (official(NAME).url, str(hub), "backbone.weights=FILE", "backbone.weights=null"):
         assert part in message
     assert list(hub.iterdir()) == []
