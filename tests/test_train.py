@@ -239,3 +239,18 @@ def test_transferred_digits_beat_digits_from_scratch(tmp_path: Path) -> None:
     assert [len(values) for values in scores.values()] == [2, 2]
     assert min(scores["finetune"]) > max(scores["scratch"])
     assert np.mean(scores["finetune"]) > 0.8
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_phase_and_count_each_image_once(image_folder: Path, tmp_path: Path) -> None:
+    options = [*TINY[:3], "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32"]
+    folder = tmp_path / "run"
+    done = run(
+        *options, "dataset=folder", f"dataset.root={image_folder}", "strategy=gradual", "strategy.head_epochs=1",
+        "strategy.unfreeze_epochs=2", "trainer.max_epochs=3", "logger=csv", f"hydra.run.dir={folder}", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["epochs"], summary["last"]["n"]) == (3, 9)
+    last_row = (folder / "metrics.csv").read_text().splitlines()[-1].split(",")
+    assert float(last_row[6]) == pytest.approx(summary["last"]["acc"], abs=1e-5)

@@ -61,9 +61,10 @@ class EpochLog(Callback):
         seconds = time.perf_counter() - self.starts[-1]
         rates = pl_module.rates()
         pl_module.log_dict({"epoch_seconds": seconds, **rates})
+        # On every process: Lightning gathers the metrics when they are asked for.
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name} | rates
         if not trainer.is_global_zero:
             return
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name} | rates
         if self.validated != trainer.current_epoch:  # Lightning keeps the last validation's
             metrics = {name: value for name, value in metrics.items() if not name.startswith("val/")}
         row: dict[str, object] = {"epoch": trainer.current_epoch + 1, "seconds": round(seconds, 3)}
