@@ -7,7 +7,8 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
-from thaw.config import register
+from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig, register
+from thaw.run import Run
 
 CONF = Path(__file__).parents[1] / "conf"
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
@@ -36,3 +37,20 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = np.clip(noise + COLOURS[name], 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(root / split / name / f"{number}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def finished_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """SqueezeNet 1.1 trained from scratch for two epochs on `image_folder` at 64 pixels; not to be changed."""
+    from thaw.training import train
+
+    config = Config(
+        dataset=DatasetConfig(root=str(image_folder), image_size=64, batch_size=8),
+        backbone=BackboneConfig("squeezenet1_1", None),
+        strategy=StrategyConfig("scratch", backbone_factor=1.0, from_scratch=True),
+        trainer=TrainerConfig(max_epochs=2, accelerator="cpu", precision="32"),
+        logger=LoggerConfig("csv"),
+    )
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(config, folder, "python train.py strategy=scratch")
+    return Run(folder)

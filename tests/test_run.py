@@ -32,3 +32,12 @@ def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match=r"is not the folder of a finished run: it has no summary\.json"):
         _ = Run(tmp_path).summary
+
+
+def test_the_classifier_and_the_data_of_a_run_are_loaded_back(finished_run: Run) -> None:
+    classifier = finished_run.load_classifier()
+    data = finished_run.load_data(classifier)
+    data.setup()
+    assert classifier.classes == data.classes == ("blue", "green", "red")
+    assert classifier.transform == data.transform
+    assert not classifier.training

@@ -3,12 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from thaw.config import Config
+from thaw.config import AugmentConfig, Config, DatasetConfig
 from thaw.errors import ThawError
+
+if TYPE_CHECKING:
+    from thaw.data.datamodule import ImageDataModule
+    from thaw.model.classifier import Classifier
 
 
 class Run:
@@ -50,6 +54,20 @@ class Run:
     def is_finished(self) -> bool:
         """True once the summary is written."""
         return self._summary.exists()
+
+    def load_classifier(self) -> "Classifier":
+        """The classifier of the best epoch, in evaluation mode, on the CPU."""
+        from thaw.model.classifier import Classifier
+
+        return Classifier.from_checkpoint(self._require(self.best))
+
+    def load_data(self, classifier: "Classifier") -> "ImageDataModule":
+        """The data set that the run was trained on, with the same splits, as it is now; `setup` is left to do."""
+        from thaw.data.datamodule import ImageDataModule
+
+        config = self.config
+        dataset, augment = DatasetConfig(**config["dataset"]), AugmentConfig(**config["augment"])
+        return ImageDataModule(dataset, classifier.transform, augment, config["seed"])
 
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`."""
