@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig
+from thaw.data import memory
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.data.images import read_image
 from thaw.data.transforms import EvaluationTransform
@@ -74,8 +75,6 @@ def test_images_in_memory_and_from_files_give_equal_batches(image_folder: Path, 
     in_memory, from_files = (
         make_data(image_folder, augment=AugmentConfig(policy=policy), cache=cache) for cache in ("ram", "none")
     )
-    assert in_memory.datasets["train"].images is not None
-    assert from_files.datasets["train"].images is None
     for epoch in (0, 3):
         assert_equal_batches(
             batches_of(in_memory.train_dataloader(), epoch), batches_of(from_files.train_dataloader(), epoch)
@@ -152,6 +151,21 @@ def test_setup_happens_once(image_folder: Path) -> None:
     data.setup("fit")
     assert data.index is index
     assert data.datasets == datasets
+
+
+def test_readable_files_are_read_when_they_are_needed_and_not_before(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_data(image_folder)  # finds all files readable
+    read: list[Path] = []
+    monkeypatch.setattr(memory, "read_image", lambda path, side: read.append(path) or read_image(path, side))
+    data = make_data(image_folder)
+    assert read == []
+    data.preview()
+    assert len(read) == 4
+    for _ in range(2):
+        list(data.val_dataloader())
+    assert len(read) == 4 + NUM_VAL
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])

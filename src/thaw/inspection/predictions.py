@@ -71,6 +71,12 @@ def write_predictions(path: Path, splits: Mapping[str, Predictions]) -> None:
                 writer.writerow([split, image, *names, *(f"{number:.6g}" for number in numbers)])
 
 
+def accuracy_text(metrics: Mapping[str, Any]) -> str:
+    """`0.9346 (95 % interval 0.884 to 0.964, n=153)` of what `Predictions.metrics` returned."""
+    low, high = metrics["acc_ci95"]
+    return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']})"
+
+
 def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a proportion (Wilson 1927)."""
     interval = binomtest(num_right, n).proportion_ci(0.95, method="wilson")
