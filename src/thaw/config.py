@@ -67,7 +67,8 @@ class DatasetConfig:
     num_workers: IntOrStr = "auto"
     """Loader processes; auto is 0 for images that are kept in memory, else one per CPU core, at most 8."""
     cache: str = "auto"
-    """Keep decoded images in memory: ram, none, or auto (ram if they fit in a quarter of the free memory)."""
+    """Keep decoded images in memory: ram, device (training images on the GPU, where crops are cut in whole batches),
+    none, or auto (ram if they fit in a quarter of the free memory, and then device if it is a GPU with room)."""
     image_size: int | None = None
     """Side of the square input in pixels; null takes what the backbone's weights were trained for."""
     resize: Any = None
@@ -78,7 +79,7 @@ class DatasetConfig:
         _require_choice("dataset.name", self.name, choices)
         _require_choice("dataset.on_bad", self.on_bad, ("error", "skip"))
         _require_choice("dataset.balance", self.balance, ("none", "loss", "sampler"))
-        _require_choice("dataset.cache", self.cache, ("auto", "ram", "none"))
+        _require_choice("dataset.cache", self.cache, ("auto", "ram", "device", "none"))
         _require(
             self.classes is None or len(self.classes) >= 2, "dataset.classes", "null or two at least", self.classes
         )
@@ -440,6 +441,11 @@ class Config:
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
         _require_choice("features", self.features, ("auto", "off"))
+        if self.dataset.cache == "device" and (self.augment.policy != "default" or self.augment.erasing):
+            raise ThawError(
+                "dataset.cache=device cuts and mirrors images on the GPU and does nothing else to them: use "
+                "augment=default without augment.erasing, or dataset.cache=ram."
+            )
         if self.trainer.max_epochs == 0 and self.head.init != "probe":
             raise ThawError("trainer.max_epochs=0 trains nothing: set head.init=probe, or raise it.")
         if self.head.init == "probe" and (

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
+from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device
 from thaw.data.features import Extract, FeatureStore, compute_features, make_key
 from thaw.data.images import read_image
 from thaw.data.index import ImageIndex, build_index
@@ -76,6 +77,7 @@ class ImageDataModule(LightningDataModule):
         self.backbone: FrozenBackbone | None = None
         self.datasets: dict[str, ImageDataset] = {}
         self._memory: ImageMemory | None = None
+        self._device_images: DeviceImages | None = None
         self._views: dict[str, Tensor] = {}
         self._loaders: dict[str, Loader] = {}
 
@@ -98,7 +100,7 @@ class ImageDataModule(LightningDataModule):
             return
         index = build_index(fetch(self.options.name, Path(self.options.root)), self.options)
         paths = [sample.path for samples in index.splits.values() for sample in samples]
-        in_memory = self.options.cache == "ram"
+        in_memory = self.options.cache in ("ram", "device")
         if self.options.cache == "auto":
             in_memory = fits_in_memory(index, self.transform)
         if in_memory:
@@ -139,8 +141,14 @@ class ImageDataModule(LightningDataModule):
             sampler.set_epoch(epoch)
             return self._feature_loader(self._train_views(epoch), dataset, sampler, drop_last)
         if "train" not in self._loaders:
-            self._loaders["train"] = self._image_loader(dataset, sampler, drop_last)
+            self._loaders["train"] = self._image_loader(self._crops() or dataset, sampler, drop_last)
         return self._loaders["train"]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Images in place of crops to be cut, on the device that the batch is on."""
+        if self._device_images is None or not isinstance(batch, Crops):
+            return batch
+        return self._device_images.cut(batch, self.transform.crop), batch.labels
 
     def val_dataloader(self) -> Loader:
         """Validation images in order, or their features."""
@@ -170,10 +178,25 @@ class ImageDataModule(LightningDataModule):
         images, labels = default_collate([dataset[position] for position in chosen])
         return images, labels
 
-    def _image_loader(self, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool) -> Loader:
-        if self._memory is not None:
+    def _crops(self) -> CropDataset | None:
+        """The training images as crops that the device cuts itself; None if they are to be cut on the CPU."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        wanted = self.options.cache == "device" or (self.options.cache == "auto" and device.type == "cuda")
+        if not wanted or self._memory is None or not can_cut(self.augment, self.transform):
+            return None
+        dataset = self.datasets["train"]
+        images = self._memory.load_all(sample.path for sample in dataset.samples)
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        if not fits_on_device(sizes, device):
+            return None
+        self._device_images = DeviceImages(images, device)
+        log.info(f"Training images: kept on {device}, cut there ({self._device_images.places.nbytes / 1e9:.2f} GB)")
+        return CropDataset(sizes, dataset.labels, self.augment, self.seed)
+
+    def _image_loader(self, dataset: ImageDataset | CropDataset, sampler: Sampler[Position], drop_last: bool) -> Loader:
+        if self._memory is not None and isinstance(dataset, ImageDataset):
             self._memory.load(sample.path for sample in dataset.samples)
-        num_workers = self._num_workers()
+        num_workers = self._num_workers(dataset)
         return DataLoader(
             dataset,
             self.options.batch_size,
@@ -254,10 +277,12 @@ class ImageDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _num_workers(self) -> int:
+    def _num_workers(self, dataset: ImageDataset | CropDataset) -> int:
         if isinstance(self.options.num_workers, int):
             return self.options.num_workers
-        return 0 if self._memory is not None else min(8, os.cpu_count() or 1)
+        # Cutting crops out of images in memory is as much work on the CPU as small networks are; on a GPU nothing is.
+        is_fast = self._memory is not None and not torch.cuda.is_available() and isinstance(dataset, ImageDataset)
+        return 0 if is_fast else min(8, os.cpu_count() or 1)
 
     def _inverse_frequencies(self) -> Tensor:
         labels = self.datasets["train"].labels

@@ -51,6 +51,12 @@ class ImageMemory:
                     self.images[path] = result
         return bad
 
+    def load_all(self, paths: Iterable[Path]) -> list[Tensor]:
+        """The images, in order."""
+        paths = list(paths)
+        self.load(paths)
+        return [self(path) for path in paths]
+
     def _try(self, path: Path) -> Tensor | str:
         try:
             return self._decode(path)
