@@ -25,17 +25,17 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
     Raises:
         ThawError: There are no finished runs.
     """
-    folders = [Path(folder) for folder in folders]
-    for folder in folders:
+    places = [Path(folder) for folder in folders]
+    for folder in places:
         if not folder.is_dir():
             raise ThawError(f"{folder} is not a folder. Name run folders, or folders that hold some.")
-    runs = _each_once(run.folder for folder in folders for run in find_runs(folder))
+    runs = _each_once(run.folder for folder in places for run in find_runs(folder))
     found = [(run, read_record(Run(run))) for run in runs]
     records = [record for _, record in found if record]
-    unfinished = _each_once(path for folder in folders for path in find_unfinished(folder))
+    unfinished = _each_once(path for folder in places for path in find_unfinished(folder))
     if not records:
         also = f" {len(unfinished)} are unfinished." if unfinished else ""
-        names = ", ".join(map(str, folders))
+        names = ", ".join(map(str, places))
         raise ThawError(f"No finished runs in {names}: expected folders with a summary.json of Thaw's.{also}")
     return Leaderboard(_sections(pool(records)), unfinished, [run for run, record in found if not record])
 
@@ -52,7 +52,7 @@ def _sections(settings: Sequence[Setting]) -> list[Section]:
     sections = []
     for title, _ in Counter(titles).most_common():
         group = [setting for setting, its_title in zip(ranked, titles, strict=True) if its_title == title]
-        sections.append(Section(title, group, judge(group)))
+        sections.append(Section(title, group, judge(group, has_others=len(group) < len(ranked))))
     return sections
 
 
@@ -62,23 +62,29 @@ def _title(setting: Setting) -> str:
     return f"{first.data or 'data'}: {setting.n} images of {classes} classes ({setting.judged_on})"
 
 
-def judge(ranked: Sequence[Setting]) -> list[Verdict]:
-    """What can be said of each setting, best first, against the best one with the same images."""
+def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
+    """What can be said of each setting, against the best one with the same images.
+
+    Args:
+        ranked: Settings of one section, best first.
+        has_others: True if there are settings beside them, with other images.
+    """
     images = [setting.answers.images if setting.answers else None for setting in ranked]
     counts = Counter(images)
+    has_others = has_others or len(counts.keys() - {None}) > 1
     best: dict[object, Setting] = {}
     verdicts = []
     for setting, its_images in zip(ranked, images, strict=True):
-        if its_images is None:
-            is_best = setting is ranked[0]
-            verdicts.append(Verdict(BEST if is_best else NO_ANSWERS))
-        elif counts[its_images] == 1 and len(ranked) > 1:
-            verdicts.append(Verdict(OTHER_IMAGES))
-        elif its_images not in best:
+        is_first = setting is ranked[0]
+        if its_images in best:
+            verdicts.append(_test(setting, best[its_images], counts[its_images]))
+        elif its_images and (counts[its_images] > 1 or (is_first and not has_others)):
             best[its_images] = setting
             verdicts.append(Verdict(BEST))
+        elif its_images and has_others:
+            verdicts.append(Verdict(OTHER_IMAGES))
         else:
-            verdicts.append(_test(setting, best[its_images], counts[its_images]))
+            verdicts.append(Verdict(BEST if is_first else NO_ANSWERS))
     return verdicts
 
 

@@ -5,7 +5,7 @@ from io import StringIO
 from typing import Any
 
 from rich import get_console
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.table import Table
 
 
@@ -26,24 +26,13 @@ def ensure_output() -> None:
         log.setLevel(logging.INFO)
 
 
-def table_text(
-    columns: list[str], rows: list[list[Any]], title: str | None = None, width: int = 200, num_folding: int = 0
-) -> str:
-    """A table as text; the first column is aligned left, the others right.
-
-    Args:
-        columns: Their names.
-        rows: A value a column.
-        title: Stands over the table.
-        width: Most characters of a line.
-        num_folding: How many columns, from the first, go on in further lines where the table would be too wide.
-    """
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+def table_text(columns: list[str], rows: list[list[Any]], title: str | None = None) -> str:
+    """A table as text; the first column is aligned left, the others right."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
-        justify: JustifyMethod = "left" if number == 0 else "right"
-        table.add_column(column, justify=justify, no_wrap=number >= num_folding, overflow="fold")
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*map(str, row))
     text = StringIO()
-    Console(file=text, width=width).print(table, markup=False)
+    Console(file=text, width=200, markup=False, emoji=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -51,25 +51,25 @@ def relevant(options: Options) -> dict[str, str]:
     }
 
 
-def tell_apart(settings: Sequence[tuple[Options, Options]]) -> list[dict[str, str]]:
-    """The options to show of each setting, given what was typed for it and its configuration.
+def tell_apart(settings: Sequence[tuple[Options, Options]]) -> list[str]:
+    """The options to show of settings, given what was typed for each and its configuration.
 
     Every typed option that differs is shown. A key of the configuration is shown only if those before it leave its
     value open, names of presets coming first: so what a preset sets is not repeated.
     """
     keys = list(dict.fromkeys(key for typed, _ in settings for key in typed))
-    shown = [key for key in keys if len({_value(key, *setting) for setting in settings}) > 1]
+    shown = [key for key in keys if len({value_of(key, *setting) for setting in settings}) > 1]
     config_keys = list(dict.fromkeys(key for _, config in settings for key in config))
     for key in sorted(config_keys, key=lambda key: not key.endswith((".name", ".policy"))):
         values: dict[tuple[str, ...], set[str]] = {}
         for setting in settings:
-            values.setdefault(tuple(_value(name, *setting) for name in shown), set()).add(_value(key, *setting))
+            values.setdefault(tuple(value_of(name, *setting) for name in shown), set()).add(value_of(key, *setting))
         if any(len(different) > 1 for different in values.values()):
             shown.append(key)
-    return [{key: _value(key, *setting) for key in shown} for setting in settings]
+    return shown
 
 
-def _value(key: str, typed: Options, config: Options) -> str:
+def value_of(key: str, typed: Options, config: Options) -> str:
     """An option's value; of a group, the choice that was typed, or else the name that it came to have."""
     names = (config.get(name) for name in (f"{key}.name", f"{key}.policy"))
     return config.get(key) or typed.get(key) or next(filter(None, names), "")

@@ -4,11 +4,12 @@ import csv
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from thaw.console import table_text
-from thaw.differences import short_names
+from thaw.differences import short_names, tell_apart
 from thaw.errors import name_some
 from thaw.settings import Setting
 
@@ -16,6 +17,11 @@ WIDTH = 118
 """Most characters of a line."""
 ALPHA = 0.05
 """A difference is said to be one if its corrected p is below this."""
+
+
+OTHER_IMAGES, NO_ANSWERS, BEST = "other images", "no predictions", "best"
+"""Why there is no test."""
+HEADINGS = ["runs", "accuracy", "95 % interval", "best\nepoch", "macro\nF1", "seconds", "trainable", "against the best"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Verdict:
 
     @property
     def corrected(self) -> float | None:
-        """p times the number of pairs, at most 1 (Bonferroni)."""
+        """The p times the number of pairs, at most 1 (Bonferroni)."""
         return None if self.p is None else min(1.0, self.p * self.num_pairs)
 
     @property
@@ -63,19 +69,71 @@ class Section:
     settings: Sequence[Setting]
     verdicts: Sequence[Verdict]
 
+    @cached_property
     def option_names(self) -> list[str]:
-        """The options in which these settings differ, or all that are known where they differ in none."""
-        names = list(self.settings[0].options)
-        differing = [name for name in names if len({setting.options[name] for setting in self.settings}) > 1]
-        return differing or names
+        """The options that tell these settings apart."""
+        return tell_apart([(setting.records[0].typed, setting.records[0].config) for setting in self.settings])
 
-    def describe(self, setting: Setting) -> str:
-        """The options that tell a setting from the others here, in a few words."""
-        names = self.option_names()
-        values = [shorten(setting.options[name]) for name in names]
-        if len(names) == 1:
-            return values[0]
-        return ", ".join(f"{name} {value}" for name, value in zip(short_names(names), values, strict=True)) or "run"
+    @cached_property
+    def descriptions(self) -> list[str]:
+        """What tells each setting from the others here, in a few words: presets, and what was typed for it."""
+        typed = [setting.records[0].typed for setting in self.settings]
+        anyone = {name for each in typed for name in each}
+        names = [
+            [name for name in self.option_names if "." not in name or name in own or name not in anyone]
+            for own in typed
+        ]
+        brief = [self._describe(setting, each) for setting, each in zip(self.settings, names, strict=True)]
+        full = [self._describe(setting, self.option_names) for setting in self.settings]
+        return [short if brief.count(short) == 1 else long for short, long in zip(brief, full, strict=True)]
+
+    def _describe(self, setting: Setting, names: Sequence[str]) -> str:
+        values = [shorten(setting.option(name)) for name in names]
+        if len(self.option_names) <= 1:
+            return next(iter(values), setting.records[0].run.folder.resolve().name)
+        return ", ".join(
+            f"{name} {value}" for name, value in zip(short_names(names), values, strict=True) if value != "–"
+        )
+
+    def text(self) -> str:
+        """The table; where it would be too wide, the options stand below it."""
+        names, rows = self.table()
+        text = table_text([*names, *HEADINGS], rows)
+        if len(text.splitlines()[1]) > WIDTH:
+            numbered = [[f"#{number}", *row[len(names) :]] for number, row in enumerate(rows, 1)]
+            lines = [f"#{number:<4}{description}" for number, description in enumerate(self.descriptions, 1)]
+            legend = (textwrap.fill(line, WIDTH, subsequent_indent=" " * 5) for line in lines)
+            text = "\n".join([table_text(["", *HEADINGS], numbered), "", *legend])
+        return f"{self.title}\n\n{text}"
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        names, rows = self.table()
+        headings = [*names, *(heading.replace("\n", " ") for heading in HEADINGS)]
+        lines = [headings, ["---"] * len(names) + ["---:"] * len(HEADINGS), *rows]
+        cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
+        return f"**{self.title}**\n\n" + "\n".join(f"| {line} |" for line in cells)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Names of the options, and the rows: those options, or else the folder's name, and what `HEADINGS` says."""
+        rows = []
+        for setting, verdict in zip(self.settings, self.verdicts, strict=True):
+            options, figures = [shorten(setting.option(name)) for name in self.option_names], setting.figures()
+            spread = f" ± {figures['spread']:.4f}" if len(setting.repeats) > 1 else ""
+            rows.append(
+                [
+                    *(options or [shorten(setting.records[0].run.folder.resolve().name)]),
+                    str(figures["runs"]),
+                    f"{figures['acc']:.4f}{spread}",
+                    f"{figures['ci95_low']:.3f} to {figures['ci95_high']:.3f}",
+                    f"{figures['best_acc']:.4f}",
+                    f"{figures['macro_f1']:.4f}",
+                    f"{figures['seconds']:.1f}",
+                    f"{figures['trainable']:,}",
+                    str(verdict),
+                ]
+            )
+        return short_names(self.option_names) or ["run"], rows
 
 
 @dataclass(frozen=True)
@@ -98,30 +156,21 @@ class Leaderboard:
         return [setting for section in self.sections for setting in section.settings]
 
     def __str__(self) -> str:
-        tables = []
-        for section in self.sections:
-            options, columns, rows = _cells(section)
-            text = table_text([*options, *columns], rows, None, WIDTH, len(options))
-            tables.append(f"{section.title}\n\n{text}")
         notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())
-        return "\n\n".join([*tables, "\n".join(notes)])
+        return "\n\n".join([*(section.text() for section in self.sections), "\n".join(notes)]).strip()
 
     def markdown(self) -> str:
         """The tables and the notes in Markdown."""
-        parts = []
-        for section in self.sections:
-            options, columns, rows = _cells(section)
-            lines = [[*options, *columns], ["---"] * len(options) + ["---:"] * len(columns), *rows]
-            table = "\n".join(
-                "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-            )
-            parts.append(f"**{section.title}**\n\n{table}")
-        return "\n\n".join([*parts, *self.notes()]) + "\n"
+        return "\n\n".join([*(section.markdown() for section in self.sections), *self.notes()]) + "\n"
 
     def write_csv(self, path: Path) -> None:
         """Every figure in full, a row a setting."""
+        names = list(dict.fromkeys(name for section in self.sections for name in section.option_names))
         rows = [
-            {"images": section.title} | setting.options | setting.figures() | _verdict_figures(verdict)
+            {"images": section.title}
+            | {name: setting.option(name) for name in names}
+            | setting.figures()
+            | _verdict_figures(verdict)
             for section in self.sections
             for setting, verdict in zip(section.settings, section.verdicts, strict=True)
         ]
@@ -146,48 +195,12 @@ class Leaderboard:
                     "On val, p is of the best epoch's answers (predictions.csv), an epoch that was chosen on these "
                     "images; the accuracy is the last epoch's."
                 )
-        if len(self.sections) > 1 or any(OTHER_IMAGES == verdict.reason for verdict in self.sections[0].verdicts):
+        if len(self.sections) > 1 or any(verdict.reason == OTHER_IMAGES for verdict in self.sections[0].verdicts):
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
         for paths, what in ((self.unfinished, "unfinished"), (self.unreadable, "with a summary.json not of Thaw's")):
             if paths:
                 notes.append(f"Left out: {len(paths)} {what} ({name_some([str(path) for path in paths], most=1)}).")
         return notes
-
-
-OTHER_IMAGES, NO_ANSWERS, BEST = "other images", "no predictions.csv", "best"
-
-
-def _cells(section: Section) -> tuple[list[str], list[str], list[list[str]]]:
-    """Names of the options, names of the other columns, and the rows."""
-    names = section.option_names()
-    columns = [
-        "runs",
-        "accuracy",
-        "95 % interval",
-        "best epoch",
-        "macro-F1",
-        "seconds",
-        "trainable",
-        "against the best",
-    ]
-    rows = []
-    for setting, verdict in zip(section.settings, section.verdicts, strict=True):
-        figures = setting.figures()
-        spread = f" ± {figures['spread']:.4f}" if len(setting.repeats) > 1 else ""
-        rows.append(
-            [
-                *(shorten(setting.options[name]) for name in names),
-                str(figures["runs"]),
-                f"{figures['acc']:.4f}{spread}",
-                f"{figures['ci95_low']:.3f} to {figures['ci95_high']:.3f}",
-                f"{figures['best_acc']:.4f}",
-                f"{figures['macro_f1']:.4f}",
-                f"{figures['seconds']:.1f}",
-                f"{figures['trainable']:,}",
-                str(verdict),
-            ]
-        )
-    return short_names(names), columns, rows
 
 
 def shorten(value: str, most: int = 28) -> str:

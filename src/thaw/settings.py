@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.differences import Options, flat_config, relevant, tell_apart, typed_options
+from thaw.differences import Options, flat_config, relevant, typed_options, value_of
 from thaw.inspection.uncertainty import wilson_interval
 from thaw.run import Run
 
@@ -60,17 +60,19 @@ class Setting:
     """The runs that differ in nothing but the seed and the fold.
 
     Attributes:
-        options: What tells it from the other settings, by option.
         repeats: The runs of each repeat: one, or one a fold.
     """
 
-    options: dict[str, str]
     repeats: Sequence[Sequence[Record]]
 
     @property
     def records(self) -> list[Record]:
         """All runs."""
         return [record for repeat in self.repeats for record in repeat]
+
+    def option(self, name: str) -> str:
+        """The value of an option, as it is typed; empty where it has none."""
+        return value_of(name, self.records[0].typed, self.records[0].config)
 
     @property
     def judged_on(self) -> str:
@@ -173,12 +175,11 @@ def read_record(run: Run) -> Record | None:
 
 
 def pool(records: Iterable[Record]) -> list[Setting]:
-    """The settings of the runs, each with what tells it from the others."""
+    """The settings of the runs."""
     groups: dict[tuple[tuple[str, str], ...], list[Record]] = defaultdict(list)
     for record in records:
         groups[tuple(sorted(record.config.items()))].append(record)
-    options = tell_apart([(group[0].typed, group[0].config) for group in groups.values()])
-    return [Setting(shown, _repeats(group)) for shown, group in zip(options, groups.values(), strict=True)]
+    return [Setting(_repeats(group)) for group in groups.values()]
 
 
 def _repeats(group: Sequence[Record]) -> list[list[Record]]:

@@ -1,7 +1,10 @@
 """A leaderboard as a picture: accuracies and intervals, a line a setting."""
 
+import textwrap
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from thaw.leaderboard import BEST, Leaderboard, Section, Verdict
 from thaw.settings import Setting
@@ -16,8 +19,7 @@ def accuracy_chart(leaderboard: Leaderboard) -> Figure:
     """Every setting's accuracy with its 95 % interval, its runs as small dots; a panel for each set of images."""
     sections = leaderboard.sections
     heights = [HEAD_INCHES + ROW_INCHES * len(section.settings) for section in sections]
-    figure = Figure(figsize=(9, sum(heights) + 0.4), layout="constrained", dpi=150)
-    figure.get_layout_engine().set(hspace=0.06)
+    figure = Figure(figsize=(9, sum(heights) + 0.4), layout=ConstrainedLayoutEngine(hspace=0.06), dpi=150)
     panels = figure.subplots(len(sections), squeeze=False, height_ratios=heights)[:, 0]
     for axes, section in zip(panels, sections, strict=True):
         _draw(axes, section)
@@ -30,7 +32,9 @@ def _draw(axes: Axes, section: Section) -> None:
     rows = list(zip(section.settings, section.verdicts, strict=True))
     for row, (setting, verdict) in enumerate(rows):
         _draw_setting(axes, row, setting, verdict)
-    axes.set_yticks(range(len(rows)), [section.describe(setting) for setting, _ in rows], color=TEXT)
+    # In two lines at most.
+    labels = [textwrap.fill(each, 36, max_lines=2, placeholder=" …") for each in section.descriptions]
+    axes.set_yticks(range(len(rows)), labels, color=TEXT)
     verdicts = axes.secondary_yaxis("right")
     verdicts.set_yticks(range(len(rows)), [str(verdict) for _, verdict in rows], color=TEXT, fontsize=8.5)
     verdicts.tick_params(length=0)
@@ -52,12 +56,5 @@ def _draw_setting(axes: Axes, row: int, setting: Setting, verdict: Verdict) -> N
     if (num_runs := len(setting.accuracies)) > 1:
         axes.scatter(setting.accuracies, [row + 0.22] * num_runs, s=8, color=color, alpha=0.7, linewidths=0)
     axes.scatter([setting.acc], [row], s=60, color=color, edgecolors="white", linewidths=1.2, zorder=3)
-    axes.annotate(
-        f"{100 * setting.acc:.1f}",
-        (setting.acc, row),
-        (0, 6),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
-        color=color,
-    )
+    percent, place = f"{100 * setting.acc:.1f}", (setting.acc, row)
+    axes.annotate(percent, place, (0, 6), textcoords="offset points", ha="center", fontsize=8, color=color)
