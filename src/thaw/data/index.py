@@ -203,7 +203,7 @@ def _misspelt(root: Path) -> dict[Path, str]:
     for a class may be called trail.
     """
     has_splits = root not in _split_folders(root)
-    names = {}
+    names: dict[Path, str] = {}
     for path in sorted(root.iterdir()):
         is_other = path.is_dir() and path.name not in SPLIT_NAMES
         if is_other and (has_splits or any(child.is_dir() for child in path.iterdir())):
