@@ -112,10 +112,7 @@ def test_empty_folders(tmp_path: Path) -> None:
 def test_a_misspelt_split_folder(tmp_path: Path) -> None:
     index = plant_folders(tmp_path, {"train/ants": 9, "train/bees": 9, "vaild/ants": 3, "vaild/bees": 3})
     (finding,) = find_problems(index)
-    assert finding.message == (
-        "Folders that are no splits, though their names are near: 1 (vaild (val?)). "
-        "Splits are called train, val and test."
-    )
+    assert finding.message == "Misspelt split folders: 1 (vaild (val?)). They are not used as splits: rename them."
 
 
 def test_missing_files_do_not_stop_the_search_for_copies(insects: ImageIndex) -> None:

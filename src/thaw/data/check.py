@@ -65,9 +65,9 @@ def find_problems(index: ImageIndex) -> list[Finding]:
         ),
         Finding(
             "misspelt_split",
-            "Folders that are no splits, though their names are near",
+            "Misspelt split folders",
             index.misspelt,
-            "Splits are called train, val and test.",
+            "They are not used as splits: rename them.",
         ),
     ]
     return [finding for finding in findings if finding.items]
