@@ -60,6 +60,7 @@ def with_value(key: str, value: Any) -> Any:
 UNCHECKED = {
     "dataset.label_pattern",
     "dataset.csv",
+    "dataset.exclude",
     "dataset.classes",
     "backbone.weights",
     "strategy.name",

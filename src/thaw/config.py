@@ -42,6 +42,9 @@ class DatasetConfig:
     """Regular expression with one group that finds the class in a file name: '^(.+)_[0-9]+[.]'. For flat folders."""
     csv: str | None = None
     """CSV file with the columns path, label and, if it fixes them, split; paths are relative to the file's folder."""
+    exclude: str | None = None
+    """CSV file with a column path of images to leave out, as `thaw check --fix` writes it; the file's own path and
+    those in it are relative to the data's root."""
     classes: list[str] | None = None
     """Keep only these classes; null keeps all."""
     train_per_class: int | None = None

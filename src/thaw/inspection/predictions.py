@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import binomtest
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score
+
+from thaw.inspection.uncertainty import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,6 @@ def accuracy_text(metrics: Mapping[str, Any]) -> str:
     """`0.9346 (95 % interval 0.884 to 0.964, n=153)` of what `Predictions.metrics` returned."""
     low, high = metrics["acc_ci95"]
     return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']})"
-
-
-def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927)."""
-    interval = binomtest(num_right, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def collect(outputs: Sequence[tuple[Tensor, Tensor]], paths: Sequence[str], classes: Sequence[str]) -> Predictions:
