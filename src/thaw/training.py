@@ -146,6 +146,9 @@ def _fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoi
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
+        if "Caught BadImage" in str(error):  # a loader process's, in a traceback of its own
+            reason = str(error).strip().rpartition("BadImage: ")[2]
+            raise ThawError(f"{reason} `thaw check {data.index.root} --fix` lists all such files.") from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         half = max(data.options.batch_size // 2, 1)

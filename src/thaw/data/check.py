@@ -1,17 +1,22 @@
 """A table of images -> its facts in one line, its probable mistakes, and the table without unreadable files."""
 
+import logging
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from PIL import Image
+
 from thaw.data.copies import find_copies
 from thaw.data.finding import Finding
-from thaw.data.images import BadImage, read_image
+from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import STRAYS, ImageIndex
 from thaw.data.splits import Sample
 from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
 
 UNBALANCED = 10
 """A class with so many times the images of another is worth a remark."""
@@ -109,17 +114,30 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
     ]
 
 
-def find_unreadable(index: ImageIndex, threads: int) -> dict[Path, str]:
-    """Every file that cannot be decoded, with the reason."""
+def find_unreadable(index: ImageIndex, threads: int, most: int = 10_000) -> dict[Path, str]:
+    """Every file that cannot be decoded, with the reason; of more than `most` files, only the headers are read."""
     paths = [sample.path for sample in chain.from_iterable(index.splits.values())]
+    why = _why_unreadable
+    if len(paths) > most:
+        log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
+        why = _why_no_image
+    Image.init()  # once, not in each thread
     with ThreadPoolExecutor(threads) as pool:
-        reasons = pool.map(_why_unreadable, paths)
+        reasons = pool.map(why, paths)
         return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 
 def _why_unreadable(path: Path) -> str:
     try:
         read_image(path, min_size=1)  # a JPEG is read to its end at any scale, and fastest at the smallest
+    except BadImage as error:
+        return error.reason
+    return ""
+
+
+def _why_no_image(path: Path) -> str:
+    try:
+        read_header(path)
     except BadImage as error:
         return error.reason
     return ""

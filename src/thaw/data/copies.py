@@ -76,10 +76,11 @@ def _number_of_labels(group: Copies) -> int:
 
 
 def _find(index: ImageIndex) -> list[Copies]:
-    """Only files of equal size are read."""
-    entries = [(split, sample) for split, samples in index.splits.items() for sample in samples]
-    same_size = _group(entries, lambda path: path.stat().st_size)
-    return [copies for group in same_size for copies in _group(group, _digest)]
+    """Only files of equal size are read, and to their ends only those that begin alike."""
+    groups = [[(split, sample) for split, samples in index.splits.items() for sample in samples]]
+    for key in (_size, _head, _digest):
+        groups = [copies for group in groups for copies in _group(group, key)]
+    return groups
 
 
 def _group(entries: list[Entry], key: Callable[[Path], Hashable]) -> list[Copies]:
@@ -89,6 +90,15 @@ def _group(entries: list[Entry], key: Callable[[Path], Hashable]) -> list[Copies
         with suppress(OSError):  # a file that cannot be opened is for `find_unreadable` to tell
             groups[key(entry[1].path)].append(entry)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return file.read(4096)
 
 
 def _digest(path: Path) -> bytes:
