@@ -177,7 +177,9 @@ def choose_evenly(predictions: Sequence[Prediction], most: int = 24) -> list[Pre
 def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Figure:
     """Images (3, S, S) under what was predicted for them and their file names."""
     titles = [f"{each.label} {each.probability:.0%}\n{_shorten(each.path.name)}" for each in shown]
-    heading = f"{len(shown)} of {num_files} images" if len(shown) < num_files else "Predictions"
+    heading = (
+        f"Predictions of {len(shown)} of {num_files} images, evenly chosen" if len(shown) < num_files else "Predictions"
+    )
     return image_grid(images, titles, ["#333333"] * len(titles), heading)
 
 

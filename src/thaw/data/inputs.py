@@ -31,6 +31,6 @@ def _expand(item: Path | str) -> list[Path]:
     if path.is_dir():
         return find_images(path, {}, Counter())
     if isinstance(item, str) and has_magic(item) and not path.exists():
-        matches = sorted(glob(str(path), recursive=True))
+        matches = sorted(glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         return list(dict.fromkeys(image for match in matches for image in _expand(Path(match))))
     return [path]
