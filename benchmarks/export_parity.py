@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock
 
 from thaw.data.images import read_image
-from thaw.data.inputs import list_images
+from thaw.data.inputs import list_images, spread
 from thaw.export import export
 from thaw.model.classifier import Classifier
 
@@ -67,8 +67,7 @@ def noise(classifier: Classifier, number: int) -> Tensor:
 
 def crops(classifier: Classifier, items: list[str], number: int = 16) -> Tensor:
     """uint8 crops (N, 3, S, S) of files, evenly spread."""
-    paths = list_images(items)
-    return torch.stack([classifier.transform(read_image(path)) for path in paths[:: -(-len(paths) // number)]])
+    return torch.stack([classifier.transform(read_image(path)) for path in spread(list_images(items), number)])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from thaw.config import DatasetConfig
 from thaw.data.images import BadImage, read_image
-from thaw.data.inputs import list_images
+from thaw.data.inputs import list_images, spread
 from thaw.data.sources import data_folder
 from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
@@ -161,7 +161,7 @@ def images_for_proof(run: Run, classifier: Classifier, items: Sequence[str] | No
     """
     paths = list_images(items) if items else _evaluated_images(run)
     crops = []
-    for path in paths[:: max(1, len(paths) // NUM_IMAGES)][:NUM_IMAGES]:
+    for path in spread(paths, NUM_IMAGES):
         with suppress(BadImage):
             crops.append(classifier.transform(read_image(path)))
     if crops:

@@ -168,12 +168,6 @@ def write_json(predictions: Sequence[Prediction], path: Path) -> None:
     path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def choose_evenly(predictions: Sequence[Prediction], most: int = 24) -> list[Prediction]:
-    """At most so many of the files that could be read, evenly spread."""
-    readable = [prediction for prediction in predictions if prediction.error is None]
-    return [readable[len(readable) * number // most] for number in range(most)] if len(readable) > most else readable
-
-
 def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Figure:
     """Images (3, S, S) under what was predicted for them and their file names."""
     titles = [f"{each.label} {each.probability:.0%}\n{_shorten(each.path.name)}" for each in shown]

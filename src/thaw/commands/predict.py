@@ -105,9 +105,10 @@ def _table(predictions: Sequence["Prediction"]) -> str:
 
 
 def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Path) -> None:
-    from thaw.predict import choose_evenly, photo_grid
+    from thaw.data.inputs import spread
+    from thaw.predict import photo_grid
 
-    shown = choose_evenly(predictions)
+    shown = spread([each for each in predictions if each.error is None], most=24)
     if shown:
         photo_grid([predictor.read(each.path) for each in shown], shown, len(predictions)).savefig(path)
 

@@ -1,12 +1,15 @@
 """What a user points at - files, folders, patterns - -> image files."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
 from pathlib import Path
+from typing import TypeVar
 
 from thaw.data.index import find_images
 from thaw.errors import ThawError, name_some
+
+T = TypeVar("T")
 
 
 def list_images(items: Iterable[Path | str]) -> list[Path]:
@@ -24,6 +27,12 @@ def list_images(items: Iterable[Path | str]) -> list[Path]:
     if not paths:
         raise ThawError(f"No images in {name_some([str(item) for item in items])}. Name files, folders or patterns.")
     return paths
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, evenly spread."""
+    number = min(most, len(items))
+    return [items[len(items) * position // number] for position in range(number)]
 
 
 def _expand(item: Path | str) -> list[Path]:
