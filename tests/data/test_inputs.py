@@ -58,3 +58,5 @@ def test_some_are_taken_evenly() -> None:
 def test_nothing_found_is_said(folder: Path) -> None:
     with pytest.raises(ThawError, match=r"No images in .*\*\.gif"):
         list_images([f"{folder}/*.gif"])
+    with pytest.raises(ThawError, match="No images in an empty list"):
+        list_images([])

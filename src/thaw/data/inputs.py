@@ -25,7 +25,8 @@ def list_images(items: Iterable[Path | str]) -> list[Path]:
     items = list(items)
     paths = [path for item in items for path in _expand(item)]
     if not paths:
-        raise ThawError(f"No images in {name_some([str(item) for item in items])}. Name files, folders or patterns.")
+        where = name_some([str(item) for item in items]) or "an empty list"
+        raise ThawError(f"No images in {where}. Name files, folders or patterns.")
     return paths
 
 
