@@ -89,7 +89,12 @@ class Predictor:
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:
         """Probabilities (B, K), on the CPU, of uint8 crops (B, 3, S, S)."""
-        return cast(Tensor, self.module(images.to(self.device)).softmax(dim=1).cpu())
+        try:
+            return cast(Tensor, self.module(images.to(self.device)).softmax(dim=1).cpu())
+        except torch.OutOfMemoryError as error:
+            raise ThawError(
+                f"Out of memory on {self.device} with batches of {len(images)}: use smaller ones."
+            ) from error
 
     def predict(self, paths: Sequence[Path], top: int = 3) -> Iterator[Prediction]:
         """A prediction for each file, in order, as soon as it is there.
@@ -110,19 +115,26 @@ class Predictor:
             yield from chain.from_iterable(pool.map(lambda batch: self._predict_batch(batch, top), batches))
 
     def _predict_batch(self, paths: Sequence[Path], top: int) -> list[Prediction]:
-        images, errors = {}, {}
-        for number, path in enumerate(paths):
-            try:
-                images[number] = self.read(path)
-            except BadImage as error:
-                errors[number] = Prediction(path, error=error.reason)
-        found = {}
-        if images:
-            best = self.classify(torch.stack(list(images.values()))).topk(min(top, len(self.classes)))
-            for number, values, labels in zip(images, best.values.tolist(), best.indices.tolist(), strict=True):
-                names = [self.classes[label] for label in labels]
-                found[number] = Prediction(paths[number], tuple(zip(names, values, strict=True)))
-        return [(found | errors)[number] for number in range(len(paths))]
+        crops = [self._try_to_read(path) for path in paths]
+        images = [crop for crop in crops if isinstance(crop, Tensor)]
+        tops = iter(self._name_top(self.classify(torch.stack(images)), top) if images else ())
+        return [
+            Prediction(path, next(tops)) if isinstance(crop, Tensor) else Prediction(path, error=crop)
+            for path, crop in zip(paths, crops, strict=True)
+        ]
+
+    def _try_to_read(self, path: Path) -> Tensor | str:
+        """The crop, or why there is none."""
+        try:
+            return self.read(path)
+        except BadImage as error:
+            return error.reason
+
+    def _name_top(self, probabilities: Tensor, top: int) -> Iterator[tuple[tuple[str, float], ...]]:
+        """The likeliest classes of each row (B, K), with their probabilities."""
+        best = probabilities.topk(min(top, len(self.classes)))
+        for values, labels in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            yield tuple((self.classes[label], value) for label, value in zip(labels, values, strict=True))
 
 
 @contextmanager
