@@ -160,15 +160,15 @@ def images_for_proof(run: Run, classifier: Classifier, items: Sequence[str] | No
         ThawError: Of the given files none can be read.
     """
     paths = list_images(items) if items else _evaluated_images(run)
-    crops = []
+    transform, crops = classifier.transform, []
     for path in spread(paths, NUM_IMAGES):
         with suppress(BadImage):
-            crops.append(classifier.transform(read_image(path)))
+            crops.append(transform(read_image(path, transform.decoded_side)))
     if crops:
         return torch.stack(crops), f"{len(crops)} {'given images' if items else 'images of its data'}"
     if items:
         raise ThawError(f"None of the images can be read: {name_some(list(items))}.")
-    size, generator = classifier.transform.crop, torch.Generator().manual_seed(0)
+    size, generator = transform.crop, torch.Generator().manual_seed(0)
     noise = torch.randint(256, (NUM_IMAGES, 3, size, size), dtype=torch.uint8, generator=generator)
     return noise, f"{NUM_IMAGES} random images, since its data is not there any more (--images takes others)"
 

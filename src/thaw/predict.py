@@ -79,12 +79,8 @@ class Predictor:
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
 
     def read(self, path: Path) -> Tensor:
-        """The file as the network sees it: a uint8 crop (3, S, S).
-
-        JPEG's own scaled decoding is left alone: it would be faster for large photographs, but it shifts probabilities
-        away from those of the evaluation.
-        """
-        return self.transform(read_image(path))
+        """The file as the network sees it: a uint8 crop (3, S, S), read and cut as in the evaluation."""
+        return self.transform(read_image(path, self.transform.decoded_side))
 
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:
