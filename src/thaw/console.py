@@ -34,5 +34,5 @@ def table_text(columns: list[str], rows: list[list[Any]], title: str | None = No
     for row in rows:
         table.add_row(*map(str, row))
     text = StringIO()
-    Console(file=text, width=200, markup=False, emoji=False).print(table)
+    Console(file=text, width=1000, markup=False, emoji=False).print(table)  # a file may be called [a].jpg
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

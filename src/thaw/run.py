@@ -1,6 +1,7 @@
 """A finished run on disk: where things lie, and reading them back."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from thaw.errors import ThawError
 if TYPE_CHECKING:
     from thaw.data.datamodule import ImageDataModule
     from thaw.model.classifier import Classifier
+    from thaw.predict import Prediction
 
 
 class Run:
@@ -68,6 +70,22 @@ class Run:
         config = self.config
         dataset, augment = DatasetConfig(**config["dataset"]), AugmentConfig(**config["augment"])
         return ImageDataModule(dataset, classifier.transform, augment, config["seed"])
+
+    def predict(
+        self, images: Iterable[Path | str], top: int = 3, device: str = "auto", batch_size: int | None = None
+    ) -> list["Prediction"]:
+        """What the best checkpoint says of images, in their order: files, folders of them, or patterns.
+
+        Args:
+            images: As in `thaw.data.inputs.list_images`.
+            top: How many classes each prediction names.
+            device: auto, cpu, gpu, or another accelerator of Lightning's.
+            batch_size: Images at a time; default by the device.
+        """
+        from thaw.data.inputs import list_images
+        from thaw.predict import Predictor
+
+        return list(Predictor(self, device, batch_size).predict(list_images(images), top))
 
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`."""

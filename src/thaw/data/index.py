@@ -161,7 +161,7 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     scan = _Scan(misspelt=[f"{path.relative_to(root).as_posix()} ({split}?)" for path, split in _misspelt(top).items()])
     for folder, split in split_folders.items():
         sources = [folder] if by_name else _class_folders(folder, scan.ignored)
-        found = {source: _find_images(source, left_out, scan.ignored) for source in sources}
+        found = {source: find_images(source, left_out, scan.ignored) for source in sources}
         places = {source: source.relative_to(root).as_posix() for source in [folder, *sources]}
         if not any(found.values()) and split not in ("val", "test"):
             remedy = "Expected one folder per class, or set dataset.label_pattern."
@@ -219,7 +219,7 @@ def _class_folders(parent: Path, ignored: Counter[str]) -> list[Path]:
     return folders
 
 
-def _find_images(folder: Path, left_out: Mapping[Path, str], ignored: Counter[str]) -> list[Path]:
+def find_images(folder: Path, left_out: Mapping[Path, str], ignored: Counter[str]) -> list[Path]:
     """The images in a folder and below it, sorted, but for those that are left out, each for a reason.
 
     Links to folders are not followed: they could lead in a circle.
