@@ -2,14 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := outputs/demo
+# For `make bench`: the folder that holds hymenoptera_data, and SqueezeNet 1.0's weights.
+DATA ?= data
+WEIGHTS ?= squeezenet1_0.pth
 
-.PHONY: help setup demo test lint tensorboard clean
+.PHONY: help setup demo test lint bench tensorboard clean
 
 help:
 	@echo "make setup        the virtual environment .venv, everything from PyPI"
 	@echo "make demo         transfer between digits, no data to download: four strategies, three seeds, one table"
 	@echo "make test         all tests"
 	@echo "make lint         ruff and mypy"
+	@echo "make bench        seconds against the tutorial's loop, Lightning and fastai: DATA=FOLDER WEIGHTS=FILE; an hour"
 	@echo "make tensorboard  curves and pictures of all runs in outputs/"
 	@echo "make clean        remove outputs/demo and the caches of the tools"
 
@@ -34,6 +38,15 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: setup .venv-fastai/.installed
+	$(BIN)/python benchmarks/training.py --data $(DATA) --squeezenet $(WEIGHTS) --fastai .venv-fastai/bin/python
+	$(BIN)/python benchmarks/growth.py --data $(DATA)/hymenoptera_data --weights $(WEIGHTS)
+
+.venv-fastai/.installed:
+	$(PYTHON) -m venv .venv-fastai
+	.venv-fastai/bin/python -m pip install --quiet 'fastai>=2.8'
+	@touch $@
 
 tensorboard: setup
 	$(BIN)/tensorboard --logdir outputs
