@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -77,6 +77,21 @@ def make_trainer(config: Config, run: Run, data: ImageDataModule, model: Classif
     if options.compile:
         model.backbone.compile()
     return trainer, epochs
+
+
+def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
+    """A Trainer that predicts, on one device, and writes nothing."""
+    show_bar = sys.stdout.isatty()
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=cast(Any, precision),
+        callbacks=[RichProgressBar(leave=False)] if show_bar else [],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=show_bar,
+        enable_model_summary=False,
+    )
 
 
 def _distribution(config: Config, num_stages: int) -> str:

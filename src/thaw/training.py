@@ -13,7 +13,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
 from thaw.checkpoints import BestCheckpoint
@@ -22,8 +21,9 @@ from thaw.console import ensure_output
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.data.index import fingerprint
 from thaw.errors import ThawError
+from thaw.evaluation import predict
 from thaw.inspection.figures import choose_for_grid, prediction_grid, training_grid
-from thaw.inspection.predictions import Predictions, collect, write_predictions
+from thaw.inspection.predictions import Predictions, write_predictions
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable, is_still_frozen
 from thaw.model.weights import Weights, default_transform, find_weights, load_weights, read_tensors
@@ -145,19 +145,13 @@ def _fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoi
 
 def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) -> dict[str, Predictions]:
     """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test."""
-    results = {"last": _predict(trainer, model, data, "val")}
+    results = {"last": predict(trainer, model, data, "val")}
     best = cast(BestCheckpoint, trainer.checkpoint_callback).best_model_path
     model.load_state_dict(read_tensors(Path(best))["state_dict"])
     for split in ("val", "test"):
         if split in data.index.splits:
-            results[split] = _predict(trainer, model, data, split)
+            results[split] = predict(trainer, model, data, split)
     return results
-
-
-def _predict(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str) -> Predictions:
-    outputs = trainer.predict(model, data.eval_dataloader(split, all_on_each_process=True))
-    paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
-    return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
 
 
 def summarise(

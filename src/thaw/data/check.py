@@ -58,9 +58,10 @@ def find_problems(index: ImageIndex) -> list[Finding]:
     copies = _find_copies(index)
     leaks = [group for group in copies if len({split for split, _ in group}) > 1]
     conflicts = [group for group in copies if len({sample.label for _, sample in group}) > 1]
-    counts = Counter(sample.label for sample in index.splits["train"])
+    train = index.splits.get("train", [])
+    counts = Counter(sample.label for sample in train)
     rare = [name for label, name in enumerate(index.classes) if counts[label] < 2]
-    lone = [sample.path for sample in index.splits["train"] if counts[sample.label] < 2]
+    lone = [sample.path for sample in train if counts[sample.label] < 2]
     empty = [index.root / name for name in index.empty_folders]
     findings = [
         Finding(
@@ -155,8 +156,8 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
     for split, samples in splits.items():
         if not samples:
             raise ThawError(f"{split} has no images left: dataset.on_bad=skip leaves out all of its files.")
-    left = {sample.label for sample in splits["train"]}
+    left = {sample.label for sample in splits.get("train", [])}
     for label, name in enumerate(index.classes):
-        if label not in left:
+        if label not in left and "train" in splits:
             raise ThawError(f"train has no images of {name!r} left: dataset.on_bad=skip leaves out all of its files.")
     return replace(index, splits=splits, ignored={**index.ignored, "unreadable": len(bad)})

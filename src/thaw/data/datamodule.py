@@ -92,7 +92,14 @@ class ImageDataModule(LightningDataModule):
         """
         if self.datasets:
             return
-        index = build_index(fetch(self.options.name, Path(self.options.root)), self.options)
+        self.load(build_index(fetch(self.options.name, Path(self.options.root)), self.options))
+
+    def load(self, index: ImageIndex) -> None:
+        """Check the images of an index, and decode them where they fit into memory; only those of train are augmented.
+
+        Raises:
+            ThawError: A file cannot be read, and `dataset.on_bad` is error.
+        """
         in_memory = self.options.cache == "ram"
         if self.options.cache == "auto":
             in_memory = fits_in_memory(index, self.transform)
@@ -131,7 +138,7 @@ class ImageDataModule(LightningDataModule):
             sampler.set_epoch(epoch)
             return self._feature_loader(self._train_views(epoch), dataset, sampler, drop_last)
         if "train" not in self._loaders:
-            self._loaders["train"] = self._image_loader(dataset, sampler, drop_last)
+            self._loaders["train"] = self.image_loader(dataset, sampler, drop_last)
         return self._loaders["train"]
 
     def val_dataloader(self) -> Loader:
@@ -149,7 +156,7 @@ class ImageDataModule(LightningDataModule):
         if self.runs_on_features(self._epoch()):
             return self._feature_loader(self._eval_features(split), dataset, sampler, drop_last=False)
         if split not in self._loaders or all_on_each_process:
-            self._loaders[split] = self._image_loader(dataset, sampler, drop_last=False)
+            self._loaders[split] = self.image_loader(dataset, sampler, drop_last=False)
         return self._loaders[split]
 
     def preview(self) -> Batch:
@@ -158,10 +165,11 @@ class ImageDataModule(LightningDataModule):
         if self.runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
             transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])
             dataset = ImageDataset(dataset.samples, transform, self.seed, dataset.images)
-        images, labels = next(iter(self._image_loader(dataset, sampler, drop_last=False)))
+        images, labels = next(iter(self.image_loader(dataset, sampler, drop_last=False)))
         return images, labels
 
-    def _image_loader(self, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool) -> Loader:
+    def image_loader(self, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool = False) -> Loader:
+        """Batches of uint8 images (B, 3, S, S) and labels (B,), as the sampler orders them."""
         num_workers = self._num_workers(dataset)
         return DataLoader(
             dataset,
@@ -226,7 +234,7 @@ class ImageDataModule(LightningDataModule):
         """Features (N, F) of every image as the epoch has it, in order."""
         assert self.backbone is not None
         sampler = SequentialPositions(len(dataset), epoch=epoch)
-        return compute_features(self.backbone.extract, self._image_loader(dataset, sampler, drop_last=False))
+        return compute_features(self.backbone.extract, self.image_loader(dataset, sampler, drop_last=False))
 
     # ---- facts
 

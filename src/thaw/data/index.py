@@ -43,7 +43,7 @@ class ImageIndex:
 
 
 @dataclass
-class _Scan:
+class Scan:
     """What reading a data set comes to."""
 
     rows: list[Row] = field(default_factory=list)
@@ -60,7 +60,7 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     Raises:
         ThawError: The files cannot give what the options ask for.
     """
-    scan = _read_csv(root / options.csv) if options.csv else _read_folders(root, options)
+    scan = scan_images(root, options)
     rows_by_split = split_rows(sorted(keep_classes(scan.rows, options.classes)), options)
     classes = learn_classes(rows_by_split)
     labels = {name: label for label, name in enumerate(classes)}
@@ -77,7 +77,16 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     return ImageIndex(root, classes, splits, epoch_chosen_on, dict(+scan.ignored), tuple(scan.empty_folders))
 
 
-def _read_csv(file: Path) -> _Scan:
+def scan_images(root: Path, options: DatasetConfig) -> Scan:
+    """Every image of a data set with the name of its class and the split that it is given there, if any.
+
+    Raises:
+        ThawError: The files do not tell classes in the way that the options expect.
+    """
+    return _read_csv(root / options.csv) if options.csv else _read_folders(root, options)
+
+
+def _read_csv(file: Path) -> Scan:
     """One row for each line of a file with the columns path, label and perhaps split."""
     rows: dict[Path, Row] = {}
     try:
@@ -94,7 +103,7 @@ def _read_csv(file: Path) -> _Scan:
                 rows[row.path] = row
     except (OSError, UnicodeError, csv.Error) as error:
         raise ThawError(f"dataset.csv cannot be read: {file} ({error}).") from error
-    return _Scan(list(rows.values()))
+    return Scan(list(rows.values()))
 
 
 def _read_line(line: dict[str, str], file: Path, where: str) -> Row:
@@ -109,13 +118,13 @@ def _read_line(line: dict[str, str], file: Path, where: str) -> Row:
     return Row(file.parent / path, label.strip(), SPLIT_NAMES.get(split, ""), file.name)
 
 
-def _read_folders(root: Path, options: DatasetConfig) -> _Scan:
+def _read_folders(root: Path, options: DatasetConfig) -> Scan:
     """Every image of the split folders or of the one tree, labelled by file name or by class folder."""
     if not root.is_dir():
         raise ThawError(f"dataset.root must be a folder that exists, got {str(root)!r}.")
     by_name = options.label_pattern is not None
     strays = {root / name for name in STRAYS.get(options.name, ())}
-    scan = _Scan()
+    scan = Scan()
     for folder, split in _split_folders(_images_folder(root) if by_name else root).items():
         sources = [folder] if by_name else _class_folders(folder, scan.ignored)
         found = {source: _find_images(source, strays, scan.ignored) for source in sources}

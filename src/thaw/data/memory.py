@@ -58,10 +58,10 @@ def decode_all(
 
 def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, most: int = 256) -> float:
     """Bytes of the decoded training images, by the headers of some files, and of the evaluation crops."""
-    train = index.splits["train"]
-    pixels = [_count_pixels(sample.path) for sample in train[:: -(-len(train) // most)]]
+    train = index.splits.get("train", [])
+    pixels = [_count_pixels(sample.path) for sample in train[:: max(1, -(-len(train) // most))]]
     num_eval = sum(len(samples) for split, samples in index.splits.items() if split != "train")
-    return 3 * (sum(pixels) / len(pixels) * len(train) + num_eval * transform.crop**2)
+    return 3 * (sum(pixels) / max(1, len(pixels)) * len(train) + num_eval * transform.crop**2)
 
 
 def _count_pixels(path: Path) -> int:
