@@ -34,9 +34,8 @@ def confusion_chart(predictions: Predictions, split: str) -> Figure:
     cell, size = (1.0, 12.0) if len(names) <= 4 else (0.45, 9.0) if len(names) <= 16 else (0.29, 7.0)  # inches, points
     longest = max(map(len, names)) * size * 0.55 / 72
     margin = 0.8 + longest
-    figure = Figure(
-        (cell * len(names) + margin + 0.4, cell * len(names) + 0.6 * margin + 0.6), layout="constrained", dpi=100
-    )
+    side = cell * len(names)
+    figure = Figure((side + margin + 0.4, side + 0.6 * margin + 0.6), layout="constrained", dpi=100)
     figure.suptitle(heading, fontsize=11, color=INK)
     axes = figure.subplots()
     _fill_cells(axes, counts, counts / np.maximum(totals, 1)[:, None], size)

@@ -27,6 +27,7 @@ def image_grid(images: Sequence[Tensor], titles: Sequence[str], colors: Sequence
     figure.suptitle(heading, fontsize=11, color=INK)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])  # unseen, but costly to lay out
         axis.set_axis_off()
     for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
         axis.imshow(image.permute(1, 2, 0).cpu().numpy())
@@ -72,9 +73,8 @@ def top_losses_grid(images: Sequence[Tensor], predictions: Predictions, chosen: 
     titles = []
     for index in chosen:
         label, predicted = int(predictions.labels[index]), int(predictions.predicted[index])
-        said, actual = (
-            f"{predictions.classes[k]} {predictions.probabilities[index, k]:.0%}" for k in (predicted, label)
-        )
+        shares = predictions.probabilities[index]
+        said, actual = (f"{predictions.classes[k]} {shares[k]:.0%}" for k in (predicted, label))
         loss = f"loss {predictions.losses[index]:.2f}"
         titles.append(f"{said}\n{loss}" if label == predicted else f"{said}\nis {actual}, {loss}")
     return image_grid(images, titles, _colors(predictions, chosen), f"Highest losses on {split}")

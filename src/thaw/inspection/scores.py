@@ -70,6 +70,5 @@ def _confusion_table(predictions: Predictions, least: int) -> str:
 
 
 def _without_nan(score: ClassScore) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and isnan(value) else value for name, value in score._asdict().items()
-    }
+    undefined = {name: None for name in ("precision", "recall", "f1") if isnan(getattr(score, name))}
+    return score._asdict() | undefined
