@@ -18,8 +18,9 @@ from thaw.data.index import ImageIndex, build_index, fingerprint
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.sampling import ImageDataset, SequentialPositions
 from thaw.data.sources import fetch
+from thaw.data.splits import Sample
 from thaw.data.transforms import Mirrored, training_transform
-from thaw.errors import ThawError
+from thaw.errors import ThawError, name_some
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
@@ -104,11 +105,9 @@ def evaluate(
         index = index_known_classes(data, model.classes, label_pattern)
         split, caution = _choose(index, split), ""
         module.options = replace(module.options, on_bad="skip")
-    num_images = len(index.splits[split])
     name = TRAINING_IMAGES if split == "train" else split
     module.load(replace(index, splits={name: index.splits[split]}))
-    if missing := num_images - len(module.index.splits[name]):
-        log.warning(f"{missing} of {num_images} files cannot be read as images and are left out.")
+    _name_missing(index.splits[split], module.index.splits[name], index)
     trainer = make_predictor(run.summary["precision"], "cpu" if options["trainer"]["accelerator"] == "cpu" else "auto")
     views = [predict(trainer, model, module, name)]
     for loader in _other_views(module, name, tta, random_views):
@@ -174,6 +173,15 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
     if options.on_bad == "error" and fingerprint(index) != run.summary["data_fingerprint"]:
         log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
     return in_known_classes(index, run.summary["classes"])
+
+
+def _name_missing(samples: Sequence[Sample], left: Sequence[Sample], index: ImageIndex) -> None:
+    """Warn of the files that are left out, because they cannot be read."""
+    missing = [index.place(path) for path in sorted({sample.path for sample in samples} - {path for path, _ in left})]
+    if missing:
+        log.warning(
+            f"{len(missing)} of {len(samples)} files cannot be read as images and are left out: {name_some(missing)}"
+        )
 
 
 def _choose(index: ImageIndex, split: str | None) -> str:

@@ -113,7 +113,7 @@ class Predictions:
             self.labels.numpy(), self.predicted.numpy(), labels=range(len(self.classes)), zero_division=float("nan")
         )
         rows = zip(self.classes, *(values.tolist() for values in scores), strict=True)
-        return [ClassScore(name, n, precision, recall, f1) for name, precision, recall, f1, n in rows]
+        return [ClassScore(name, int(n), precision, recall, f1) for name, precision, recall, f1, n in rows]
 
     def calibration_error(self, num_bins: int = 15) -> float:
         """Expected calibration error: the mean distance of confidence and accuracy (Guo et al. 2017)."""
