@@ -69,6 +69,7 @@ def test_mistakes_end_with_one_line_and_code_2(
 ) -> None:
     for arguments, message in (
         ([str(tmp_path)], "is not the folder of a finished run"),
+        ([str(finished_run.folder), "--device", "toaster"], "The device 'toaster' cannot be used here"),
         ([str(finished_run.folder), "--split", "test"], "There is no test split in"),
         ([str(finished_run.folder), "--data", str(tmp_path / "absent")], "There is no folder or CSV file"),
     ):

@@ -4,7 +4,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thaw.inspection.charts import FEWER_CLASSES, MOST_CLASSES, calibration_chart, confusion_chart
-from thaw.inspection.predictions import Predictions, wilson_interval
+from thaw.inspection.predictions import Predictions
+from thaw.inspection.uncertainty import wilson_interval
 
 
 def make_predictions(labels: list[int], predicted: list[int], num_classes: int, confidence: float = 0.7) -> Predictions:

@@ -75,6 +75,11 @@ SOURCES = {
 }
 
 
+def data_folder(name: str, root: Path) -> Path:
+    """Where `fetch` finds or makes the data set's folder."""
+    return root if name == "folder" else root / SOURCES[name].folder
+
+
 def fetch(name: str, root: Path) -> Path:
     """The folder of the data set's images, made first if it is not there.
 
@@ -92,7 +97,7 @@ def fetch(name: str, root: Path) -> Path:
             raise ThawError(f"dataset.root is not a folder: {root}. Set it to the folder that holds your images.")
         return root
     source = SOURCES[name]
-    target, unpacking = root / source.folder, root / f".{source.folder}.unpacking"
+    target, unpacking = data_folder(name, root), root / f".{source.folder}.unpacking"
     try:
         if not target.is_dir():
             root.mkdir(parents=True, exist_ok=True)
