@@ -13,6 +13,7 @@ from thaw.errors import ThawError
 
 if TYPE_CHECKING:
     from thaw.data.datamodule import ImageDataModule
+    from thaw.inspection.predictions import Predictions
     from thaw.model.classifier import Classifier
     from thaw.predict import Prediction
 
@@ -26,6 +27,7 @@ class Run:
         figures: PNG files.
         metrics_csv: One row an epoch.
         predictions_csv: One row an image, by the best checkpoint.
+        evaluation: What `thaw evaluate` writes.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -35,6 +37,7 @@ class Run:
         self.figures = self.folder / "figures"
         self.metrics_csv = self.folder / "metrics.csv"
         self.predictions_csv = self.folder / "predictions.csv"
+        self.evaluation = self.folder / "evaluation"
         self._config = self.folder / "config.yaml"
         self._summary = self.folder / "summary.json"
 
@@ -70,6 +73,21 @@ class Run:
         config = self.config
         dataset, augment = DatasetConfig(**config["dataset"]), AugmentConfig(**config["augment"])
         return ImageDataModule(dataset, classifier.transform, augment, config["seed"])
+
+    def evaluate(
+        self,
+        split: str | None = None,
+        data: Path | str | None = None,
+        label_pattern: str | None = None,
+        tta: bool = False,
+        random_views: int = 0,
+        device: str | None = None,
+    ) -> "Predictions":
+        """What the best checkpoint says of test if there is one, else of val; see `thaw.evaluation.evaluate`."""
+        from thaw.evaluation import evaluate
+
+        source = None if data is None else Path(data)
+        return evaluate(self, split, source, label_pattern, tta, random_views, device).predictions
 
     def predict(
         self, images: Iterable[Path | str], top: int = 3, device: str = "auto", batch_size: int | None = None

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -82,6 +82,28 @@ def make_trainer(
     if options.compile:
         model.backbone.compile()
     return trainer, epochs
+
+
+def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
+    """A Trainer that predicts, on one device, and writes nothing.
+
+    Raises:
+        ThawError: The device is not there.
+    """
+    show_bar = sys.stdout.isatty()
+    try:
+        return pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=cast(Any, precision),
+            callbacks=[RichProgressBar(leave=False)] if show_bar else [],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=show_bar,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise ThawError(f"The device {accelerator!r} cannot be used here: {error} Try --device auto.") from error
 
 
 def _distribution(config: Config, num_stages: int) -> str:

@@ -7,12 +7,14 @@ from dataclasses import asdict
 from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
@@ -21,8 +23,10 @@ from thaw.console import ensure_output
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.data.index import fingerprint
 from thaw.errors import ThawError
-from thaw.inspection.figures import choose_for_grid, prediction_grid, training_grid
-from thaw.inspection.predictions import Predictions, accuracy_text, collect, write_predictions
+from thaw.evaluation import predict
+from thaw.inspection.charts import calibration_chart, confusion_chart
+from thaw.inspection.figures import choose_for_grid, prediction_grid, top_losses_grid, training_grid
+from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable, is_still_frozen
 from thaw.model.weights import Weights, default_transform, find_weights, load_weights, read_tensors
@@ -79,7 +83,7 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     summary["probe"] = probe and probe.metrics
     if trainer.is_global_zero:
         write_predictions(run.predictions_csv, {split: results[split] for split in ("val", "test") if split in results})
-        save_prediction_grid(run, trainer, data, results)
+        save_result_figures(run, trainer, data, results)
         run.write_summary(summary)
         log_final_metrics(trainer, config, summary)
         log.info(closing_lines(run, summary))
@@ -160,18 +164,12 @@ def _fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoi
 
 def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, run: Run) -> dict[str, Predictions]:
     """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test."""
-    results = {"last": _predict(trainer, model, data, "val")}
+    results = {"last": predict(trainer, model, data, "val")}
     model.load_state_dict(read_tensors(run.best)["state_dict"])
     for split in ("val", "test"):
         if split in data.index.splits:
-            results[split] = _predict(trainer, model, data, split)
+            results[split] = predict(trainer, model, data, split)
     return results
-
-
-def _predict(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str) -> Predictions:
-    outputs = trainer.predict(model, data.eval_dataloader(split, all_on_each_process=True))
-    paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
-    return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
 
 
 def summarise(
@@ -212,19 +210,28 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def save_prediction_grid(run: Run, trainer: pl.Trainer, data: ImageDataModule, results: dict[str, Predictions]) -> None:
-    """The best epoch's predictions on test, or else on val, as a picture."""
+def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, results: dict[str, Predictions]) -> None:
+    """The best epoch's predictions on test, or else on val, as pictures and charts."""
     split = "test" if "test" in results else "val"
-    chosen = choose_for_grid(results[split])
-    images = [data.datasets[split][0, index][0] for index in chosen]
-    save_figure(run, trainer, "predictions", prediction_grid(images, results[split], chosen, split))
+    predictions = results[split]
+
+    def show(chosen: list[int]) -> list[Tensor]:
+        return [data.datasets[split][0, index][0] for index in chosen]
+
+    mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
+    save_figure(run, trainer, "predictions", prediction_grid(show(mixed), predictions, mixed, split))
+    save_figure(run, trainer, "top_losses", top_losses_grid(show(highest), predictions, highest, split))
+    save_figure(run, trainer, "confusion", confusion_chart(predictions, split))
+    save_figure(run, trainer, "calibration", calibration_chart(predictions, split))
 
 
 def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
     """Keep a figure as PNG, and show it in TensorBoard."""
-    figure.savefig(run.figures / f"{name}.png")
+    path = run.figures / f"{name}.png"
+    figure.savefig(path)
     if isinstance(trainer.logger, TensorBoardLogger):
-        trainer.logger.experiment.add_figure(name, figure, trainer.global_step, close=False)
+        pixels = np.asarray(Image.open(path).convert("RGB"))  # `add_figure` would draw it a second time
+        trainer.logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
 
 
 def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, Any]) -> None:

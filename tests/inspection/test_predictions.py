@@ -1,14 +1,15 @@
 import csv
 import json
-from math import log
+from math import inf, isnan, log
 from pathlib import Path
 
 import pytest
 import torch
-from sklearn.metrics import f1_score, log_loss
+from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_score, recall_score
 from torch import Tensor
 
-from thaw.inspection.predictions import Predictions, collect, wilson_interval, write_predictions
+from thaw.errors import ThawError
+from thaw.inspection.predictions import Predictions, collect, read_predictions, wilson_interval, write_predictions
 
 CLASSES = ("ants", "bees", "wasps")
 
@@ -93,6 +94,82 @@ def test_the_interval_solves_its_equation(num_right: int, n: int) -> None:
         assert abs(bound - share) == pytest.approx(z * (bound * (1 - bound) / n) ** 0.5, abs=1e-9)
 
 
+# ---- where it went wrong
+
+
+def test_rows_of_the_confusion_are_actual_classes(noise: Predictions) -> None:
+    assert noise.confusion.tolist() == confusion_matrix(noise.labels, noise.predicted).tolist()
+    confused = make_predictions(torch.tensor([0, 0, 0, 1]), torch.eye(3)[[0, 2, 2, 0]])
+    assert confused.confusion.tolist() == [[1, 0, 2], [1, 0, 0], [0, 0, 0]]
+
+
+def test_the_scores_of_each_class_are_those_of_scikit_learn(noise: Predictions) -> None:
+    scores, labels, predicted = noise.per_class(), noise.labels.numpy(), noise.predicted.numpy()
+    assert [score.name for score in scores] == list(CLASSES)
+    assert [score.n for score in scores] == torch.bincount(noise.labels).tolist()
+    for name, function in {"precision": precision_score, "recall": recall_score, "f1": f1_score}.items():
+        expected = function(labels, predicted, average=None)
+        assert [getattr(score, name) for score in scores] == pytest.approx(list(expected))
+
+
+def test_what_no_image_tells_of_a_class_is_undefined() -> None:
+    ants, bees, wasps = make_predictions(torch.tensor([0, 0, 1]), torch.eye(3)[[0, 0, 0]]).per_class()
+    assert (ants.n, ants.precision, ants.recall, ants.f1) == (2, pytest.approx(2 / 3), 1, pytest.approx(0.8))
+    assert (bees.n, isnan(bees.precision), bees.recall, bees.f1) == (1, True, 0, 0)
+    assert (wasps.n, isnan(wasps.precision), isnan(wasps.recall), isnan(wasps.f1)) == (0, True, True, True)
+
+
+def test_pairs_are_confused_most_first_and_at_least_so_often() -> None:
+    predictions = make_predictions(torch.tensor([0, 0, 0, 1, 1, 2, 2]), torch.eye(3)[[1, 0, 1, 2, 0, 2, 1]])
+    assert predictions.most_confused() == [
+        ("ants", "bees", 2),
+        ("bees", "ants", 1),
+        ("bees", "wasps", 1),
+        ("wasps", "bees", 1),
+    ]
+    assert predictions.most_confused(least=2) == [("ants", "bees", 2)]
+    assert predictions.most_confused(least=3) == []
+
+
+def test_the_highest_losses_and_the_lowest_certainties_come_first() -> None:
+    shares = torch.tensor([[0.90, 0.05, 0.05], [0.5, 0.3, 0.2], [0.8, 0.1, 0.1], [0.40, 0.35, 0.25]])
+    predictions = make_predictions(torch.tensor([0, 0, 1, 0]), shares.log())
+    assert predictions.confidences.tolist() == pytest.approx([0.9, 0.5, 0.8, 0.4])
+    assert predictions.top_losses(2) == [2, 3]
+    assert predictions.top_losses(9) == [2, 3, 1, 0]
+    assert predictions.least_certain(3) == [3, 1, 2]
+
+
+# ---- how sure it may be
+
+
+@pytest.fixture
+def by_hand() -> Predictions:
+    """Of two classes: confidence 0.6 right and wrong, 0.7 right, 0.9 right four times, 1 wrong."""
+    shares = torch.tensor([0.6, 0.6, 0.7, 0.9, 0.9, 0.9, 0.9, 1.0])
+    labels = torch.tensor([0, 1, 0, 0, 0, 0, 0, 1])
+    return make_predictions(labels, torch.stack([shares, 1 - shares], dim=1).log(), ("ants", "bees"))
+
+
+def test_the_calibration_error_is_the_one_by_hand(by_hand: Predictions) -> None:
+    # Bins [0.5, 0.75): mean confidence 1.9 / 3, 2 of 3 right; [0.75, 1]: 4.6 / 5, 4 of 5 right.
+    expected = 3 / 8 * abs(1.9 / 3 - 2 / 3) + 5 / 8 * abs(4.6 / 5 - 4 / 5)
+    curve = by_hand.calibration_curve(4)
+    assert curve.n.tolist() == [0, 0, 3, 5]
+    assert curve.confidence.tolist()[2:] == pytest.approx([1.9 / 3, 4.6 / 5])
+    assert curve.accuracy.tolist()[2:] == pytest.approx([2 / 3, 4 / 5])
+    assert all(isnan(value) for column in curve[:2] for value in column.tolist()[:2])
+    assert by_hand.calibration_error(4) == pytest.approx(expected)
+    assert by_hand.calibration_error(1) == pytest.approx(abs(6.5 / 8 - 6 / 8))
+
+
+def test_the_calibration_error_is_the_mean_over_the_curve(noise: Predictions) -> None:
+    curve = noise.calibration_curve()
+    gaps = (curve.confidence - curve.accuracy).abs().nan_to_num()
+    assert curve.n.sum() == 80
+    assert noise.calibration_error() == pytest.approx(float((gaps * curve.n).sum() / 80), abs=1e-6)
+
+
 # ---- from and to other forms
 
 
@@ -125,3 +202,29 @@ def test_the_csv_has_a_row_an_image(tmp_path: Path) -> None:
     numbers = [[float(value) for value in list(row.values())[4:]] for row in rows]
     assert numbers[0] == pytest.approx([-log(0.2), 0.7, 0.2, 0.1], rel=1e-5)
     assert numbers[2] == pytest.approx([-log(0.1), 0.7, 0.2, 0.1], rel=1e-5)
+
+
+def test_what_is_written_is_read_back(noise: Predictions, tmp_path: Path) -> None:
+    other = make_predictions(torch.tensor([2, 0]), torch.tensor([[300.0, 0.0, 0.0], [0.5, 0.5 + 1e-7, -9.0]]))
+    write_predictions(tmp_path / "predictions.csv", {"val": noise, "test": other})
+    read = read_predictions(tmp_path / "predictions.csv")
+    assert list(read) == ["val", "test"]
+    for written, back in ((noise, read["val"]), (other, read["test"])):
+        assert list(back.classes) == list(CLASSES)
+        assert list(back.paths) == [str(path) for path in written.paths]
+        assert torch.equal(back.labels, written.labels)
+        assert torch.equal(back.predicted, written.predicted)  # also where six digits are the same
+        torch.testing.assert_close(back.probabilities, written.probabilities, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(back.losses, written.losses, rtol=1e-5, atol=1e-6)
+    assert read["val"].metrics()["acc_ci95"] == noise.metrics()["acc_ci95"]
+    assert not (read["test"].logits == -inf).any()
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "split,path,label,predicted,loss,p_a\nval,x.png,a,a,oops,1\n"])
+def test_a_file_that_holds_no_predictions_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    with pytest.raises(ThawError, match=r"predictions\.csv cannot be read as predictions"):
+        read_predictions(path)
+    path.write_text(text)
+    with pytest.raises(ThawError, match=r"predictions\.csv cannot be read as predictions: expected the columns split"):
+        read_predictions(path)

@@ -168,8 +168,8 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
     for split, samples in splits.items():
         if not samples:
             raise ThawError(f"{split} has no images left: dataset.on_bad=skip leaves out all of its files.")
-    left = {sample.label for sample in splits["train"]}
+    left = {sample.label for sample in splits.get("train", ())}
     for label, name in enumerate(index.classes):
-        if label not in left:
+        if "train" in splits and label not in left:
             raise ThawError(f"train has no images of {name!r} left: dataset.on_bad=skip leaves out all of its files.")
     return replace(index, splits=splits, ignored={**index.ignored, "unreadable": len(bad)})

@@ -98,7 +98,14 @@ class ImageDataModule(LightningDataModule):
         """
         if self.datasets:
             return
-        index = build_index(fetch(self.options.name, Path(self.options.root)), self.options)
+        self.load(build_index(fetch(self.options.name, Path(self.options.root)), self.options))
+
+    def load(self, index: ImageIndex) -> None:
+        """Check the images of an index, and decode them where they fit into memory; only those of train are augmented.
+
+        Raises:
+            ThawError: A file cannot be read, and `dataset.on_bad` is error.
+        """
         paths = [sample.path for samples in index.splits.values() for sample in samples]
         in_memory = self.options.cache in ("ram", "device")
         if self.options.cache == "auto":
@@ -141,7 +148,7 @@ class ImageDataModule(LightningDataModule):
             sampler.set_epoch(epoch)
             return self._feature_loader(self._train_views(epoch), dataset, sampler, drop_last)
         if "train" not in self._loaders:
-            self._loaders["train"] = self._image_loader(self._crops() or dataset, sampler, drop_last)
+            self._loaders["train"] = self.image_loader(self._crops() or dataset, sampler, drop_last)
         return self._loaders["train"]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -165,7 +172,7 @@ class ImageDataModule(LightningDataModule):
         if self.runs_on_features(self._epoch()):
             return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler, drop_last=False)
         if split not in self._loaders or all_on_each_process:
-            self._loaders[split] = self._image_loader(dataset, sampler, drop_last=False)
+            self._loaders[split] = self.image_loader(dataset, sampler, drop_last=False)
         return self._loaders[split]
 
     def preview(self) -> Batch:
@@ -193,7 +200,10 @@ class ImageDataModule(LightningDataModule):
         log.info(f"Training images: kept on {device}, cut there ({self._device_images.places.nbytes / 1e9:.2f} GB)")
         return CropDataset(sizes, dataset.labels, self.augment, self.seed)
 
-    def _image_loader(self, dataset: ImageDataset | CropDataset, sampler: Sampler[Position], drop_last: bool) -> Loader:
+    def image_loader(
+        self, dataset: ImageDataset | CropDataset, sampler: Sampler[Position], drop_last: bool = False
+    ) -> Loader:
+        """Batches of images (B, 3, S, S), or of crops to be cut, and labels (B,), as the sampler orders them."""
         if self._memory is not None and isinstance(dataset, ImageDataset):
             self._memory.load(sample.path for sample in dataset.samples)
         num_workers = self._num_workers(dataset)
@@ -267,7 +277,7 @@ class ImageDataModule(LightningDataModule):
         """Features (N, F) of every image as the epoch has it, in order."""
         assert self.backbone is not None
         sampler = SequentialPositions(len(dataset), epoch=epoch)
-        return compute_features(self.backbone.extract, self._image_loader(dataset, sampler, drop_last=False))
+        return compute_features(self.backbone.extract, self.image_loader(dataset, sampler, drop_last=False))
 
     # ---- facts
 

@@ -31,7 +31,7 @@ class ImageMemory:
 
     def __init__(self, index: ImageIndex, transform: EvaluationTransform) -> None:
         self.transform = transform
-        self.train = {sample.path for sample in index.splits["train"]}
+        self.train = {sample.path for sample in index.splits.get("train", ())}
         self.images: dict[Path, Tensor] = {}
 
     def __call__(self, path: Path) -> Tensor:
@@ -79,10 +79,11 @@ def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:
 
 def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, most: int = 256) -> float:
     """Bytes of the decoded training images, by the headers of some files, and of the evaluation crops."""
-    train = index.splits["train"]
-    pixels = [_count_pixels(sample.path, transform.decoded_side) for sample in train[:: -(-len(train) // most)]]
+    train = index.splits.get("train", [])
+    step = max(1, -(-len(train) // most))
+    pixels = [_count_pixels(sample.path, transform.decoded_side) for sample in train[::step]]
     num_eval = sum(len(samples) for split, samples in index.splits.items() if split != "train")
-    return 3 * (sum(pixels) / len(pixels) * len(train) + num_eval * transform.crop**2)
+    return 3 * (sum(pixels) / max(1, len(pixels)) * len(train) + num_eval * transform.crop**2)
 
 
 def _count_pixels(path: Path, decoded_side: int) -> int:

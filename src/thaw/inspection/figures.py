@@ -9,6 +9,7 @@ from torch import Tensor
 from thaw.inspection.predictions import Predictions
 
 RIGHT, WRONG = "#1f5fbf", "#c8322b"
+INK = "#333333"
 
 
 def image_grid(images: Sequence[Tensor], titles: Sequence[str], colors: Sequence[str], heading: str) -> Figure:
@@ -23,9 +24,10 @@ def image_grid(images: Sequence[Tensor], titles: Sequence[str], colors: Sequence
     columns = min(6, len(images))
     rows = ceil(len(images) / columns)
     figure = Figure(figsize=(2.1 * columns, 2.45 * rows + 0.55), layout="constrained", dpi=100)
-    figure.suptitle(heading, fontsize=11, color="#333333")
+    figure.suptitle(heading, fontsize=11, color=INK)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])  # unseen, but costly to lay out
         axis.set_axis_off()
     for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
         axis.imshow(image.permute(1, 2, 0).cpu().numpy())
@@ -36,9 +38,7 @@ def image_grid(images: Sequence[Tensor], titles: Sequence[str], colors: Sequence
 def training_grid(images: Tensor, labels: Tensor, classes: Sequence[str], most: int = 24) -> Figure:
     """One augmented training batch, uint8 (B, 3, H, W), under its class names."""
     titles = [classes[label] for label in labels[:most].tolist()]
-    return image_grid(
-        list(images[:most]), titles, ["#333333"] * len(titles), "Training images as the network sees them"
-    )
+    return image_grid(list(images[:most]), titles, [INK] * len(titles), "Training images as the network sees them")
 
 
 def prediction_grid(images: Sequence[Tensor], predictions: Predictions, chosen: Sequence[int], split: str) -> Figure:
@@ -50,17 +50,59 @@ def prediction_grid(images: Sequence[Tensor], predictions: Predictions, chosen: 
         chosen: Which of its images are shown.
         split: Its name.
     """
-    titles, colors = [], []
+    titles = []
     for index in chosen:
         label, predicted = int(predictions.labels[index]), int(predictions.predicted[index])
         probability = float(predictions.probabilities[index, predicted])
-        right = label == predicted
-        actual = "" if right else f"\nis {predictions.classes[label]}"
+        actual = "" if label == predicted else f"\nis {predictions.classes[label]}"
         titles.append(f"{predictions.classes[predicted]} {probability:.0%}{actual}")
-        colors.append(RIGHT if right else WRONG)
     num_wrong = int((predictions.predicted != predictions.labels).sum())
     heading = f"Predictions of the best epoch on {split}: {num_wrong} of {len(predictions.labels)} wrong (red)"
-    return image_grid(images, titles, colors, heading)
+    return image_grid(images, titles, _colors(predictions, chosen), heading)
+
+
+def top_losses_grid(images: Sequence[Tensor], predictions: Predictions, chosen: Sequence[int], split: str) -> Figure:
+    """Images with what was predicted, what they are, the probability of both, and the loss.
+
+    Args:
+        images: uint8 (3, H, W), one for each of `chosen`; overlays of them are as good.
+        predictions: Of the whole split.
+        chosen: Which of its images are shown, as `Predictions.top_losses` gives them.
+        split: Its name.
+    """
+    titles = []
+    for index in chosen:
+        label, predicted = int(predictions.labels[index]), int(predictions.predicted[index])
+        shares = predictions.probabilities[index]
+        said, actual = (f"{predictions.classes[k]} {shares[k]:.0%}" for k in (predicted, label))
+        loss = f"loss {predictions.losses[index]:.2f}"
+        titles.append(f"{said}\n{loss}" if label == predicted else f"{said}\nis {actual}, {loss}")
+    return image_grid(images, titles, _colors(predictions, chosen), f"Highest losses on {split}")
+
+
+def least_certain_grid(images: Sequence[Tensor], predictions: Predictions, chosen: Sequence[int], split: str) -> Figure:
+    """Images with the two classes that the classifier wavers between, blue where it is right after all.
+
+    Args:
+        images: uint8 (3, H, W), one for each of `chosen`.
+        predictions: Of the whole split.
+        chosen: Which of its images are shown, as `Predictions.least_certain` gives them.
+        split: Its name.
+    """
+    titles = []
+    for index in chosen:
+        shares, labels = predictions.probabilities[index].topk(2)
+        first, second = (
+            f"{predictions.classes[k]} {share:.0%}" for share, k in zip(shares.tolist(), labels.tolist(), strict=True)
+        )
+        label = int(predictions.labels[index])
+        actual = "" if label == labels[0] else f", is {predictions.classes[label]}"
+        titles.append(f"{first}\n{second}{actual}")
+    return image_grid(images, titles, _colors(predictions, chosen), f"Least certain on {split}")
+
+
+def _colors(predictions: Predictions, chosen: Sequence[int]) -> list[str]:
+    return [RIGHT if predictions.predicted[index] == predictions.labels[index] else WRONG for index in chosen]
 
 
 def choose_for_grid(predictions: Predictions, most: int = 24) -> list[int]:

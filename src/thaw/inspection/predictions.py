@@ -1,18 +1,55 @@
-"""What a classifier said of each image of a split, and how good that is."""
+"""What a classifier said of each image of a split, how good that is, and where it went wrong."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_f1_score
+from torchmetrics.functional.classification import (
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+)
 
+from thaw.errors import ThawError
 from thaw.inspection.uncertainty import wilson_interval
+
+COLUMNS = ["split", "path", "label", "predicted", "loss"]
+"""Of a predictions.csv, before one `p_CLASS` a class."""
+
+
+class ClassScore(NamedTuple):
+    """How well one class is recognised; nan where a figure is undefined: the class never occurs, or is never said."""
+
+    name: str
+    n: int
+    precision: float
+    recall: float
+    f1: float
+
+
+class CalibrationCurve(NamedTuple):
+    """Equally wide bins of confidence, that is, of the probability of the predicted class; nan where one is empty."""
+
+    confidence: Tensor
+    """Mean of each bin."""
+    accuracy: Tensor
+    """Share of each bin that is predicted right."""
+    n: Tensor
+    """Images in each bin."""
+
+
+class Confusion(NamedTuple):
+    """Images of one class that were taken for another."""
+
+    actual: str
+    predicted: str
+    n: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +83,16 @@ class Predictions:
         """Cross-entropy (N,) of each image."""
         return F.cross_entropy(self.logits, self.labels, reduction="none")
 
+    @cached_property
+    def confidences(self) -> Tensor:
+        """Probability (N,) of the predicted class of each image."""
+        return self.probabilities.amax(dim=1)
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """Number of images (K, K): rows are actual classes, columns predicted ones."""
+        return multiclass_confusion_matrix(self.predicted, self.labels, len(self.classes))
+
     def metrics(self) -> dict[str, Any]:
         """Accuracy with its 95 % Wilson interval and n, mean loss and macro-F1, as plain Python."""
         num_right, n = int((self.predicted == self.labels).sum()), len(self.labels)
@@ -58,18 +105,92 @@ class Predictions:
             "macro_f1": float(macro_f1),
         }
 
+    def per_class(self) -> list[ClassScore]:
+        """Number of images, precision, recall and F1 of each class."""
+        from sklearn.metrics import precision_recall_fscore_support  # slow to import
+
+        scores = precision_recall_fscore_support(
+            self.labels.numpy(), self.predicted.numpy(), labels=range(len(self.classes)), zero_division=float("nan")
+        )
+        rows = zip(self.classes, *(values.tolist() for values in scores), strict=True)
+        return [ClassScore(name, int(n), precision, recall, f1) for name, precision, recall, f1, n in rows]
+
+    def calibration_error(self, num_bins: int = 15) -> float:
+        """Expected calibration error: the mean distance of confidence and accuracy (Guo et al. 2017)."""
+        shares = self.probabilities.clamp(max=1 - 2**-24)  # torchmetrics gives exactly 1 a bin of its own
+        return float(multiclass_calibration_error(shares, self.labels, len(self.classes), num_bins))
+
+    def calibration_curve(self, num_bins: int = 15) -> CalibrationCurve:
+        """Confidence, accuracy and number of images in the bins that `calibration_error` is the mean over."""
+        bounds = torch.linspace(0, 1, num_bins + 1)
+        bins = (torch.bucketize(self.confidences, bounds, right=True) - 1).clamp(max=num_bins - 1)
+        n = torch.bincount(bins, minlength=num_bins)
+        right = (self.predicted == self.labels).double()
+        sums = (torch.bincount(bins, values.double(), num_bins) for values in (self.confidences, right))
+        confidence, accuracy = (total / n for total in sums)
+        return CalibrationCurve(confidence, accuracy, n)
+
+    def most_confused(self, least: int = 1) -> list[Confusion]:
+        """Pairs of classes that were confused at least so often, the most frequent first."""
+        wrong = self.confusion.clone().fill_diagonal_(0)
+        pairs = [(self.classes[i], self.classes[j], int(wrong[i, j])) for i, j in wrong.nonzero().tolist()]
+        frequent = [Confusion(*pair) for pair in pairs if pair[2] >= least]
+        return sorted(frequent, key=lambda pair: -pair.n)
+
+    def top_losses(self, most: int) -> list[int]:
+        """Indices of the images of highest loss, highest first."""
+        return self.losses.argsort(descending=True, stable=True)[:most].tolist()
+
+    def least_certain(self, most: int) -> list[int]:
+        """Indices of the images of lowest confidence, lowest first."""
+        return self.confidences.argsort(stable=True)[:most].tolist()
+
 
 def write_predictions(path: Path, splits: Mapping[str, Predictions]) -> None:
     """One row an image: split, path, label, predicted, loss and the probability of each class."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         classes = next(iter(splits.values())).classes
-        writer.writerow(["split", "path", "label", "predicted", "loss", *(f"p_{name}" for name in classes)])
+        writer.writerow([*COLUMNS, *(f"p_{name}" for name in classes)])
         for split, predictions in splits.items():
             for index, image in enumerate(predictions.paths):
                 names = (classes[int(labels[index])] for labels in (predictions.labels, predictions.predicted))
                 numbers = [float(predictions.losses[index]), *predictions.probabilities[index].tolist()]
                 writer.writerow([split, image, *names, *(f"{number:.6g}" for number in numbers)])
+
+
+def read_predictions(path: Path) -> dict[str, Predictions]:
+    """The predictions of each split that `write_predictions` has written, to six digits.
+
+    The logits are logarithms of probabilities: their softmax is the same.
+
+    Raises:
+        ThawError: The file is missing, or is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        if header[: len(COLUMNS)] != COLUMNS:
+            raise ValueError(f"its columns are {', '.join(header)}")
+        classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS) :])
+        by_split = {split: [row for row in rows if row[0] == split] for split in dict.fromkeys(row[0] for row in rows)}
+        return {split: _from_rows(own, classes) for split, own in by_split.items()}
+    except (OSError, ValueError, csv.Error) as error:
+        columns = ", ".join([*COLUMNS, "p_CLASS, …"])
+        raise ThawError(f"{path} cannot be read as predictions: expected the columns {columns} ({error}).") from error
+
+
+def _from_rows(rows: list[list[str]], classes: tuple[str, ...]) -> Predictions:
+    _, paths, labels, predicted, losses, *probabilities = zip(*rows, strict=True)
+    logits = torch.tensor([[float(number) for number in column] for column in probabilities]).T.contiguous()
+    logits = logits.clamp(min=torch.finfo().tiny).log()  # where the probability was rounded to 0
+    images, actual = torch.arange(len(rows)), torch.tensor([classes.index(name) for name in labels])
+    said = torch.tensor([classes.index(name) for name in predicted])
+    logits[images, actual] = -torch.tensor([float(loss) for loss in losses])  # more digits near 0 and 1
+    top = logits.amax(dim=1)
+    tied = logits.argmax(dim=1) != said  # six digits may hide which of two was higher
+    logits[images[tied], said[tied]] = top[tied].nextafter(torch.tensor(torch.inf))
+    return Predictions(paths, actual, logits, classes)
 
 
 def accuracy_text(metrics: Mapping[str, Any]) -> str:

@@ -1,0 +1,68 @@
+"""`thaw evaluate`: how good a run is and where it goes wrong, on its own or on other images."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = (
+    "Accuracy with its 95 % interval, macro-F1, log loss and calibration error, by class, and the classes that are "
+    "taken for one another; with the transform, class names and precision of the training. Predictions, metrics and "
+    "figures go to RUN/evaluation."
+)
+EXAMPLE = "thaw evaluate outputs/RUN --data new_photos --tta"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may stand behind the command."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="which images; default: test if there is one, else val"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="other labelled images: a folder of CLASS/*, or of such folders below train, val and test, or a CSV file "
+        "of path,label[,split]; classes are matched by name, and may be some of the run's only",
+    )
+    parser.add_argument(
+        "--label-pattern",
+        metavar="REGEX",
+        help="finds the class of --data in a file's name by its one group; default for a flat folder: the run's own",
+    )
+    parser.add_argument("--tta", action="store_true", help="average over the centre crop and its mirror image")
+    parser.add_argument(
+        "--tta-views", type=_count, default=0, metavar="N", help="average over the centre crop and N random views too"
+    )
+    parser.add_argument(
+        "--least", type=_count, default=1, metavar="N", help="name classes that were confused at least N times"
+    )
+    parser.add_argument("--device", help="auto, cpu, gpu, …; default: what the run was given")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; default: RUN/evaluation")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table of classes in full to this file")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the scores and write them down; returns the exit code."""
+    from thaw.evaluation import evaluate, write_evaluation
+    from thaw.inspection.scores import score_text, write_class_scores
+    from thaw.run import Run
+
+    run = Run(options.folder)
+    evaluation = evaluate(
+        run, options.split, options.data, options.label_pattern, options.tta, options.tta_views, options.device
+    )
+    folder = options.out or run.evaluation
+    views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
+    print(f"Best epoch on {evaluation.split}, {views}, {evaluation.device}. {evaluation.caution}\n")
+    print(score_text(evaluation.predictions, options.least))
+    write_evaluation(evaluation, folder, options.least)
+    if options.csv:
+        write_class_scores(options.csv, evaluation.predictions)
+    print(f"\nPredictions, metrics and figures are in {folder}")
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)

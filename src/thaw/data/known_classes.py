@@ -1,0 +1,55 @@
+"""Labelled images from anywhere -> a table in the classes that a classifier knows, whatever their order there."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from thaw.config import DatasetConfig
+from thaw.data.index import ImageIndex, survey
+from thaw.data.splits import Sample
+from thaw.errors import ThawError, did_you_mean, name_some
+
+
+def index_known_classes(source: Path, classes: Sequence[str], label_pattern: str | None = None) -> ImageIndex:
+    """The images of a folder or a CSV file in a classifier's classes, by split; `all` where there are no splits.
+
+    Args:
+        source: Class folders, the same below train, val and test, or a CSV file with the columns path and label.
+        classes: Names by label; the images may be of some of them only.
+        label_pattern: Tells the class from the file's name instead, as `dataset.label_pattern` does.
+
+    Raises:
+        ThawError: There are no labelled images, or one is of another class.
+    """
+    if not source.exists():
+        raise ThawError(f"There is no folder or CSV file of labelled images at {source}.")
+    if source.is_dir() and label_pattern is None and not any(path.is_dir() for path in source.iterdir()):
+        raise ThawError(
+            f"{source} has no folders, so nothing tells the classes of its images. Expected CLASS/*, or the same below "
+            "train, val and test; or name the classes by --label-pattern or in a CSV file."
+        )
+    options = DatasetConfig(root=str(source), label_pattern=label_pattern)
+    if source.is_file():
+        options = DatasetConfig(root=str(source.parent), csv=source.name)
+    return in_known_classes(survey(Path(options.root), options), classes)
+
+
+def in_known_classes(index: ImageIndex, classes: Sequence[str]) -> ImageIndex:
+    """The same images, labelled by the order of a classifier's classes.
+
+    Raises:
+        ThawError: An image is of another class.
+    """
+    for label, name in enumerate(index.classes):
+        if name not in classes:
+            images = [sample.path for samples in index.splits.values() for sample in samples if sample.label == label]
+            raise ThawError(
+                f"{index.root} has a class that the classifier was not trained for: {name!r} (such as "
+                f"{index.place(images[0])}; n={len(images)}).{did_you_mean(name, classes)} It knows "
+                f"{name_some(classes)}. Rename the class, or take it out."
+            )
+    labels = {old: classes.index(name) for old, name in enumerate(index.classes)}
+    splits = {
+        split: [Sample(path, labels[label]) for path, label in samples] for split, samples in index.splits.items()
+    }
+    return replace(index, classes=tuple(classes), splits=splits)

@@ -1,0 +1,220 @@
+"""A classifier judged: on a split of its own data, or on other labelled images; on one view of each, or on several."""
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from thaw.config import AugmentConfig, DatasetConfig
+from thaw.data.datamodule import ImageDataModule, Loader
+from thaw.data.images import read_image
+from thaw.data.index import ImageIndex, build_index, fingerprint
+from thaw.data.known_classes import in_known_classes, index_known_classes
+from thaw.data.sampling import ImageDataset, SequentialPositions
+from thaw.data.sources import fetch
+from thaw.data.splits import Sample
+from thaw.data.transforms import Mirrored, training_transform
+from thaw.errors import ThawError, name_some
+from thaw.inspection.charts import calibration_chart, confusion_chart
+from thaw.inspection.figures import least_certain_grid, top_losses_grid
+from thaw.inspection.predictions import Predictions, collect, write_predictions
+from thaw.inspection.scores import score_data
+from thaw.model.classifier import Classifier
+from thaw.trainer import make_predictor
+
+if TYPE_CHECKING:
+    from thaw.run import Run
+
+log = logging.getLogger(__name__)
+
+TRAINING_IMAGES = "training images"
+"""Name of the train split where it is evaluated, that is, not augmented."""
+MOST_IMAGES = 24
+"""Of a figure."""
+CAUTIONS = {
+    "val": "The best epoch was chosen on these images, so the figures flatter.",
+    "train": "The classifier has learned from these images.",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of it.
+
+    Attributes:
+        predictions: Of each image.
+        split: Which images these are: test, val, train, or `all` where the data has no splits.
+        caution: Why the figures may flatter; empty where they do not.
+        num_views: Views of each image whose probabilities are averaged; 1 is the centre crop alone.
+        device: Precision and device.
+        images: The images, as the network sees them before normalisation.
+    """
+
+    predictions: Predictions
+    split: str
+    caution: str
+    num_views: int
+    device: str
+    images: ImageDataset
+
+    def show(self, chosen: Sequence[int]) -> list[Tensor]:
+        """The centre crops, uint8 (3, S, S), of some images by index."""
+        return [self.images[0, index][0] for index in chosen]
+
+
+def evaluate(
+    run: "Run",
+    split: str | None = None,
+    data: Path | None = None,
+    label_pattern: str | None = None,
+    tta: bool = False,
+    random_views: int = 0,
+    device: str | None = None,
+) -> Evaluation:
+    """Predictions of a run's best checkpoint, with the transform, classes, precision and batch size of the training.
+
+    Args:
+        run: A finished run.
+        split: test, val or train; None takes test if there is one, else val.
+        data: Labelled images in place of the run's own: a folder or a CSV file, classes in any order, or some of them.
+        label_pattern: Tells the class of the images in `data` from a file's name; None takes the run's own pattern
+            where `data` has no folders.
+        tta: Test-time augmentation: the mean of the probabilities over the centre crop and its mirror image.
+        random_views: So many random views of each image, by the run's own augmentation, join that mean.
+        device: auto, cpu, gpu, or another accelerator of Lightning's; None takes what the run was given.
+
+    Raises:
+        ThawError: The images cannot be found, or not be judged by this classifier.
+    """
+    model = run.load_classifier()
+    module = run.load_data(model)
+    _check_views(module.augment, tta, random_views)
+    if data is None:
+        index = _own_images(run, module.options)
+        if split == "test" and index.epoch_chosen_on == "test":
+            split = "val"  # these are the test images
+        split = _choose(index, split)
+        caution = CAUTIONS.get(split, "")
+    else:
+        if data.is_dir() and not any(path.is_dir() for path in data.iterdir()):
+            label_pattern = label_pattern or module.options.label_pattern
+        index = index_known_classes(data, model.classes, label_pattern)
+        split, caution = _choose(index, split), ""
+        module.options = replace(module.options, on_bad="skip")
+    name = TRAINING_IMAGES if split == "train" else split
+    module.load(replace(index, splits={name: index.splits[split]}))
+    _name_missing(index.splits[split], module.index.splits[name], index)
+    trainer = make_predictor(run.summary["precision"], device or run.config["trainer"]["accelerator"])
+    views = [predict(trainer, model, module, name)]
+    for loader in _other_views(module, name, tta, random_views):
+        views.append(predict(trainer, model, module, name, loader))
+    return Evaluation(
+        average(views) if len(views) > 1 else views[0],
+        split,
+        caution,
+        len(views),
+        f"{trainer.precision} on {trainer.accelerator.name()}",
+        module.datasets[name],
+    )
+
+
+def predict(
+    trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str, loader: Loader | None = None
+) -> Predictions:
+    """What the model says of every image of a split, or of the views of them that a loader gives."""
+    outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
+    paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
+    return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
+
+
+def average(views: Sequence[Predictions]) -> Predictions:
+    """The mean of the probabilities over several views of the same images; its logits are their logarithms."""
+    shares = torch.stack([view.logits.log_softmax(dim=1) for view in views])
+    return replace(views[0], logits=shares.logsumexp(dim=0) - math.log(len(views)))
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> None:
+    """Keep `predictions.csv`, `metrics.json` and the figures in a folder.
+
+    Args:
+        evaluation: What is kept.
+        folder: Where; it is made.
+        least: Confusions that make a pair of classes worth mentioning.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    predictions, split = evaluation.predictions, evaluation.split
+    write_predictions(folder / "predictions.csv", {split: predictions})
+    about = {name: getattr(evaluation, name) for name in ("split", "caution", "num_views", "device")}
+    content = json.dumps(about | score_data(predictions, least), indent=2)
+    (folder / "metrics.json").write_text(content + "\n", encoding="utf-8")
+    highest, unsure = predictions.top_losses(MOST_IMAGES), predictions.least_certain(MOST_IMAGES)
+    figures = {
+        "confusion": confusion_chart(predictions, split),
+        "calibration": calibration_chart(predictions, split),
+        "top_losses": top_losses_grid(evaluation.show(highest), predictions, highest, split),
+        "least_certain": least_certain_grid(evaluation.show(unsure), predictions, unsure, split),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+
+
+def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
+    """The run's own data set as it is now."""
+    if not Path(options.root).is_dir():
+        raise ThawError(
+            f"The images of {run.folder} are not at {options.root}, as seen from {Path.cwd()}. Go where the training "
+            "was started, or name labelled images by --data."
+        )
+    index = build_index(fetch(options.name, Path(options.root)), options)
+    if options.on_bad == "error" and fingerprint(index) != run.summary["data_fingerprint"]:
+        log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
+    return in_known_classes(index, run.summary["classes"])
+
+
+def _name_missing(samples: Sequence[Sample], left: Sequence[Sample], index: ImageIndex) -> None:
+    """Warn of the files that are left out, because they cannot be read."""
+    missing = [index.place(path) for path in sorted({sample.path for sample in samples} - {path for path, _ in left})]
+    if missing:
+        log.warning(
+            f"{len(missing)} of {len(samples)} files cannot be read as images and are left out: {name_some(missing)}"
+        )
+
+
+def _choose(index: ImageIndex, split: str | None) -> str:
+    """The split that is asked for, or else the one that tells most."""
+    if split is None:
+        return next(name for name in ("test", "val", *index.splits) if name in index.splits)
+    if split not in index.splits:
+        raise ThawError(f"There is no {split} split in {index.root}: it has {', '.join(index.splits)}.")
+    return split
+
+
+def _check_views(augment: AugmentConfig, tta: bool, random_views: int) -> None:
+    """Refuse views that add nothing to the centre crop."""
+    if random_views and augment.policy == "none":
+        raise ThawError("--tta-views has no random views to draw: the run has augment.policy=none. Leave it out.")
+    if tta and augment.flip == 0 and not random_views:
+        raise ThawError(
+            "--tta has nothing to add: the run has augment.flip=0, which says that mirror images mean something else, "
+            "as those of digits do. Add --tta-views N, or leave it out."
+        )
+
+
+def _other_views(data: ImageDataModule, split: str, tta: bool, random_views: int) -> Iterator[Loader]:
+    """Loaders of the mirror images and of random views of a split's images."""
+    dataset, augment = data.datasets[split], data.augment
+    if tta and augment.flip > 0:
+        mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform), data.seed, dataset.read)
+        yield data.image_loader(mirrored, SequentialPositions(len(dataset)))
+    read = partial(read_image, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
+    random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)
+    for number in range(random_views):
+        yield data.image_loader(random, SequentialPositions(len(random), epoch=number))
