@@ -18,7 +18,7 @@ from thaw.errors import ThawError
 from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
 from thaw.model.schedule import pace_at
-from thaw.model.strategy import rate_factors
+from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.weights import Weights, default_transform, read_tensors
 from thaw.seeding import reseed
 
@@ -136,6 +136,13 @@ class Classifier(LightningModule):
         return self.train(self.training)
 
     # ---- what Lightning calls
+
+    def setup(self, stage: str) -> None:
+        """Freeze what never learns before DDP looks for the weights that have gradients to share."""
+        num_epochs = self.trainer.max_epochs or 0
+        if stage == "fit" and self.strategy is not None and num_epochs > 0:
+            learns = ever_trainable(self.strategy, num_epochs, len(self.backbone.stages))
+            self._set_frozen([not any_epoch for any_epoch in learns[:-1]])
 
     def on_train_epoch_start(self) -> None:
         """Freeze and thaw as the strategy has it for this epoch."""
