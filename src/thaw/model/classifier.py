@@ -197,8 +197,10 @@ class Classifier(LightningModule):
             groups.append({"params": vectors, "part": part, "weight_decay": 0.0})
         groups = [group for group in groups if group["params"]]
         if options.name == "adamw":
-            return torch.optim.AdamW(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=True)
-        return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov, fused=True)
+            return torch.optim.AdamW(groups, lr=options.rate, betas=(options.momentum, 0.999), fused=True)
+        return torch.optim.SGD(
+            groups, lr=options.rate, momentum=options.momentum, nesterov=options.nesterov, fused=True
+        )
 
     def _set_rates(self, epoch: float) -> None:
         """Learning rate and momentum of each group: optimizer's x strategy's x schedule's."""
@@ -208,7 +210,7 @@ class Classifier(LightningModule):
         base, low = self.optimizer_options.momentum, min(self.schedule.low_momentum, self.optimizer_options.momentum)
         momentum = base + pace.dip * (low - base)
         for group in self._optimizer().param_groups:
-            group["lr"] = self.optimizer_options.lr * factors[group["part"]] * pace.rate
+            group["lr"] = self.optimizer_options.rate * factors[group["part"]] * pace.rate
             if "betas" in group:
                 group["betas"] = (momentum, group["betas"][1])
             else:
