@@ -30,8 +30,8 @@ def accept(compose: Compose, *overrides: str) -> None:
     [
         (
             "strategy=finetun",
-            "strategy must be one of boosted_head, discriminative, finetune, frozen, gradual, last_stages, scratch, "
-            "got 'finetun'. Did you mean 'finetune'?",
+            "strategy must be one of boosted_head, discriminative, finetune, frozen, gradual, last_stages, probe, "
+            "scratch, got 'finetun'. Did you mean 'finetune'?",
         ),
         ("optimizer=lbfgs", "optimizer must be one of adamw, sgd, got 'lbfgs'."),
         (
@@ -54,6 +54,12 @@ def accept(compose: Compose, *overrides: str) -> None:
             "trainer.extra.max_time adds a flag of Lightning's Trainer: write it with a plus sign, "
             "+trainer.extra.max_time=VALUE.",
         ),
+        (
+            "trainer.profiler=simple",
+            "trainer.profiler is not an option. A flag of Lightning's Trainer is written "
+            "+trainer.extra.profiler=VALUE.",
+        ),
+        ("+trainer.max_epoch=1", "trainer.max_epoch is not an option. Did you mean 'max_epochs'? A flag of"),
         ("trainer.max_epochs=ten", "trainer.max_epochs must be a whole number, got 'ten'."),
         ("trainer.max_epochs=1.5", "trainer.max_epochs must be a whole number, got '1.5'."),
         ("head.dropout=much", "head.dropout must be a number, got 'much'."),
@@ -80,6 +86,7 @@ def test_a_mistake_is_answered_with_the_option_the_rule_and_the_value(
     ("override", "key"),
     [
         ("trainer.compile=perhaps", "trainer.compile"),
+        ("optimizer.lr=true", "optimizer.lr"),
         ("trainer.max_epochs=null", "trainer.max_epochs"),
         ("dataset.num_workers=1.5", "dataset.num_workers"),
         ("dataset.root=[a,b]", "dataset.root"),

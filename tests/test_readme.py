@@ -36,7 +36,13 @@ def jobs(line: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in commands("python train.py") if "--" not in line and "-sc" not in line]
+    "line",
+    [
+        line
+        for program in ("python train.py", "python find_lr.py")
+        for line in commands(program)
+        if "--" not in line and "-sc" not in line
+    ],
 )
 def test_a_training_command_composes_and_is_accepted(line: str, compose: Callable[..., DictConfig]) -> None:
     for overrides in jobs(line):

@@ -8,13 +8,13 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from thaw.building import build
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.progress import EpochLog
 from thaw.run import Run
 from thaw.trainer import choose_precision, make_logger, make_trainer
-from thaw.training import build
 
 GRADUAL = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)
 HAS_GPU = torch.cuda.is_available()

@@ -13,6 +13,7 @@ from thaw.backbone_names import BACKBONE_NAMES
 from thaw.errors import ThawError, did_you_mean
 
 IntOrStr: TypeAlias = int | str
+NumberOrStr: TypeAlias = int | float | str
 
 
 def _require(valid: bool, key: str, rule: str, value: object) -> None:
@@ -208,8 +209,9 @@ class OptimizerConfig:
 
     name: str = "sgd"
     """sgd (with momentum) or adamw."""
-    lr: float = 3e-3
-    """Learning rate of the head; the strategy sets the other stages' as ratios to it."""
+    lr: NumberOrStr = 3e-3
+    """Learning rate of the head; the strategy sets the other stages' as ratios to it. auto finds one by a range test
+    before the training."""
     momentum: float = 0.9
     """Momentum of SGD, or AdamW's first beta."""
     nesterov: bool = False
@@ -219,7 +221,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require_choice("optimizer.name", self.name, ("sgd", "adamw"))
-        _require(0 < self.lr < float("inf"), "optimizer.lr", "a positive number", self.lr)
+        number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool) and 0 < self.lr < float("inf")
+        _require(number or self.lr == "auto", "optimizer.lr", "auto or a positive number", self.lr)
+        if number:
+            self.lr = float(self.lr)
         _require(0 <= self.momentum < 1, "optimizer.momentum", "in [0, 1)", self.momentum)
         _require(0 <= self.weight_decay < float("inf"), "optimizer.weight_decay", "at least 0", self.weight_decay)
         _require(
@@ -227,6 +232,41 @@ class OptimizerConfig:
             "optimizer.nesterov",
             "false unless optimizer is sgd with momentum",
             self.nesterov,
+        )
+
+    @property
+    def rate(self) -> float:
+        """`lr` as a number.
+
+        Raises:
+            ThawError: It is auto, and no range test has put a number in its place.
+        """
+        if not isinstance(self.lr, float):
+            raise ThawError(
+                "optimizer.lr=auto is for train.py and thaw.train: a Classifier of your own needs a number."
+            )
+        return self.lr
+
+
+@dataclass
+class FindLrConfig:
+    """How the learning-rate range test of find_lr.py and optimizer.lr=auto is done."""
+
+    num_steps: int = 100
+    """Steps, each at a higher rate; small data sets are cycled."""
+    lowest: float = 1e-6
+    """optimizer.lr of the first step."""
+    highest: float = 10.0
+    """optimizer.lr of the last step; the test ends sooner where the loss diverges."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_steps >= 20, "find_lr.num_steps", "at least 20", self.num_steps)
+        _require(0 < self.lowest < float("inf"), "find_lr.lowest", "a positive number", self.lowest)
+        _require(
+            self.lowest < self.highest < float("inf"),
+            "find_lr.highest",
+            f"a number above find_lr.lowest={self.lowest:g}",
+            self.highest,
         )
 
 
@@ -426,6 +466,8 @@ class Config:
     """Training transforms."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimizer."""
+    find_lr: FindLrConfig = field(default_factory=FindLrConfig)
+    """Learning-rate range test."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Learning-rate schedule."""
     strategy: StrategyConfig = field(default_factory=StrategyConfig)

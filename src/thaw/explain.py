@@ -53,6 +53,13 @@ def refuse_unknown(values: DictConfig) -> None:
 
 def unknown_option(name: str) -> str:
     """The sentence for a name that is none."""
+    if name.startswith("trainer."):
+        own = [option.removeprefix("trainer.") for option in option_names() if option.startswith("trainer.")]
+        key = name.removeprefix("trainer.")
+        return (
+            f"{name} is not an option.{did_you_mean(key, own)} "
+            f"A flag of Lightning's Trainer is written +trainer.extra.{key}=VALUE."
+        )
     return f"{name} is not an option.{did_you_mean(name, list(option_names()))} `python train.py --cfg job` lists all."
 
 
@@ -76,7 +83,7 @@ def _describe(key: str) -> str:
         kind = get_args(kind)[0]
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    return " or ".join(words.get(part, "a list") for part in parts)
+    return " or ".join(words.get(part, "a list") for part in parts if part is not int or float not in parts)
 
 
 def _explain_choice(error: MissingConfigException) -> str:

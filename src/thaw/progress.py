@@ -124,7 +124,7 @@ def stage_table(model: Classifier, num_epochs: int) -> str:
         factors = [factors[number] for factors in epochs]
         first = next((epoch for epoch, factor in enumerate(factors) if factor), None)
         state = "frozen" if first is None else "trainable" if first == 0 else f"trainable from epoch {first + 1}"
-        rate = f"{factors[-1] * model.optimizer_options.lr:.2g}" if factors[-1] else "0"
+        rate = f"{factors[-1] * model.optimizer_options.rate:.2g}" if factors[-1] else "0"
         rows.append([name, f"{size:,}", state, rate])
     return table_text(["stage", "parameters", "state", "lr"], rows)
 

@@ -3,20 +3,24 @@
 import logging
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
+from PIL import Image
 
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
 from thaw.config import Config, LoggerConfig, TrainerConfig
-from thaw.data.datamodule import ImageDataModule
+from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
-from thaw.model.strategy import phase_starts
+from thaw.model.strategy import is_still_frozen, phase_starts
 from thaw.probe import LinearProbe
 from thaw.progress import EpochLog
 from thaw.run import Run
@@ -56,32 +60,48 @@ def make_trainer(
     show_bar = options.progress_bar and sys.stdout.isatty()
     if show_bar:
         callbacks.append(RichProgressBar(leave=False))
-    flags: dict[str, Any] = {
-        "max_epochs": options.max_epochs,
+    trainer = bare_trainer(
+        config,
+        num_stages,
+        {
+            "max_epochs": options.max_epochs,
+            "callbacks": callbacks,
+            "logger": make_logger(config.logger, run),
+            "log_every_n_steps": 1,
+            "enable_progress_bar": show_bar,
+            "default_root_dir": run.folder,
+            **options.extra,
+        },
+    )
+    if options.compile:
+        model.backbone.compile()
+    return trainer, epochs
+
+
+def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.Trainer:
+    """Lightning's Trainer on the device, at the precision and with the step of the options; `flags` say the rest.
+
+    Raises:
+        ThawError: The options do not fit this machine.
+    """
+    options = config.trainer
+    common: dict[str, Any] = {
         "accelerator": options.accelerator,
         "devices": options.devices,
         "num_nodes": options.num_nodes,
         "strategy": _distribution(config, num_stages),
         "precision": choose_precision(options),
-        "callbacks": callbacks,
-        "logger": make_logger(config.logger, run),
-        "log_every_n_steps": 1,
         "gradient_clip_val": options.gradient_clip,
         "accumulate_grad_batches": options.accumulate,
-        "enable_progress_bar": show_bar,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
         "reload_dataloaders_every_n_epochs": 1,  # the loaders choose between images and features
-        "default_root_dir": run.folder,
     }
     try:
-        trainer = pl.Trainer(**flags | options.extra)
+        return pl.Trainer(**common | flags)
     except (TypeError, MisconfigurationException, ValueError) as error:
         raise ThawError(f"trainer.* does not fit this machine or Lightning's Trainer: {error}") from error
-    if options.compile:
-        model.backbone.compile()
-    return trainer, epochs
 
 
 def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
@@ -143,3 +163,43 @@ def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
     except ModuleNotFoundError as error:
         raise ThawError(f"logger={options.name} needs a package: pip install -e '.[{options.name}]'.") from error
     return False
+
+
+def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
+    """What epochs on stored features need; None where they are off. Mixing images forbids them, not the probe."""
+    if config.features == "off":
+        return None
+    num_stages = len(model.backbone.stages)
+    return FrozenBackbone(
+        model.backbone,
+        model.extract_frozen,
+        lambda epoch: model.mix is None and is_still_frozen(config.strategy, epoch, num_stages),
+        config.strategy.feature_views,
+        (str(trainer.precision), trainer.accelerator.name(), str(model.transform)),
+    )
+
+
+def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None = None) -> None:
+    """Train; what Lightning says too often or wrongly for us stays silent."""
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except RuntimeError as error:
+        if "Caught BadImage" in str(error):  # a loader process's, in a traceback of its own
+            reason = str(error).strip().rpartition("BadImage: ")[2]
+            raise ThawError(f"{reason} `thaw check {data.index.root} --fix` lists all such files.") from error
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        half = max(data.options.batch_size // 2, 1)
+        raise ThawError(
+            f"Out of memory with dataset.batch_size={data.options.batch_size}. Try dataset.batch_size={half} "
+            "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
+        ) from error
+
+
+def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
+    """Keep a figure as PNG, and show it in TensorBoard."""
+    path = run.figures / f"{name}.png"
+    figure.savefig(path)
+    if isinstance(trainer.logger, TensorBoardLogger):
+        pixels = np.asarray(Image.open(path).convert("RGB"))  # `add_figure` would draw it a second time
+        trainer.logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")

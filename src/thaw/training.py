@@ -10,30 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
+from thaw.building import build
 from thaw.config import Config
 from thaw.console import ensure_output
-from thaw.data.datamodule import FrozenBackbone, ImageDataModule
+from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import fingerprint
-from thaw.errors import ThawError
 from thaw.evaluation import predict
+from thaw.finding import announce_rate, settle_rate
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import choose_for_grid, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
 from thaw.model.classifier import Classifier
-from thaw.model.strategy import ever_trainable, is_still_frozen
-from thaw.model.weights import Weights, default_transform, find_weights, load_weights, read_tensors
+from thaw.model.strategy import ever_trainable
+from thaw.model.weights import read_tensors
 from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.run import Run
-from thaw.trainer import make_trainer
+from thaw.trainer import fit, frozen_backbone, make_trainer, save_figure
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +55,15 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     run = Run(folder)
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
+    config, range_test = settle_rate(config, run, data, model)
     probe = _make_probe(config)
     trainer, epochs = make_trainer(config, run, data, model, probe)
-    data.backbone = _frozen_backbone(config, trainer, model)
+    data.backbone = frozen_backbone(config, trainer, model)
     if trainer.is_global_zero:
         run.write_config(config)
         log.info(weights_line)
+        if range_test:
+            announce_rate(run, trainer, config, range_test)
         if config.trainer.max_epochs:
             log.info(stage_table(model, config.trainer.max_epochs))
         log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
@@ -72,7 +72,7 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
         save_figure(run, trainer, "training_batch", training_grid(*data.preview(), data.classes))
     started_fit = time.perf_counter()
-    _fit(trainer, model, data, run.last if config.resume else None)
+    fit(trainer, model, data, run.last if config.resume else None)
     if config.trainer.max_epochs == 0:
         trainer.save_checkpoint(run.best)
         trainer.save_checkpoint(run.last)
@@ -90,76 +90,10 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     return summary
 
 
-def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
-    """The data, set up, the model with its weights, and one line about the weights."""
-    weights = _find_weights(config)
-    transform = weights.transform if weights else default_transform(config.backbone.name)
-    data = ImageDataModule(config.dataset, transform.with_options(config.dataset), config.augment, config.seed)
-    data.prepare_data()
-    data.setup()
-    model = Classifier(
-        config.backbone.name,
-        data.classes,
-        data.transform,
-        config.head,
-        config.strategy,
-        config.optimizer,
-        config.schedule,
-        config.augment,
-        data.class_weights(),
-        config.seed,
-    )
-    if weights is None:
-        because = f" (strategy {config.strategy.name})" if config.strategy.from_scratch else ""
-        return data, model, f"Weights: random, from scratch{because}"
-    line = load_weights(model.backbone, weights)
-    if config.head.init == "weights":
-        model.load_head(weights)
-        line += "; head taken over"
-    return data, model, line
-
-
 def _make_probe(config: Config) -> LinearProbe | None:
     if config.features == "off" or config.strategy.from_scratch or config.backbone.weights is None:
         return None
     return LinearProbe(start=config.head.init == "probe")
-
-
-def _frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
-    """What epochs on stored features need; None where they are off. Mixing images forbids them, not the probe."""
-    if config.features == "off":
-        return None
-    num_stages = len(model.backbone.stages)
-    return FrozenBackbone(
-        model.backbone,
-        model.extract_frozen,
-        lambda epoch: model.mix is None and is_still_frozen(config.strategy, epoch, num_stages),
-        config.strategy.feature_views,
-        (str(trainer.precision), trainer.accelerator.name(), str(model.transform)),
-    )
-
-
-def _find_weights(config: Config) -> Weights | None:
-    if config.strategy.from_scratch or config.backbone.weights is None:
-        return None
-    return find_weights(config.backbone.name, config.backbone.weights)
-
-
-def _fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None) -> None:
-    """Train; what Lightning says too often or wrongly for us stays silent."""
-    try:
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except RuntimeError as error:
-        if "Caught BadImage" in str(error):  # a loader process's, in a traceback of its own
-            reason = str(error).strip().rpartition("BadImage: ")[2]
-            raise ThawError(f"{reason} `thaw check {data.index.root} --fix` lists all such files.") from error
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        half = max(data.options.batch_size // 2, 1)
-        raise ThawError(
-            f"Out of memory with dataset.batch_size={data.options.batch_size}. Try dataset.batch_size={half} "
-            "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
-        ) from error
 
 
 def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, run: Run) -> dict[str, Predictions]:
@@ -197,6 +131,7 @@ def summarise(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "params": {"total": sum(sizes), "trainable": sum(compress(sizes, learns))},
         "classes": list(data.classes),
+        "lr": config.optimizer.rate,
         "precision": trainer.precision,
         "seed": config.seed,
         "command": command,
@@ -223,15 +158,6 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
     save_figure(run, trainer, "top_losses", top_losses_grid(show(highest), predictions, highest, split))
     save_figure(run, trainer, "confusion", confusion_chart(predictions, split))
     save_figure(run, trainer, "calibration", calibration_chart(predictions, split))
-
-
-def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
-    """Keep a figure as PNG, and show it in TensorBoard."""
-    path = run.figures / f"{name}.png"
-    figure.savefig(path)
-    if isinstance(trainer.logger, TensorBoardLogger):
-        pixels = np.asarray(Image.open(path).convert("RGB"))  # `add_figure` would draw it a second time
-        trainer.logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
 
 
 def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, Any]) -> None:

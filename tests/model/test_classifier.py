@@ -291,6 +291,26 @@ def test_frozen_stages_are_in_evaluation_mode_after_a_validation(fit: Fit) -> No
     assert modes == [[{False}] * 5 + [{True}] * 9] * 3
 
 
+@pytest.mark.parametrize(
+    ("strategy", "learns"),
+    [
+        (FROZEN, [False] * 9),
+        (StrategyConfig("last", backbone_factor=1, trainable_stages=2), [False] * 7 + [True] * 2),
+        (GRADUAL, [True] * 9),  # frozen at first, but what DDP does not see then it never shares
+    ],
+)
+def test_what_never_learns_is_frozen_when_ddp_counts_the_weights(
+    fit: Fit, strategy: StrategyConfig, learns: list[bool]
+) -> None:
+    class Look(pl.Callback):
+        def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            assert isinstance(pl_module, Classifier)
+            stages = pl_module.backbone.stages
+            assert [any(parameter.requires_grad for parameter in stage.parameters()) for stage in stages] == learns
+
+    fit(classifier(strategy=strategy), batch(4), max_epochs=4, callbacks=[Look()])
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_freezing_by_hand(training: bool) -> None:
     model = classifier().train(training)

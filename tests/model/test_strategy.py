@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from thaw.config import StrategyConfig, TrainerConfig
-from thaw.model.strategy import ever_trainable, is_still_frozen, phase_starts, rate_factors
+from thaw.model.strategy import ever_trainable, held_at_start, is_still_frozen, phase_starts, rate_factors
 
 PRESETS = sorted((Path(__file__).parents[2] / "conf" / "strategy").glob("*.yaml"))
 NUM_STAGES = (7, 9, 81)
@@ -225,3 +225,20 @@ def test_ever_trainable(options: StrategyConfig, num_epochs: int, expected: list
 )
 def test_phase_starts(options: StrategyConfig, expected: list[int]) -> None:
     assert phase_starts(options, 10, 8) == expected
+
+
+@pytest.mark.parametrize("num_stages", NUM_STAGES)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_strategy_held_at_its_start_keeps_to_the_first_epoch(path: Path, num_stages: int) -> None:
+    options, num_epochs = preset(path.stem)
+    held = held_at_start(options, num_stages)
+    first = rate_factors(options, 0, num_stages)
+    assert [rate_factors(held, epoch, num_stages) for epoch in range(num_epochs)] == [first] * num_epochs
+
+
+def test_a_strategy_that_thaws_from_the_first_epoch_on_is_held_with_the_few_stages_of_that_epoch() -> None:
+    thawing = StrategyConfig(backbone_factor=0.5, first_stage_factor=0.1, unfreeze_epochs=3, trainable_fraction=0.5)
+    for num_stages in NUM_STAGES:
+        held = held_at_start(thawing, num_stages)
+        assert rate_factors(held, 50, num_stages) == rate_factors(thawing, 0, num_stages)
+        assert num_trainable(held, 50, num_stages) < num_trainable(thawing, 50, num_stages)

@@ -18,7 +18,7 @@ from thaw.errors import ThawError
 from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
 from thaw.model.schedule import pace_at
-from thaw.model.strategy import rate_factors
+from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.weights import Weights, default_transform, read_tensors
 from thaw.seeding import reseed
 
@@ -137,6 +137,13 @@ class Classifier(LightningModule):
 
     # ---- what Lightning calls
 
+    def setup(self, stage: str) -> None:
+        """Freeze what never learns before DDP looks for the weights that have gradients to share."""
+        num_epochs = self.trainer.max_epochs or 0
+        if stage == "fit" and self.strategy is not None and num_epochs > 0:
+            learns = ever_trainable(self.strategy, num_epochs, len(self.backbone.stages))
+            self._set_frozen([not any_epoch for any_epoch in learns[:-1]])
+
     def on_train_epoch_start(self) -> None:
         """Freeze and thaw as the strategy has it for this epoch."""
         if self.strategy is not None:
@@ -190,8 +197,10 @@ class Classifier(LightningModule):
             groups.append({"params": vectors, "part": part, "weight_decay": 0.0})
         groups = [group for group in groups if group["params"]]
         if options.name == "adamw":
-            return torch.optim.AdamW(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=True)
-        return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov, fused=True)
+            return torch.optim.AdamW(groups, lr=options.rate, betas=(options.momentum, 0.999), fused=True)
+        return torch.optim.SGD(
+            groups, lr=options.rate, momentum=options.momentum, nesterov=options.nesterov, fused=True
+        )
 
     def _set_rates(self, epoch: float) -> None:
         """Learning rate and momentum of each group: optimizer's x strategy's x schedule's."""
@@ -201,7 +210,7 @@ class Classifier(LightningModule):
         base, low = self.optimizer_options.momentum, min(self.schedule.low_momentum, self.optimizer_options.momentum)
         momentum = base + pace.dip * (low - base)
         for group in self._optimizer().param_groups:
-            group["lr"] = self.optimizer_options.lr * factors[group["part"]] * pace.rate
+            group["lr"] = self.optimizer_options.rate * factors[group["part"]] * pace.rate
             if "betas" in group:
                 group["betas"] = (momentum, group["betas"][1])
             else:

@@ -1,5 +1,6 @@
 """Which stages learn and how fast: a pure function of the epoch and the number of stages."""
 
+from dataclasses import replace
 from math import ceil
 
 from thaw.config import StrategyConfig
@@ -35,6 +36,13 @@ def _num_trainable_stages(options: StrategyConfig, epoch: int, num_stages: int) 
         return num_in_the_end
     epochs = min(epoch - options.head_epochs + 1, options.unfreeze_epochs)
     return -(-epochs * num_in_the_end // options.unfreeze_epochs)
+
+
+def held_at_start(options: StrategyConfig, num_stages: int) -> StrategyConfig:
+    """The strategy that keeps to the first epoch's factors for ever."""
+    if options.head_epochs:
+        return replace(options, backbone_factor=0.0, head_epochs=0)
+    return replace(options, unfreeze_epochs=0, trainable_stages=_num_trainable_stages(options, 0, num_stages))
 
 
 def is_still_frozen(options: StrategyConfig, epoch: int, num_stages: int) -> bool:

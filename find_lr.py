@@ -1,0 +1,20 @@
+"""Suggest a learning rate: `python find_lr.py strategy=finetune backbone=resnet18`; the options are train.py's."""
+
+from pathlib import Path
+
+from thaw.config import Config
+from thaw.entry import run_experiment
+from thaw.errors import ThawError
+
+
+def experiment(config: Config, folder: Path, command: str) -> float:
+    """Test a range of rates, and return the suggested one; torch is imported only here, as in train.py."""
+    if config.resume:
+        raise ThawError("resume=RUN goes on with a training: it is an option of train.py.")
+    from thaw.finding import find_lr
+
+    return find_lr(config, folder).valley
+
+
+if __name__ == "__main__":
+    run_experiment(experiment, Path(__file__).parent / "conf", help_file="help_find_lr.txt", can_resume=False)

@@ -1,0 +1,41 @@
+"""From options to what is trained: the data, and the network with its weights."""
+
+from thaw.config import Config
+from thaw.data.datamodule import ImageDataModule
+from thaw.model.classifier import Classifier
+from thaw.model.weights import Weights, default_transform, find_weights, load_weights
+
+
+def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
+    """The data, set up, the model with its weights, and one line about the weights."""
+    weights = _find_weights(config)
+    transform = weights.transform if weights else default_transform(config.backbone.name)
+    data = ImageDataModule(config.dataset, transform.with_options(config.dataset), config.augment, config.seed)
+    data.prepare_data()
+    data.setup()
+    model = Classifier(
+        config.backbone.name,
+        data.classes,
+        data.transform,
+        config.head,
+        config.strategy,
+        config.optimizer,
+        config.schedule,
+        config.augment,
+        data.class_weights(),
+        config.seed,
+    )
+    if weights is None:
+        because = f" (strategy {config.strategy.name})" if config.strategy.from_scratch else ""
+        return data, model, f"Weights: random, from scratch{because}"
+    line = load_weights(model.backbone, weights)
+    if config.head.init == "weights":
+        model.load_head(weights)
+        line += "; head taken over"
+    return data, model, line
+
+
+def _find_weights(config: Config) -> Weights | None:
+    if config.strategy.from_scratch or config.backbone.weights is None:
+        return None
+    return find_weights(config.backbone.name, config.backbone.weights)
