@@ -63,10 +63,10 @@ def test_each_image_has_its_own_scale(colour_classifier: Classifier) -> None:
         ("resnet18", "layer4"),
         ("squeezenet1_1", "classifier.2"),
         ("efficientnet_b0", "features"),
-        ("convnext_tiny", "features"),
+        pytest.param("convnext_tiny", "features", marks=pytest.mark.slow),
         ("densenet121", "features"),  # changes what this module returns in place
-        ("swin_t", "permute"),
-        ("vit_b_32", "encoder.layers.encoder_layer_11.ln_1"),
+        pytest.param("swin_t", "permute", marks=pytest.mark.slow),
+        pytest.param("vit_b_32", "encoder.layers.encoder_layer_11.ln_1", marks=pytest.mark.slow),
     ],
 )
 def test_any_family_has_heat_maps(backbone: str, layer: str) -> None:

@@ -92,7 +92,7 @@ def as_map(activations: Tensor) -> Tensor:
     if activations.ndim == 4:
         return activations
     side = isqrt(activations.shape[1] - 1)
-    return activations[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    return activations[:, 1:].transpose(1, 2).reshape(len(activations), -1, side, side)
 
 
 def overlay(image: Tensor, heat: Tensor, strength: float = 0.6) -> Tensor:
