@@ -4,12 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from thaw.commands import compare, evaluate
+from thaw.commands import compare, evaluate, report
 from thaw.console import ensure_output
 from thaw.errors import ThawError
 
 # Each is a module of DESCRIPTION, EXAMPLE, add_arguments and run; it imports torch only when it runs.
-COMMANDS = (compare, evaluate)
+COMMANDS = (evaluate, report, compare)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -103,7 +103,7 @@ def _range(rates: list[float]) -> str:
     return f"{high:.2g}" if low == high else f"{low:.2g} to {high:.2g}"
 
 
-def read_metrics(path: Path) -> list[dict[str, object]]:
+def read_metrics(path: Path) -> list[dict[str, str]]:
     """The rows of a run's `metrics.csv`, one an epoch."""
     with path.open(newline="", encoding="utf-8") as file:
         return [dict(row) for row in csv.DictReader(file)]

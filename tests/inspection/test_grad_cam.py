@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
@@ -22,6 +23,14 @@ def make_images(number: int, size: int = 64) -> Tensor:
     return torch.randint(0, 256, (number, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
+def quadrants() -> Tensor:
+    """A black image (3, 64, 64) whose top left quarter is red and whose bottom right quarter is blue."""
+    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    image[:, :32, :32] = RED[:, None, None]
+    image[:, 32:, 32:] = BLUE[:, None, None]
+    return image
+
+
 @pytest.fixture
 def colour_classifier() -> Classifier:
     """Class 0 is red, class 1 is blue, wherever in the image; the layer before the mean has 8 x 8 places."""
@@ -38,10 +47,7 @@ def colour_classifier() -> Classifier:
 
 
 def test_the_heat_is_where_the_class_is(colour_classifier: Classifier) -> None:
-    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
-    image[:, :32, :32] = RED[:, None, None]
-    image[:, 32:, 32:] = BLUE[:, None, None]
-    red, blue = grad_cam(colour_classifier, image.expand(2, -1, -1, -1), torch.tensor([0, 1]))
+    red, blue = grad_cam(colour_classifier, quadrants().expand(2, -1, -1, -1), torch.tensor([0, 1]))
     assert red[:28, :28].min() > 0.99
     assert red[36:].max() == red[:, 36:].max() == 0
     assert blue[36:, 36:].min() > 0.99
@@ -55,6 +61,14 @@ def test_each_image_has_its_own_scale(colour_classifier: Classifier) -> None:
     heat = grad_cam(colour_classifier, torch.stack([image, faint.byte(), black]), torch.tensor([0, 0, 0]))
     assert heat[:2].amax(dim=(1, 2)).tolist() == [1, 1]
     assert heat[2].count_nonzero() == 0
+
+
+def test_what_speaks_for_all_classes_alike_leaves_no_heat(colour_classifier: Classifier) -> None:
+    images = quadrants()[None]
+    before = grad_cam(colour_classifier, images, torch.tensor([0]))
+    colour_classifier.head[0].weight.data += torch.tensor([3.0, 5.0])
+    assert before.std() > 0.1
+    assert torch.allclose(grad_cam(colour_classifier, images, torch.tensor([0])), before, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +134,10 @@ def test_tokens_are_laid_out_as_their_patches() -> None:
     assert torch.equal(as_map(patches), patches)
 
 
-def test_the_overlay_shows_the_image_where_it_is_cold() -> None:
+def test_the_overlay_has_colour_where_it_is_hot() -> None:
     image, heat = make_images(1)[0], torch.zeros(64, 64)
-    assert torch.equal(overlay(image, heat), image)
     heat[:32] = 1
-    warm = overlay(image, heat)
-    assert (warm.shape, warm.dtype) == (image.shape, torch.uint8)
-    assert torch.equal(warm[:, 32:], image[:, 32:])
-    assert (warm[:2, :32].float().mean() - warm[2, :32].float().mean()) > 50  # yellow
+    warm, cold = overlay(image, heat).split(32, dim=1)
+    assert (warm.shape, warm.dtype) == ((3, 32, 64), torch.uint8)
+    assert (warm[:2].float().mean() - warm[2].float().mean()) > 50  # yellow
+    assert torch.equal(cold, rgb_to_grayscale(image[:, 32:], num_output_channels=3))

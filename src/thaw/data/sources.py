@@ -75,6 +75,11 @@ SOURCES = {
 }
 
 
+def folder_of(name: str, root: Path) -> Path:
+    """Where `fetch` puts the data set, or has put it; nothing is downloaded."""
+    return root if name == "folder" else root / SOURCES[name].folder
+
+
 def fetch(name: str, root: Path) -> Path:
     """The folder of the data set's images, made first if it is not there.
 
@@ -87,12 +92,13 @@ def fetch(name: str, root: Path) -> Path:
     Raises:
         ThawError: The folder is missing, or could not be downloaded, verified, unpacked or written.
     """
+    target = folder_of(name, root)
     if name == "folder":
         if not root.is_dir():
             raise ThawError(f"dataset.root is not a folder: {root}. Set it to the folder that holds your images.")
         return root
     source = SOURCES[name]
-    target, unpacking = root / source.folder, root / f".{source.folder}.unpacking"
+    unpacking = root / f".{source.folder}.unpacking"
     try:
         if not target.is_dir():
             root.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
@@ -47,7 +48,8 @@ def grad_cam(model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
             logits = model(images)
         finally:
             handle.remove()
-        (gradients,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), activations)
+        scores = logits.gather(1, labels[:, None]) - logits.mean(dim=1, keepdim=True)
+        (gradients,) = torch.autograd.grad(scores.sum(), activations)
     maps, slopes = as_map(activations[-1].detach()), as_map(gradients)
     heat = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True).relu()
     heat = F.interpolate(heat, images.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
@@ -95,11 +97,11 @@ def as_map(activations: Tensor) -> Tensor:
     return activations[:, 1:].transpose(1, 2).reshape(len(activations), -1, side, side)
 
 
-def overlay(image: Tensor, heat: Tensor, strength: float = 0.6) -> Tensor:
-    """The uint8 image (3, H, W) with its heat map (H, W) laid over it, the more opaque the hotter."""
+def overlay(image: Tensor, heat: Tensor) -> Tensor:
+    """The uint8 image (3, H, W) in grey with its heat map (H, W) in colour over it, the more opaque the hotter."""
     colors = torch.from_numpy(mpl.colormaps["inferno"](heat.cpu().numpy())[..., :3]).permute(2, 0, 1) * 255
-    opacity = strength * heat.cpu()
-    return (image.cpu() * (1 - opacity) + colors * opacity).round().to(torch.uint8)
+    grey, opacity = rgb_to_grayscale(image.cpu(), num_output_channels=3), 0.8 * heat.cpu()
+    return (grey * (1 - opacity) + colors * opacity).round().to(torch.uint8)
 
 
 @contextmanager
