@@ -34,7 +34,7 @@ def _rates(rows: Rows) -> dict[str, list[Point]]:
 
 
 def _stages(rows: Rows) -> list[str]:
-    return [name for name in rows[0] if name.startswith("lr/stage")]
+    return [name for name in rows[0] if name.startswith("lr/stage")] if rows else []
 
 
 def _learns(rows: Rows, name: str) -> bool:

@@ -65,7 +65,9 @@ def make_gallery(run: Run, predictions: Predictions, folder: Path, most: int) ->
     try:
         classifier = run.load_classifier()
         images = read_inputs(folder, predictions.paths, {*highest, *lowest}, classifier.transform)
-        heat = explain(classifier, {index: images[index] for index in highest if index in images}, predictions.predicted)
+        heat = explain(
+            classifier, {index: images[index] for index in highest if index in images}, predictions.predicted
+        )
     except ThawError as error:
         note = str(error)
     cards = {index: make_card(predictions, index, images.get(index), heat.get(index)) for index in {*highest, *lowest}}
@@ -89,10 +91,10 @@ def explain(classifier: Classifier, images: Mapping[int, Tensor], labels: Tensor
     Raises:
         ThawError: The backbone has no spatial last stage.
     """
-    indices, heat = list(images), []
-    for batch in torch.tensor(indices, dtype=torch.long).split(16):
-        heat += grad_cam(classifier, torch.stack([images[index] for index in batch.tolist()]), labels[batch])
-    return dict(zip(indices, heat, strict=True))
+    chosen, maps = list(images), []
+    for batch in (chosen[start : start + 16] for start in range(0, len(chosen), 16)):
+        maps += list(grad_cam(classifier, torch.stack([images[index] for index in batch]), labels[batch]))
+    return dict(zip(chosen, maps, strict=True))
 
 
 def make_card(predictions: Predictions, index: int, image: Tensor | None, heat: Tensor | None) -> Card:

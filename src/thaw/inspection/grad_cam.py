@@ -100,7 +100,8 @@ def as_map(activations: Tensor) -> Tensor:
 def overlay(image: Tensor, heat: Tensor) -> Tensor:
     """The uint8 image (3, H, W) in grey with its heat map (H, W) in colour over it, the more opaque the hotter."""
     colors = torch.from_numpy(mpl.colormaps["inferno"](heat.cpu().numpy())[..., :3]).permute(2, 0, 1) * 255
-    grey, opacity = rgb_to_grayscale(image.cpu(), num_output_channels=3), 0.8 * heat.cpu()
+    grey: Tensor = rgb_to_grayscale(image.cpu(), num_output_channels=3)
+    opacity = 0.8 * heat.cpu()
     return (grey * (1 - opacity) + colors * opacity).round().to(torch.uint8)
 
 

@@ -1,7 +1,7 @@
 """A finished run -> one page that tells all of it, without network and without scripts."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isnan, log
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import OmegaConf
 
-from thaw.config import Config, DatasetConfig
+from thaw.config import DatasetConfig
 from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
 from thaw.data.index import ImageIndex, build_index, fingerprint
 from thaw.data.sources import folder_of
@@ -18,6 +18,7 @@ from thaw.inspection import svg
 from thaw.inspection.curves import frozen_stages, learning_curves
 from thaw.inspection.gallery import make_gallery
 from thaw.inspection.predictions import ClassScore, Predictions, read_predictions
+from thaw.options import changed, typed
 from thaw.run import Run
 
 MOST_CLASSES = 60
@@ -48,7 +49,8 @@ def write_report(run: Run, path: Path, most: int) -> Path:
 
 def render(run: Run, most: int) -> str:
     """The report as HTML."""
-    summary, config, metrics = run.summary, run.config, run.metrics
+    summary, config = run.summary, run.config
+    metrics = run.metrics if summary["epochs"] else []
     splits = read_predictions(run.predictions_csv)
     split = "test" if "test" in splits else "val"
     predictions, data = splits[split], look_at_data(config, summary)
@@ -59,7 +61,7 @@ def render(run: Run, most: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "duration": duration, "plain": plain}
+    environment.filters |= {"percent": percent, "number": number, "duration": duration, "typed": typed}
     return environment.get_template("report.html.jinja").render(
         run=run.folder.resolve().name,
         summary=summary,
@@ -80,7 +82,7 @@ def render(run: Run, most: int) -> str:
         gallery=make_gallery(run, predictions, data.folder, most),
         data=data,
         config=config,
-        changed=changed_options(config),
+        changed=changed(config),
         yaml=OmegaConf.to_yaml(config),
         most_classes=MOST_CLASSES,
     )
@@ -102,11 +104,6 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def plain(value: Any) -> str:
-    """An option's value as one would type it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 # ---- what was reached
 
 
@@ -122,19 +119,24 @@ def judgement(summary: dict[str, Any], predictions: Predictions) -> list[str]:
     low, high = (percent(bound) for bound in judged["acc_ci95"])
     name, share = most_common_class(predictions)
     epoch = f"Epoch {summary['best_epoch']} of {summary['epochs']}"
-    if summary["test"]:
+    if not summary["epochs"]:
+        origin = "Nothing was trained: this is the probe, a logistic regression on the frozen features."
+    elif summary["test"]:
         on_val = percent(summary["val"]["acc"])
-        chosen = f"{epoch} was chosen on val ({on_val} there); the test images played no part in the training."
+        origin = f"{epoch} was chosen on val ({on_val} there); the test images played no part in the training."
     else:
         which = "" if chosen_on == "val" else f", the {chosen_on} images, for want of others"
-        chosen = f"{epoch} was chosen on these same images{which}: expect a little less of new ones."
-        chosen += f" The last epoch, which nobody chose, reaches {percent(summary['last']['acc'])}."
-    return [
-        chosen,
+        origin = f"{epoch} was chosen on these same images{which}: expect a little less of new ones."
+        origin += f" The last epoch, which nobody chose, reaches {percent(summary['last']['acc'])}."
+    sentences = [
+        origin,
         f"With {judged['n']} images, the interval from {low} to {high} is what the luck of their draw leaves open; "
         "another seed of the training would move the figure too.",
         f"Always answering “{name}” would reach {percent(share)}.",
     ]
+    if summary["epochs"] and (probe := summary.get("probe")):
+        sentences.append(f"A logistic regression on the frozen features alone reaches {percent(probe['acc'])} on val.")
+    return sentences
 
 
 def most_confused(predictions: Predictions) -> list[tuple[str, str, int, float]]:
@@ -147,7 +149,7 @@ def most_confused(predictions: Predictions) -> list[tuple[str, str, int, float]]
 def weakest_first(predictions: Predictions, index: ImageIndex | None) -> list[tuple[ClassScore, int | None]]:
     """Each class's figures and its number of training images, if the data is there; the lowest F1 first."""
     counts = Counter(sample.label for sample in index.splits["train"]) if index else None
-    rows = [(score, counts and counts[label]) for label, score in enumerate(predictions.per_class())]
+    rows = [(score, None if counts is None else counts[label]) for label, score in enumerate(predictions.per_class())]
     return sorted(rows, key=lambda row: (isnan(row[0].f1), row[0].f1))[:MOST_CLASSES]
 
 
@@ -173,7 +175,9 @@ def look_at_data(config: dict[str, Any], summary: dict[str, Any]) -> DataNow:
     folder = folder_of(options.name, Path(options.root))
     if not folder.is_dir():
         place = folder.absolute()
-        return DataNow(folder, note=f"The data is not at {place}: this report is made without its images and its check.")
+        return DataNow(
+            folder, note=f"The data is not at {place}: this report is made without its images and its check."
+        )
     try:
         index = build_index(folder, options)
         if options.on_bad == "skip":
@@ -183,20 +187,3 @@ def look_at_data(config: dict[str, Any], summary: dict[str, Any]) -> DataNow:
     same = fingerprint(index) == summary["data_fingerprint"]
     note = "The files are those of the training." if same else "The files have changed since the training."
     return DataNow(folder, index, facts(index), [finding.message for finding in find_problems(index)], note)
-
-
-# ---- options
-
-
-def changed_options(config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Option, value and default, where they differ."""
-    values, defaults = _flatten(config), _flatten(asdict(Config()))
-    return [(key, value, defaults.get(key)) for key, value in values.items() if value != defaults.get(key)]
-
-
-def _flatten(options: dict[str, Any]) -> dict[str, Any]:
-    """Options by their full name, such as `optimizer.lr`."""
-    flat = {}
-    for group, values in options.items():
-        flat |= {f"{group}.{key}": value for key, value in values.items()} if isinstance(values, dict) else {group: values}
-    return flat
