@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from thaw.errors import ThawError
+
 DESCRIPTION = (
     "One self-contained HTML page about a finished run: accuracy with its interval, learning curves, confusion matrix, "
     "the worst mistakes with Grad-CAM beside them, calibration, the data check, options and environment. It opens from "
@@ -24,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
     """Write the page and say where it is; returns the exit code."""
     from thaw.run import Run
 
+    if options.top < 0:
+        raise ThawError(f"--top must be at least 0, got {options.top}.")
     path = Run(options.run_folder).report(options.out, options.top)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

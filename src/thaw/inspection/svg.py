@@ -62,10 +62,10 @@ def line_chart(title: str, series: Series, best_epoch: int, percent: bool = Fals
     values = _finite(series)
     if not values:
         return None
-    steps = [
-        round(float(step), 10)
-        for step in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(min(values), max(values))
-    ]
+    low, high = min(values), max(values)
+    if high - low < 0.01:  # or else nearly nothing would look like a mountain
+        low, high = max(low - 0.01, 0), high + 0.01
+    steps = [round(float(step), 10) for step in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)]
     if percent:
         steps = [step for step in steps if 0 <= step <= 1]
     form = "{:g}" if not percent else "{:.0%}" if steps[1] - steps[0] >= 0.01 else "{:.1%}"
