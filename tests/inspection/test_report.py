@@ -106,7 +106,7 @@ def test_the_page_has_the_figures_of_the_summary(page: Page, finished_run: Run) 
     assert summary["versions"]["torch"] in page.text
     assert summary["data_fingerprint"] in page.text
     assert "The files are those of the training." in page.text
-    assert "The check found nothing" in page.text
+    assert "The check found no probable mistake." in page.text
 
 
 def test_the_page_is_whole_by_itself(page: Page) -> None:
@@ -168,7 +168,8 @@ def test_changed_data_is_told(copy: Run, image_folder: Path, tmp_path: Path) -> 
     (copy.folder / "config.yaml").write_text(config.replace(copy.config["dataset"]["root"], str(images)))
     page = Page(copy.report())
     assert "The files have changed since the training." in page.text
-    assert "Images in two splits: 1 (train/red/0.png = val/red/copy.png)" in page.text
+    assert "The check found what may be mistakes" in page.text
+    assert "train/red/0.png = val/red/copy.png" in page.text
     shutil.rmtree(images / "train")
     assert "The data cannot be read any more" in Page(copy.report()).text
 
