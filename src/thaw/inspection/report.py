@@ -6,7 +6,7 @@ from math import isnan, log
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from omegaconf import OmegaConf
 
 from thaw.config import DatasetConfig
@@ -54,15 +54,7 @@ def render(run: Run, most: int) -> str:
     splits = read_predictions(run.predictions_csv)
     split = "test" if "test" in splits else "val"
     predictions, data = splits[split], look_at_data(config, summary)
-    environment = Environment(
-        loader=PackageLoader("thaw", "inspection"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "number": number, "duration": duration, "typed": typed}
-    return environment.get_template("report.html.jinja").render(
+    return _template().render(
         run=run.folder.resolve().name,
         summary=summary,
         judged=summary[split],
@@ -86,6 +78,18 @@ def render(run: Run, most: int) -> str:
         yaml=OmegaConf.to_yaml(config),
         most_classes=MOST_CLASSES,
     )
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("thaw", "inspection"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "number": number, "duration": duration, "typed": typed}
+    return environment.get_template("report.html.jinja")
 
 
 def percent(share: float, digits: int = 1) -> str:
