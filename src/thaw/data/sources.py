@@ -75,8 +75,8 @@ SOURCES = {
 }
 
 
-def folder_of(name: str, root: Path) -> Path:
-    """Where `fetch` puts the data set, or has put it; nothing is downloaded."""
+def data_folder(name: str, root: Path) -> Path:
+    """Where `fetch` finds or makes the data set's folder."""
     return root if name == "folder" else root / SOURCES[name].folder
 
 
@@ -92,13 +92,12 @@ def fetch(name: str, root: Path) -> Path:
     Raises:
         ThawError: The folder is missing, or could not be downloaded, verified, unpacked or written.
     """
-    target = folder_of(name, root)
     if name == "folder":
         if not root.is_dir():
             raise ThawError(f"dataset.root is not a folder: {root}. Set it to the folder that holds your images.")
         return root
     source = SOURCES[name]
-    unpacking = root / f".{source.folder}.unpacking"
+    target, unpacking = data_folder(name, root), root / f".{source.folder}.unpacking"
     try:
         if not target.is_dir():
             root.mkdir(parents=True, exist_ok=True)

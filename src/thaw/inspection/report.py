@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from thaw.config import DatasetConfig
 from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
 from thaw.data.index import ImageIndex, build_index, fingerprint
-from thaw.data.sources import folder_of
+from thaw.data.sources import data_folder
 from thaw.errors import ThawError
 from thaw.inspection import svg
 from thaw.inspection.curves import frozen_stages, learning_curves
@@ -176,7 +176,7 @@ class DataNow:
 def look_at_data(config: dict[str, Any], summary: dict[str, Any]) -> DataNow:
     """The data check, done again where the data lies."""
     options = DatasetConfig(**config["dataset"])
-    folder = folder_of(options.name, Path(options.root))
+    folder = data_folder(options.name, Path(options.root))
     if not folder.is_dir():
         place = folder.absolute()
         return DataNow(
