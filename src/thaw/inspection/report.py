@@ -134,8 +134,8 @@ def judgement(summary: dict[str, Any], predictions: Predictions) -> list[str]:
         origin += f" The last epoch, which nobody chose, reaches {percent(summary['last']['acc'])}."
     sentences = [
         origin,
-        f"With {judged['n']} images, the interval from {low} to {high} is what the luck of their draw leaves open; "
-        "another seed of the training would move the figure too.",
+        f"With {judged['n']} images, the interval from {low} to {high} is what the luck of their draw leaves open"
+        + ("; another seed of the training would move the figure too." if summary["epochs"] else "."),
         f"Always answering “{name}” would reach {percent(share)}.",
     ]
     if summary["epochs"] and (probe := summary.get("probe")):
