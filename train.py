@@ -14,12 +14,14 @@ def experiment(config: Config, folder: Path, command: str) -> float:
 
 
 def close_sweep(folder: Path) -> None:
-    """Print the table of a sweep's runs, and keep it in its folder."""
-    from thaw.compare import compare, leaderboard, write_csv
+    """Print the leaderboard of a sweep's runs, and keep it in its folder as a table and as a picture."""
+    from thaw.compare import compare
+    from thaw.inspection.accuracy_chart import accuracy_chart
 
-    settings = compare([folder])
-    print(leaderboard(settings))
-    write_csv(settings, folder / "comparison.csv")
+    leaderboard = compare([folder])
+    print(leaderboard)
+    leaderboard.write_csv(folder / "comparison.csv")
+    accuracy_chart(leaderboard).savefig(folder / "comparison.png")
 
 
 if __name__ == "__main__":

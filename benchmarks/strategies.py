@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from statistics import mean, median, stdev
 
-from thaw.inspection.predictions import wilson_interval
+from thaw.inspection.uncertainty import wilson_interval
 from thaw.run import find_runs
 
 ROOT = Path(__file__).parents[1]

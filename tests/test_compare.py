@@ -1,20 +1,35 @@
-import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import binomtest
 
 from thaw.cli import main
-from thaw.compare import compare, leaderboard
+from thaw.compare import compare
+from thaw.config import Config, DatasetConfig, OptimizerConfig, StrategyConfig
 from thaw.errors import ThawError
+from thaw.run import Run
 
 
-def write_run(folder: Path, overrides: str, acc: float, test: float | None = None) -> None:
-    folder.mkdir(parents=True)
+def write_run(
+    folder: Path,
+    overrides: str,
+    acc: float = 0.9,
+    test: float | None = None,
+    seed: int = 0,
+    n: int = 200,
+    config: Config | None = None,
+    wrong: Sequence[int] | None = None,
+    images: str = "val/ants",
+) -> Path:
+    """A run's folder with its summary and, if asked for, its config and its predictions, wrong on some images."""
+    if wrong is not None:
+        acc = 1 - len(wrong) / n
 
     def metrics(value: float) -> dict[str, Any]:
-        return {"acc": value, "n": 200, "macro_f1": value, "loss": 1.0, "acc_ci95": [0, 1]}
+        return {"acc": value, "n": n, "macro_f1": value, "loss": 1.0, "acc_ci95": [0, 1]}
 
     summary = {
         "val": metrics(min(acc + 0.02, 1)),
@@ -22,43 +37,212 @@ def write_run(folder: Path, overrides: str, acc: float, test: float | None = Non
         "test": None if test is None else metrics(test),
         "seconds": {"total": 10.0},
         "params": {"total": 10, "trainable": 5},
+        "classes": ["ants", "bees"],
+        "seed": seed,
         "command": f"python train.py {overrides}",
     }
+    run = Run(folder)
+    folder.mkdir(parents=True)
+    if config:
+        config.seed = seed
+        run.write_config(config)
+    if wrong is not None:
+        rows = [["split", "path", "label", "predicted", "loss"]]
+        rows += [["val", f"{images}/{i}.jpg", "ants", "bees" if i in wrong else "ants", "1"] for i in range(n)]
+        run.predictions_csv.write_text("\n".join(map(",".join, rows)) + "\n")
     (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     for seed, acc in enumerate((0.90, 0.94)):
-        write_run(tmp_path / f"a{seed}", f"dataset=digits strategy=frozen seed={seed} hydra.run.dir=a{seed}", acc)
-        write_run(tmp_path / f"b{seed}", f"dataset=digits strategy=finetune seed={seed}", acc + 0.03)
+        overrides = f"dataset=digits seed={seed} logger=csv"
+        write_run(tmp_path / f"a{seed}", f"{overrides} strategy=frozen hydra.run.dir=a{seed}", acc, seed=seed)
+        write_run(tmp_path / f"b{seed}", f"{overrides} strategy=finetune", acc + 0.03, seed=seed)
     return tmp_path
 
 
+def verdicts(*folders: Path) -> list[str]:
+    return [str(verdict) for section in compare(folders).sections for verdict in section.verdicts]
+
+
+# ---- settings
+
+
 def test_seeds_are_pooled_and_what_differs_is_shown_best_first(sweep: Path) -> None:
-    best, other = compare([sweep])
-    assert (best.options, other.options) == ({"strategy": "finetune"}, {"strategy": "frozen"})
-    row = other.row()
-    assert (row["runs"], row["n"]) == (2, 200)
-    assert row["acc"] == pytest.approx(0.92)
-    assert row["spread"] == pytest.approx(0.0283, abs=1e-4)
-    assert (row["ci95_low"], row["ci95_high"]) == (pytest.approx(0.8740, abs=1e-3), pytest.approx(0.9503, abs=1e-3))
+    (section,) = compare([sweep]).sections
+    best, other = section.settings
+    assert (section.option_names, section.descriptions) == (["strategy"], ["finetune", "frozen"])
+    figures = other.figures()
+    assert (figures["runs"], figures["n"]) == (2, 200)
+    assert figures["acc"] == pytest.approx(0.92)
+    assert figures["spread"] == pytest.approx(0.0283, abs=1e-4)
+    assert other.interval == (pytest.approx(0.8740, abs=1e-3), pytest.approx(0.9503, abs=1e-3))
+    assert best.acc > other.acc
 
 
 def test_the_test_split_is_what_counts_where_there_is_one(tmp_path: Path) -> None:
     write_run(tmp_path / "run", "strategy=frozen", acc=0.9, test=0.7)
-    assert compare([tmp_path])[0].row()["acc"] == 0.7
-    assert "accuracy (test)" in leaderboard(compare([tmp_path]))
+    board = compare([tmp_path])
+    assert board.settings[0].acc == 0.7
+    assert "200 images of 2 classes (test)" in str(board)
 
 
-def test_the_command_prints_the_table_and_writes_it(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = sweep / "table.csv"
-    assert main(["compare", str(sweep), "--csv", str(table)]) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0].split()[0] == "strategy"
-    assert "0.9200 ± 0.0283" in printed[2]
-    with table.open(newline="") as file:
-        assert [row["strategy"] for row in csv.DictReader(file)] == ["finetune", "frozen"]
+def test_what_a_preset_sets_is_not_repeated(tmp_path: Path) -> None:
+    frozen = Config(strategy=StrategyConfig("frozen"))
+    tuned = Config(strategy=StrategyConfig("finetune", backbone_factor=1), optimizer=OptimizerConfig(lr=1e-3))
+    write_run(tmp_path / "a", "strategy=frozen", config=frozen)
+    write_run(tmp_path / "b", "strategy=finetune", config=tuned)
+    assert compare([tmp_path]).sections[0].option_names == ["strategy"]
+    write_run(tmp_path / "c", "strategy=frozen optimizer.lr=0.1", config=Config(optimizer=OptimizerConfig(lr=0.1)))
+    (section,) = compare([tmp_path]).sections
+    assert section.option_names == ["strategy", "optimizer.lr"]
+    assert sorted(section.descriptions) == ["strategy finetune", "strategy frozen", "strategy frozen, lr 0.1"]
+
+
+def test_runs_without_a_command_are_told_apart_by_their_configuration(tmp_path: Path) -> None:
+    for number, lr in enumerate((0.01, 0.1)):
+        config = Config(strategy=StrategyConfig("a" if number else "b"), optimizer=OptimizerConfig(lr=lr))
+        write_run(tmp_path / f"{number}", "", acc=0.9 - lr, config=config)
+    write_run(tmp_path / "2", "", acc=0.5, config=Config(strategy=StrategyConfig("a")))
+    (section,) = compare([tmp_path]).sections
+    assert section.option_names == ["strategy.name", "optimizer.lr"]
+    assert section.descriptions == ["strategy b, lr 0.01", "strategy a, lr 0.1", "strategy a, lr 0.003"]
+
+
+def test_an_option_at_its_default_is_the_same_setting_typed_or_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "strategy=frozen", config=Config())
+    write_run(tmp_path / "b", "optimizer.lr=3e-3 logger=csv", config=Config(), seed=1)
+    (setting,) = compare([tmp_path]).settings
+    assert setting.figures()["runs"] == 2
+
+
+def test_folds_are_pooled_to_one_accuracy_over_all_images(tmp_path: Path) -> None:
+    for strategy, wrong in (("frozen", ([0], [1, 2])), ("finetune", ([0, 3], [1, 2, 4, 5]))):
+        for fold, (n, each) in enumerate(zip((50, 49), wrong, strict=True)):
+            config = Config(dataset=DatasetConfig(num_folds=2, fold=fold), strategy=StrategyConfig(strategy))
+            overrides = f"strategy={strategy} dataset.num_folds=2 dataset.fold={fold}"
+            folder = tmp_path / f"{strategy}{fold}"
+            write_run(folder, overrides, n=n, config=config, wrong=each, images=f"fold{fold}", test=0.5)
+    (section,) = compare([tmp_path]).sections
+    assert section.title.endswith("99 images of 2 classes (val of 2 folds, last epoch)")
+    assert [setting.acc for setting in section.settings] == pytest.approx([96 / 99, 93 / 99])
+    assert section.descriptions == ["frozen", "finetune"]
+    assert section.settings[0].figures()["runs"] == 2
+    assert section.verdicts[1].p == pytest.approx(binomtest(3, 3).pvalue)
+
+
+def test_a_missing_fold_is_said(tmp_path: Path) -> None:
+    config = Config(dataset=DatasetConfig(num_folds=5, fold=3))
+    write_run(tmp_path / "run", "dataset.num_folds=5 dataset.fold=3", config=config)
+    assert "(val of 1 of 5 folds, last epoch)" in str(compare([tmp_path]))
+
+
+# ---- tests
+
+
+def test_a_setting_is_tested_against_the_best_on_the_same_images(tmp_path: Path) -> None:
+    best, worse = [0, 1], [0, *range(10, 24)]
+    write_run(tmp_path / "a", "strategy=frozen", wrong=best)
+    write_run(tmp_path / "b", "strategy=finetune", wrong=worse)
+    (section,) = compare([tmp_path]).sections
+    first, second = section.verdicts
+    assert (str(first), second.word) == ("best", "worse")
+    assert (second.num_better, second.num_worse) == (1, 14)
+    assert second.p == second.corrected == pytest.approx(binomtest(1, 15).pvalue)
+    assert str(second) == "worse, p = 0.00098"
+
+
+def test_a_difference_that_the_images_cannot_tell_is_not_called_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
+    write_run(tmp_path / "b", "strategy=finetune", wrong=[0, 2, 3, 4])
+    assert verdicts(tmp_path) == ["best", "undecided, p = 0.62"]
+
+
+def test_the_more_settings_the_more_it_takes(tmp_path: Path) -> None:
+    for number, wrong in enumerate(([0], [1, *range(3, 11)], [2, 3], [4, 5])):
+        write_run(tmp_path / f"{number}", f"optimizer.lr={number}", wrong=wrong)
+    (section,) = compare([tmp_path]).sections
+    last = section.verdicts[-1]
+    assert last.p == pytest.approx(binomtest(1, 10).pvalue)
+    assert last.corrected == pytest.approx(6 * binomtest(1, 10).pvalue)
+    assert last.word == "undecided"
+
+
+def test_an_image_counts_once_however_many_seeds(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_run(tmp_path / f"a{seed}", "strategy=frozen", wrong=[0], seed=seed)
+        write_run(tmp_path / f"b{seed}", "strategy=finetune", wrong=[0, 1, 2, 3], seed=seed)
+    assert verdicts(tmp_path) == ["best", "undecided, p = 0.25"]
+
+
+def test_the_best_epochs_answers_may_contradict_the_last_epochs_accuracy(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "strategy=frozen", wrong=list(range(20)))
+    write_run(tmp_path / "b", "strategy=finetune", wrong=[])
+    for name, acc in (("a", 0.9), ("b", 0.8)):
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        summary["last"]["acc"] = acc
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    assert verdicts(tmp_path) == ["best", "better at its best epoch, p < 0.0001"]
+    assert "an epoch that was chosen on these images" in str(compare([tmp_path])).replace("\n", " ")
+
+
+def test_other_images_are_not_tested_across(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "dataset.split_seed=0", wrong=[0])
+    write_run(tmp_path / "b", "dataset.split_seed=1", wrong=[0, 1], images="train/ants")
+    assert verdicts(tmp_path) == ["other images", "other images"]
+    assert "no test across" in str(compare([tmp_path]))
+
+
+def test_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    for name in ("digits", "hotdog"):
+        for strategy, wrong in (("frozen", [0]), ("finetune", [0, 1])):
+            config = Config(dataset=DatasetConfig(name), strategy=StrategyConfig(strategy))
+            write_run(tmp_path / name / strategy, f"dataset={name} strategy={strategy}", wrong=wrong, config=config)
+    board = compare([tmp_path])
+    assert [section.title.partition(":")[0] for section in board.sections] == ["digits", "hotdog"]
+    assert [section.option_names for section in board.sections] == [["strategy"], ["strategy"]]
+    assert verdicts(tmp_path) == ["best", "undecided, p = 1"] * 2
+
+
+def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
+    write_run(tmp_path / "b", "strategy=finetune", acc=0.9)
+    write_run(tmp_path / "c", "strategy=gradual", wrong=[3])
+    (tmp_path / "b" / "predictions.csv").write_text("half a file")
+    assert verdicts(tmp_path) == ["best", "undecided, p = 1", "no predictions"]
+    assert verdicts(tmp_path / "a", tmp_path / "b") == ["best", "no predictions"]
+
+
+# ---- what is found
+
+
+def test_a_single_run_is_a_table_too(finished_run: Run) -> None:
+    board = compare([str(finished_run.folder)])
+    (setting,) = board.settings
+    assert setting.answers is not None
+    assert setting.answers.num_right.sum() / 9 == pytest.approx(finished_run.summary["val"]["acc"])
+    assert str(board).splitlines()[0].endswith("9 images of 3 classes (val, last epoch)")
+    assert "p:" not in str(board)
+
+
+def test_unfinished_runs_and_strange_files_are_counted(sweep: Path) -> None:
+    (sweep / "broken" / ".hydra").mkdir(parents=True)
+    Run(sweep / "training").write_config(Config())
+    (sweep / "other").mkdir()
+    (sweep / "other" / "summary.json").write_text('{"val": 1}')
+    (sweep / "half").mkdir()
+    (sweep / "half" / "summary.json").write_text('{"val": ')
+    board = compare([sweep])
+    assert [path.name for path in board.unfinished] == ["broken", "training"]
+    assert [path.name for path in board.unreadable] == ["half", "other"]
+    assert len(board.settings) == 2
+    assert "Left out: 2 unfinished" in str(board)
+
+
+def test_a_run_that_is_named_twice_counts_once(sweep: Path) -> None:
+    assert [setting.figures()["runs"] for setting in compare([sweep, sweep / "a0", sweep]).settings] == [2, 2]
 
 
 def test_a_folder_without_runs_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,3 +250,5 @@ def test_a_folder_without_runs_is_a_users_mistake(tmp_path: Path, capsys: pytest
         compare([tmp_path])
     assert main(["compare", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("No finished runs in")
+    assert main(["compare", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere is not a folder." in capsys.readouterr().err

@@ -60,6 +60,7 @@ def with_value(key: str, value: Any) -> Any:
 UNCHECKED = {
     "dataset.label_pattern",
     "dataset.csv",
+    "dataset.exclude",
     "dataset.classes",
     "backbone.weights",
     "strategy.name",
@@ -122,7 +123,7 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
     "strategy.unfreeze_epochs": ([0, 100], [-1]),
     "strategy.feature_views": (["mirror", "fresh", 1, 100], ["stale", "", 0, -1, True, 1.5]),
     "strategy.joint_factor": ([1e-6, 1.0], [0.0, 1.001]),
-    "trainer.max_epochs": ([1, 10**6], [0, -1]),
+    "trainer.max_epochs": ([1, 10**6], [-1, -5]),
     "trainer.devices": (["auto", 1, 8], ["all", 0, -1, True]),
     "trainer.num_nodes": ([1, 8], [0, -1]),
     "trainer.precision": (

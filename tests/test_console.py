@@ -12,6 +12,11 @@ def test_long_lines_and_brackets_are_printed_as_they_are(capsys: pytest.CaptureF
     assert capsys.readouterr().out == line + "\n"
 
 
+def test_a_table_shows_cells_whole_and_as_they_are() -> None:
+    cells = ["[bold].jpg", ":smile:", "x" * 300]
+    assert table_text(["a", "b", "c"], [cells]).splitlines()[1].split() == cells
+
+
 def test_a_table_aligns_names_left_and_numbers_right() -> None:
     assert table_text(["stage", "lr"], [["head", 0.01], ["0 conv1", 1]]).splitlines() == [
         "stage      lr",

@@ -114,16 +114,16 @@ def test_a_sweep_over_a_choice_that_is_none_leaves_no_folder(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_sweep_names_each_of_its_failures(tmp_path: Path) -> None:
-    outcome = run(TRAIN, "-m", "head.dropout=2,0.1", "trainer.max_epochs=0,-1", cwd=tmp_path)
+    outcome = run(TRAIN, "-m", "head.dropout=2,0.1", "trainer.max_epochs=-2,-1", cwd=tmp_path)
     assert outcome.code == 2
     failed = [line.removeprefix("Failed: ") for line in outcome.messages if line.startswith("Failed: ")]
-    assert failed == [f"head.dropout={a} trainer.max_epochs={b}" for a in ("2", "0.1") for b in (0, -1)]
+    assert failed == [f"head.dropout={a} trainer.max_epochs={b}" for a in ("2", "0.1") for b in (-2, -1)]
     reasons = [line.strip() for line in outcome.messages if line.startswith("  ")]
     assert reasons == [
         "head.dropout must be in [0, 1), got 2.0.",
         "head.dropout must be in [0, 1), got 2.0.",
-        "trainer.max_epochs must be at least 1, got 0.",
-        "trainer.max_epochs must be at least 1, got -1.",
+        "trainer.max_epochs must be at least 0, got -2.",
+        "trainer.max_epochs must be at least 0, got -1.",
     ]
     assert not any("Traceback" in line for line in outcome.messages)
     assert "torch" not in outcome.imported

@@ -1,11 +1,12 @@
 from dataclasses import asdict
 
-from thaw.config import Config, OptimizerConfig
+from thaw.config import Config, OptimizerConfig, TrainerConfig
 from thaw.options import changed, flatten, typed
 
 
 def test_every_option_has_its_full_name() -> None:
-    flat = flatten(asdict(Config(seed=3)))
+    flat = flatten(asdict(Config(seed=3, trainer=TrainerConfig(extra={"profiler": "simple"}))))
+    assert flat["trainer.extra.profiler"] == "simple"
     assert flat["seed"] == 3
     assert flat["optimizer.lr"] == OptimizerConfig().lr
     assert "optimizer" not in flat

@@ -4,7 +4,7 @@ import pytest
 
 from thaw.config import Config
 from thaw.errors import ThawError
-from thaw.run import Run, find_runs
+from thaw.run import Run, find_runs, find_unfinished
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -27,6 +27,16 @@ def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:
         Run(tmp_path / name).write_summary({})
     assert [run.folder.name for run in find_runs(tmp_path)] == ["a", "b"]
     assert [run.folder for run in find_runs(tmp_path / "a")] == [tmp_path / "a"]
+
+
+def test_runs_that_were_begun_and_have_no_summary_are_unfinished(tmp_path: Path) -> None:
+    for name in ("done", "training", "killed/.hydra", "conf"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("done", "training"):
+        Run(tmp_path / name).write_config(Config())
+    Run(tmp_path / "done").write_summary({})
+    (tmp_path / "conf" / "config.yaml").touch()  # no run's: it has no figures
+    assert find_unfinished(tmp_path) == [tmp_path / "killed", tmp_path / "training"]
 
 
 def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:

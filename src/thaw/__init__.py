@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thaw.compare import compare as compare
     from thaw.config import AugmentConfig as AugmentConfig
     from thaw.config import BackboneConfig as BackboneConfig
     from thaw.config import Config as Config
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from thaw.training import train as train
 
 _MODULES = {
-    "thaw.compare": ("compare",),
     "thaw.config": (
         "AugmentConfig",
         "BackboneConfig",

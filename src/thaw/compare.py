@@ -1,107 +1,102 @@
-"""Runs side by side: the seeds of one setting pooled, the settings in order of their accuracy."""
+"""Runs side by side: the seeds and folds of one setting pooled, best first, each tested against the best."""
 
-import csv
-import shlex
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
-from thaw.console import table_text
 from thaw.errors import ThawError
-from thaw.run import Run, find_runs
-
-COLUMNS = ["runs", "acc", "spread", "ci95_low", "ci95_high", "n", "best_acc", "macro_f1", "seconds", "trainable"]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The runs that differ in nothing but the seed.
-
-    Attributes:
-        options: What tells it from the other settings, by option.
-        summaries: Content of each run's summary.json.
-    """
-
-    options: dict[str, str]
-    summaries: Sequence[dict[str, Any]]
-
-    @property
-    def accuracies(self) -> list[float]:
-        """Accuracy of each run: on test, or else of the last epoch on val, which no one has chosen."""
-        return [(summary["test"] or summary["last"])["acc"] for summary in self.summaries]
-
-    def row(self) -> dict[str, Any]:
-        """The setting's figures by column: means over its runs, and their standard deviation as `spread`."""
-        from thaw.inspection.predictions import wilson_interval
-
-        judged = [summary["test"] or summary["last"] for summary in self.summaries]
-        acc, n = mean(self.accuracies), judged[0]["n"]
-        low, high = wilson_interval(round(acc * n), n)
-        return {
-            "runs": len(judged),
-            "acc": acc,
-            "spread": stdev(self.accuracies) if len(judged) > 1 else 0.0,
-            "ci95_low": low,
-            "ci95_high": high,
-            "n": n,
-            "best_acc": mean(summary["val"]["acc"] for summary in self.summaries),
-            "macro_f1": mean(metrics["macro_f1"] for metrics in judged),
-            "seconds": mean(summary["seconds"]["total"] for summary in self.summaries),
-            "trainable": self.summaries[0]["params"]["trainable"],
-        }
+from thaw.inspection.uncertainty import paired_test
+from thaw.leaderboard import BEST, NO_ANSWERS, OTHER_IMAGES, Leaderboard, Section, Verdict
+from thaw.run import Run, find_runs, find_unfinished
+from thaw.settings import Setting, pool, read_record
 
 
-def compare(folders: Iterable[Path]) -> list[Setting]:
-    """The settings of all runs in the folders, best first.
+def compare(folders: Iterable[Path | str]) -> Leaderboard:
+    """The leaderboard of all runs in the folders.
+
+    Runs that differ in the seed alone are one setting: its accuracy is their mean. Runs that differ in the fold too are
+    one as well: its accuracy is that of all folds' images together. A setting is tested against the best of those with
+    the same images, by `paired_test`; p is multiplied by the number of pairs of them, for the best one was picked by
+    its result (Bonferroni).
+
+    Args:
+        folders: Run folders, or folders of them.
 
     Raises:
         ThawError: There are no finished runs.
     """
-    folders = list(folders)
-    runs = [run for folder in folders for run in find_runs(folder)]
-    if not runs:
-        raise ThawError(f"No finished runs in {', '.join(map(str, folders))}: expected folders with a summary.json.")
-    options = [_options(run) for run in runs]
-    names = sorted({name for each in options for name in each})
-    differing = [name for name in names if len({each.get(name) for each in options}) > 1]
-    groups = defaultdict(list)
-    for run, each in zip(runs, options, strict=True):
-        groups[tuple(each.get(name, "") for name in differing)].append(run.summary)
-    settings = [Setting(dict(zip(differing, values, strict=True)), group) for values, group in groups.items()]
-    return sorted(settings, key=lambda setting: -mean(setting.accuracies))
+    places = [Path(folder) for folder in folders]
+    for folder in places:
+        if not folder.is_dir():
+            raise ThawError(f"{folder} is not a folder. Name run folders, or folders that hold some.")
+    runs = _each_once(run.folder for folder in places for run in find_runs(folder))
+    found = [(run, read_record(Run(run))) for run in runs]
+    records = [record for _, record in found if record]
+    unfinished = _each_once(path for folder in places for path in find_unfinished(folder))
+    if not records:
+        also = f" {len(unfinished)} are unfinished." if unfinished else ""
+        names = ", ".join(map(str, places))
+        raise ThawError(f"No finished runs in {names}: expected folders with a summary.json of Thaw's.{also}")
+    return Leaderboard(_sections(pool(records)), unfinished, [run for run, record in found if not record])
 
 
-def leaderboard(settings: Sequence[Setting]) -> str:
-    """The settings as a table."""
-    summary = settings[0].summaries[0]
-    judged = "test" if summary["test"] else "val, last epoch"
-    columns = [*settings[0].options, "runs", f"accuracy ({judged})", "95 % interval", "n", "best epoch", "seconds"]
-    rows = []
-    for setting in settings:
-        row = setting.row()
-        accuracy = f"{row['acc']:.4f}" + (f" ± {row['spread']:.4f}" if row["runs"] > 1 else "")
-        interval = f"{row['ci95_low']:.3f} to {row['ci95_high']:.3f}"
-        best = f"{row['best_acc']:.4f}"
-        rows.append(
-            [*setting.options.values(), row["runs"], accuracy, interval, row["n"], best, f"{row['seconds']:.1f}"]
-        )
-    return table_text(columns, rows)
+def _each_once(paths: Iterable[Path]) -> list[Path]:
+    """The folders without those that an earlier one is the same as."""
+    return list({path.resolve(): path for path in reversed(list(paths))}.values())[::-1]
 
 
-def write_csv(settings: Sequence[Setting], path: Path) -> None:
-    """The settings' figures in full."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*settings[0].options, *COLUMNS])
-        writer.writeheader()
-        for setting in settings:
-            writer.writerow(setting.options | setting.row())
+def _sections(settings: Sequence[Setting]) -> list[Section]:
+    """The settings by data, split and number of images; the section with the most settings first."""
+    ranked = sorted(settings, key=lambda setting: -setting.acc)
+    titles = [_title(setting) for setting in ranked]
+    sections = []
+    for title, _ in Counter(titles).most_common():
+        group = [setting for setting, its_title in zip(ranked, titles, strict=True) if its_title == title]
+        sections.append(Section(title, group, judge(group, has_others=len(group) < len(ranked))))
+    return sections
 
 
-def _options(run: Run) -> dict[str, str]:
-    """The options that the run was started with, without the seed and where its results went."""
-    overrides = shlex.split(run.summary["command"] or "")[2:]
-    options = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
-    return {name: value for name, value in options.items() if name != "seed" and not name.startswith("hydra.")}
+def _title(setting: Setting) -> str:
+    first = setting.records[0]
+    classes = len(first.summary["classes"])
+    return f"{first.data or 'data'}: {setting.n} images of {classes} classes ({setting.judged_on})"
+
+
+def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
+    """What can be said of each setting, against the best one with the same images.
+
+    Args:
+        ranked: Settings of one section, best first.
+        has_others: True if there are settings beside them, with other images.
+    """
+    images = [setting.answers.images if setting.answers else None for setting in ranked]
+    counts = Counter(images)
+    has_others = has_others or len(counts.keys() - {None}) > 1
+    best: dict[object, Setting] = {}
+    verdicts = []
+    for setting, its_images in zip(ranked, images, strict=True):
+        is_first = setting is ranked[0]
+        if its_images in best:
+            verdicts.append(_test(setting, best[its_images], counts[its_images]))
+        elif its_images and (counts[its_images] > 1 or (is_first and not has_others)):
+            best[its_images] = setting
+            verdicts.append(Verdict(BEST))
+        elif its_images and has_others:
+            verdicts.append(Verdict(OTHER_IMAGES))
+        else:
+            verdicts.append(Verdict(BEST if is_first else NO_ANSWERS))
+    return verdicts
+
+
+def _test(setting: Setting, best: Setting, num_settings: int) -> Verdict:
+    own, other = setting.answers, best.answers
+    assert own
+    assert other
+    differences = own.num_right * other.num_repeats - other.num_right * own.num_repeats
+    return Verdict(
+        p=paired_test(differences),
+        num_pairs=num_settings * (num_settings - 1) // 2,
+        num_better=int((differences > 0).sum()),
+        num_worse=int((differences < 0).sum()),
+        is_lower=bool(differences.sum() < 0),
+    )

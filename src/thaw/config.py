@@ -42,6 +42,9 @@ class DatasetConfig:
     """Regular expression with one group that finds the class in a file name: '^(.+)_[0-9]+[.]'. For flat folders."""
     csv: str | None = None
     """CSV file with the columns path, label and, if it fixes them, split; paths are relative to the file's folder."""
+    exclude: str | None = None
+    """CSV file with a column path of images to leave out, as `thaw check --fix` writes it; the file's own path and
+    those in it are relative to the data's root."""
     classes: list[str] | None = None
     """Keep only these classes; null keeps all."""
     train_per_class: int | None = None
@@ -67,7 +70,8 @@ class DatasetConfig:
     num_workers: IntOrStr = "auto"
     """Loader processes; auto is 0 for images that are kept in memory, else one per CPU core, at most 8."""
     cache: str = "auto"
-    """Keep decoded images in memory: ram, none, or auto (ram if they fit in a quarter of the free memory)."""
+    """Keep decoded images in memory: ram, device (training images on the GPU, where crops are cut in whole batches),
+    none, or auto (ram if they fit in a quarter of the free memory, and then device if it is a GPU with room)."""
     image_size: int | None = None
     """Side of the square input in pixels; null takes what the backbone's weights were trained for."""
     resize: Any = None
@@ -78,7 +82,7 @@ class DatasetConfig:
         _require_choice("dataset.name", self.name, choices)
         _require_choice("dataset.on_bad", self.on_bad, ("error", "skip"))
         _require_choice("dataset.balance", self.balance, ("none", "loss", "sampler"))
-        _require_choice("dataset.cache", self.cache, ("auto", "ram", "none"))
+        _require_choice("dataset.cache", self.cache, ("auto", "ram", "device", "none"))
         _require(
             self.classes is None or len(self.classes) >= 2, "dataset.classes", "null or two at least", self.classes
         )
@@ -150,14 +154,15 @@ class HeadConfig:
     """The new layer: (dropout of) pooled features, standardised or not, to one logit a class."""
 
     init: str = "default"
-    """default (PyTorch's Linear), xavier (uniform, zero bias), zeros, or weights (of the run in backbone.weights)."""
+    """default (PyTorch's Linear), xavier (uniform, zero bias), zeros, weights (of the run in backbone.weights), or
+    probe (a logistic regression fitted to the features of the backbone as it is before training)."""
     dropout: float = 0.0
     """Probability that a feature is dropped in training."""
     standardize: bool = True
     """Normalise each feature by its running mean and variance, so that one learning rate suits every backbone."""
 
     def __post_init__(self) -> None:
-        _require_choice("head.init", self.init, ("default", "xavier", "zeros", "weights"))
+        _require_choice("head.init", self.init, ("default", "xavier", "zeros", "weights", "probe"))
         _require(0 <= self.dropout < 1, "head.dropout", "in [0, 1)", self.dropout)
 
 
@@ -316,7 +321,7 @@ class TrainerConfig:
     """How long and on what to train, what to keep and when to stop."""
 
     max_epochs: int = 25
-    """Passes over the training images."""
+    """Passes over the training images; 0 leaves it at head.init=probe."""
     accelerator: str = "auto"
     """auto, cpu, gpu, or another accelerator of Lightning's."""
     devices: IntOrStr = "auto"
@@ -353,7 +358,7 @@ class TrainerConfig:
     """Any other flag of lightning.pytorch.Trainer, passed on as it is."""
 
     def __post_init__(self) -> None:
-        _require(self.max_epochs >= 1, "trainer.max_epochs", "at least 1", self.max_epochs)
+        _require(self.max_epochs >= 0, "trainer.max_epochs", "at least 0", self.max_epochs)
         _require(self.num_nodes >= 1, "trainer.num_nodes", "at least 1", self.num_nodes)
         _require(
             self.devices == "auto" or _is_int_at_least(self.devices, 1),
@@ -369,7 +374,7 @@ class TrainerConfig:
             value = getattr(self, key)
             _require(value >= 1, f"trainer.{key}", "at least 1", value)
         _require(
-            self.eval_from <= self.max_epochs,
+            self.eval_from <= max(self.max_epochs, 1),
             "trainer.eval_from",
             f"at most trainer.max_epochs={self.max_epochs}",
             self.eval_from,
@@ -441,6 +446,20 @@ class Config:
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
         _require_choice("features", self.features, ("auto", "off"))
+        if self.dataset.cache == "device" and (self.augment.policy != "default" or self.augment.erasing):
+            raise ThawError(
+                "dataset.cache=device cuts and mirrors images on the GPU and does nothing else to them: use "
+                "augment=default without augment.erasing, or dataset.cache=ram."
+            )
+        if self.trainer.max_epochs == 0 and self.head.init != "probe":
+            raise ThawError("trainer.max_epochs=0 trains nothing: set head.init=probe, or raise it.")
+        if self.head.init == "probe" and (
+            self.features == "off" or self.strategy.from_scratch or self.backbone.weights is None
+        ):
+            raise ThawError(
+                "head.init=probe is fitted to the features of pretrained weights: it needs features=auto, "
+                "backbone.weights, and a strategy that does not start from scratch."
+            )
         if self.strategy.head_epochs >= self.trainer.max_epochs and self.strategy.backbone_factor > 0:
             raise ThawError(
                 f"strategy.head_epochs={self.strategy.head_epochs} leaves no epoch for the backbone: "

@@ -30,9 +30,9 @@ def table_text(columns: list[str], rows: list[list[Any]], title: str | None = No
     """A table as text; the first column is aligned left, the others right."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*map(str, row))
     text = StringIO()
-    Console(file=text, width=200).print(table)
+    Console(file=text, width=1000, markup=False, emoji=False).print(table)  # a file may be called [a].jpg
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data.datamodule import ImageDataModule, Loader
+from thaw.data.images import read_image
 from thaw.data.index import ImageIndex, build_index, fingerprint
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.sampling import ImageDataset, SequentialPositions
 from thaw.data.sources import fetch
+from thaw.data.splits import Sample
 from thaw.data.transforms import Mirrored, training_transform
-from thaw.errors import ThawError
+from thaw.errors import ThawError, name_some
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
@@ -74,6 +77,7 @@ def evaluate(
     label_pattern: str | None = None,
     tta: bool = False,
     random_views: int = 0,
+    device: str | None = None,
 ) -> Evaluation:
     """Predictions of a run's best checkpoint, with the transform, classes, precision and batch size of the training.
 
@@ -85,11 +89,12 @@ def evaluate(
             where `data` has no folders.
         tta: Test-time augmentation: the mean of the probabilities over the centre crop and its mirror image.
         random_views: So many random views of each image, by the run's own augmentation, join that mean.
+        device: auto, cpu, gpu, or another accelerator of Lightning's; None takes what the run was given.
 
     Raises:
         ThawError: The images cannot be found, or not be judged by this classifier.
     """
-    model, options = run.load_classifier(), run.config
+    model = run.load_classifier()
     module = run.load_data(model)
     _check_views(module.augment, tta, random_views)
     if data is None:
@@ -104,12 +109,10 @@ def evaluate(
         index = index_known_classes(data, model.classes, label_pattern)
         split, caution = _choose(index, split), ""
         module.options = replace(module.options, on_bad="skip")
-    num_images = len(index.splits[split])
     name = TRAINING_IMAGES if split == "train" else split
     module.load(replace(index, splits={name: index.splits[split]}))
-    if missing := num_images - len(module.index.splits[name]):
-        log.warning(f"{missing} of {num_images} files cannot be read as images and are left out.")
-    trainer = make_predictor(run.summary["precision"], "cpu" if options["trainer"]["accelerator"] == "cpu" else "auto")
+    _name_missing(index.splits[split], module.index.splits[name], index)
+    trainer = make_predictor(run.summary["precision"], device or run.config["trainer"]["accelerator"])
     views = [predict(trainer, model, module, name)]
     for loader in _other_views(module, name, tta, random_views):
         views.append(predict(trainer, model, module, name, loader))
@@ -176,6 +179,15 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
     return in_known_classes(index, run.summary["classes"])
 
 
+def _name_missing(samples: Sequence[Sample], left: Sequence[Sample], index: ImageIndex) -> None:
+    """Warn of the files that are left out, because they cannot be read."""
+    missing = [index.place(path) for path in sorted({sample.path for sample in samples} - {path for path, _ in left})]
+    if missing:
+        log.warning(
+            f"{len(missing)} of {len(samples)} files cannot be read as images and are left out: {name_some(missing)}"
+        )
+
+
 def _choose(index: ImageIndex, split: str | None) -> str:
     """The split that is asked for, or else the one that tells most."""
     if split is None:
@@ -200,8 +212,9 @@ def _other_views(data: ImageDataModule, split: str, tta: bool, random_views: int
     """Loaders of the mirror images and of random views of a split's images."""
     dataset, augment = data.datasets[split], data.augment
     if tta and augment.flip > 0:
-        mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform), data.seed, dataset.images)
+        mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform), data.seed, dataset.read)
         yield data.image_loader(mirrored, SequentialPositions(len(dataset)))
-    random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed)
+    read = partial(read_image, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
+    random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)
     for number in range(random_views):
         yield data.image_loader(random, SequentialPositions(len(random), epoch=number))

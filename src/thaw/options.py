@@ -7,14 +7,11 @@ from typing import Any
 from thaw.config import Config
 
 
-def flatten(options: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Values by full names, such as `optimizer.lr`, of options in groups."""
     flat: dict[str, Any] = {}
-    for group, values in options.items():
-        if isinstance(values, Mapping):
-            flat |= {f"{group}.{key}": value for key, value in values.items()}
-        else:
-            flat[group] = values
+    for key, value in options.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 

@@ -1,6 +1,7 @@
 """A finished run on disk: where things lie, and reading them back."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from thaw.data.datamodule import ImageDataModule
     from thaw.inspection.predictions import Predictions
     from thaw.model.classifier import Classifier
+    from thaw.predict import Prediction
 
 
 class Run:
@@ -86,12 +88,29 @@ class Run:
         label_pattern: str | None = None,
         tta: bool = False,
         random_views: int = 0,
+        device: str | None = None,
     ) -> "Predictions":
         """What the best checkpoint says of test if there is one, else of val; see `thaw.evaluation.evaluate`."""
         from thaw.evaluation import evaluate
 
         source = None if data is None else Path(data)
-        return evaluate(self, split, source, label_pattern, tta, random_views).predictions
+        return evaluate(self, split, source, label_pattern, tta, random_views, device).predictions
+
+    def predict(
+        self, images: Iterable[Path | str], top: int = 3, device: str = "auto", batch_size: int | None = None
+    ) -> list["Prediction"]:
+        """What the best checkpoint says of images, in their order: files, folders of them, or patterns.
+
+        Args:
+            images: As in `thaw.data.inputs.list_images`.
+            top: How many classes each prediction names.
+            device: auto, cpu, gpu, or another accelerator of Lightning's.
+            batch_size: Images at a time; default by the device.
+        """
+        from thaw.data.inputs import list_images
+        from thaw.predict import Predictor
+
+        return list(Predictor(self, device, batch_size).predict(list_images(images), top))
 
     def report(self, out: Path | str | None = None, top: int = 12) -> Path:
         """Write the report, a page that tells all of the run; returns its path, `report.html` in the run's folder.
@@ -125,3 +144,10 @@ class Run:
 def find_runs(folder: Path) -> list[Run]:
     """The finished runs in a folder, itself included, in order of their paths."""
     return [Run(path.parent) for path in sorted(folder.rglob("summary.json"))]
+
+
+def find_unfinished(folder: Path) -> list[Path]:
+    """The folders, in order, of runs that were begun and have no summary: still training, or broken off."""
+    begun = {path.parent for path in folder.rglob(".hydra")}
+    begun |= {path.parent for path in folder.rglob("config.yaml") if (path.parent / "figures").is_dir()}
+    return sorted(path for path in begun if not Run(path).is_finished)

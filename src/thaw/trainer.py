@@ -17,6 +17,7 @@ from thaw.data.datamodule import ImageDataModule
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import phase_starts
+from thaw.probe import LinearProbe
 from thaw.progress import EpochLog
 from thaw.run import Run
 
@@ -32,7 +33,9 @@ for message in (
     warnings.filterwarnings("ignore", message)
 
 
-def make_trainer(config: Config, run: Run, data: ImageDataModule, model: Classifier) -> tuple[pl.Trainer, EpochLog]:
+def make_trainer(
+    config: Config, run: Run, data: ImageDataModule, model: Classifier, probe: LinearProbe | None = None
+) -> tuple[pl.Trainer, EpochLog]:
     """Lightning's Trainer by the options, and the callback that knows how long an epoch took."""
     options = config.trainer
     num_stages = len(model.backbone.stages)
@@ -48,6 +51,8 @@ def make_trainer(config: Config, run: Run, data: ImageDataModule, model: Classif
         callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts))
     if options.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=options.ema_decay))
+    if probe is not None:
+        callbacks.append(probe)
     show_bar = options.progress_bar and sys.stdout.isatty()
     if show_bar:
         callbacks.append(RichProgressBar(leave=False))
@@ -80,18 +85,25 @@ def make_trainer(config: Config, run: Run, data: ImageDataModule, model: Classif
 
 
 def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
-    """A Trainer that predicts, on one device, and writes nothing."""
+    """A Trainer that predicts, on one device, and writes nothing.
+
+    Raises:
+        ThawError: The device is not there.
+    """
     show_bar = sys.stdout.isatty()
-    return pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=cast(Any, precision),
-        callbacks=[RichProgressBar(leave=False)] if show_bar else [],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=show_bar,
-        enable_model_summary=False,
-    )
+    try:
+        return pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=cast(Any, precision),
+            callbacks=[RichProgressBar(leave=False)] if show_bar else [],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=show_bar,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise ThawError(f"The device {accelerator!r} cannot be used here: {error} Try --device auto.") from error
 
 
 def _distribution(config: Config, num_stages: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
-from thaw.checkpoints import BestCheckpoint
 from thaw.config import Config
 from thaw.console import ensure_output
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
@@ -27,11 +26,12 @@ from thaw.errors import ThawError
 from thaw.evaluation import predict
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import choose_for_grid, prediction_grid, top_losses_grid, training_grid
-from thaw.inspection.predictions import Predictions, write_predictions
+from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable, is_still_frozen
 from thaw.model.weights import Weights, default_transform, find_weights, load_weights, read_tensors
 from thaw.options import changed, flatten, typed
+from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.run import Run
 from thaw.trainer import make_trainer
@@ -62,12 +62,14 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     run = Run(folder)
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
-    trainer, epochs = make_trainer(config, run, data, model)
+    probe = _make_probe(config)
+    trainer, epochs = make_trainer(config, run, data, model, probe)
     data.backbone = _frozen_backbone(config, trainer, model)
     if trainer.is_global_zero:
         run.write_config(config)
         log.info(weights_line)
-        log.info(stage_table(model, config.trainer.max_epochs))
+        if config.trainer.max_epochs:
+            log.info(stage_table(model, config.trainer.max_epochs))
         log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
         if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
             views = config.strategy.feature_views
@@ -75,10 +77,14 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
         save_figure(run, trainer, "training_batch", training_grid(*data.preview(), data.classes))
     started_fit = time.perf_counter()
     _fit(trainer, model, data, run.last if config.resume else None)
+    if config.trainer.max_epochs == 0:
+        trainer.save_checkpoint(run.best)
+        trainer.save_checkpoint(run.last)
     seconds = {"fit": time.perf_counter() - started_fit, "epoch_median": epochs.epoch_median}
-    results = evaluate(trainer, model, data)
+    results = evaluate(trainer, model, data, run)
     seconds["total"] = time.perf_counter() - started
-    summary = summarise(config, trainer, model, data, results, seconds, command)
+    summary = summarise(config, run, trainer, model, data, results, seconds, command)
+    summary["probe"] = probe and probe.metrics
     if trainer.is_global_zero:
         write_predictions(run.predictions_csv, {split: results[split] for split in ("val", "test") if split in results})
         save_result_figures(run, trainer, data, results)
@@ -119,15 +125,21 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     return data, model, line
 
 
+def _make_probe(config: Config) -> LinearProbe | None:
+    if config.features == "off" or config.strategy.from_scratch or config.backbone.weights is None:
+        return None
+    return LinearProbe(start=config.head.init == "probe")
+
+
 def _frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
-    """What epochs on stored features need; None where they are off, or mixing images forbids them."""
-    if config.features == "off" or model.mix is not None:
+    """What epochs on stored features need; None where they are off. Mixing images forbids them, not the probe."""
+    if config.features == "off":
         return None
     num_stages = len(model.backbone.stages)
     return FrozenBackbone(
         model.backbone,
         model.extract_frozen,
-        lambda epoch: is_still_frozen(config.strategy, epoch, num_stages),
+        lambda epoch: model.mix is None and is_still_frozen(config.strategy, epoch, num_stages),
         config.strategy.feature_views,
         (str(trainer.precision), trainer.accelerator.name(), str(model.transform)),
     )
@@ -144,6 +156,9 @@ def _fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoi
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
+        if "Caught BadImage" in str(error):  # a loader process's, in a traceback of its own
+            reason = str(error).strip().rpartition("BadImage: ")[2]
+            raise ThawError(f"{reason} `thaw check {data.index.root} --fix` lists all such files.") from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         half = max(data.options.batch_size // 2, 1)
@@ -153,11 +168,10 @@ def _fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoi
         ) from error
 
 
-def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) -> dict[str, Predictions]:
+def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, run: Run) -> dict[str, Predictions]:
     """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test."""
     results = {"last": predict(trainer, model, data, "val")}
-    best = cast(BestCheckpoint, trainer.checkpoint_callback).best_model_path
-    model.load_state_dict(read_tensors(Path(best))["state_dict"])
+    model.load_state_dict(read_tensors(run.best)["state_dict"])
     for split in ("val", "test"):
         if split in data.index.splits:
             results[split] = predict(trainer, model, data, split)
@@ -166,6 +180,7 @@ def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) -> d
 
 def summarise(
     config: Config,
+    run: Run,
     trainer: pl.Trainer,
     model: Classifier,
     data: ImageDataModule,
@@ -174,7 +189,7 @@ def summarise(
     command: str | None,
 ) -> dict[str, Any]:
     """The content of summary.json."""
-    best = read_tensors(Path(cast(BestCheckpoint, trainer.checkpoint_callback).best_model_path))
+    best = read_tensors(run.best)
     sizes = [sum(parameter.numel() for parameter in stage.parameters()) for stage in model.backbone.stages]
     sizes.append(sum(parameter.numel() for parameter in model.head.parameters()))
     learns = ever_trainable(config.strategy, config.trainer.max_epochs, len(model.backbone.stages))
@@ -182,7 +197,7 @@ def summarise(
         "val": results["val"].metrics(),
         "last": results["last"].metrics(),
         "test": results["test"].metrics() if "test" in results else None,
-        "best_epoch": best["epoch"] + 1,
+        "best_epoch": min(best["epoch"] + 1, trainer.current_epoch),
         "epochs": trainer.current_epoch,
         "epoch_chosen_on": data.index.epoch_chosen_on,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -247,20 +262,19 @@ def closing_lines(run: Run, summary: dict[str, Any]) -> str:
     """What came out, where it lies, and what to type next."""
     best, last, seconds = summary["val"], summary["last"], summary["seconds"]
     chosen_on = summary["epoch_chosen_on"]
-    lines = [
-        f"Best {chosen_on} accuracy {_accuracy(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, "
-        f"which was chosen on these images; last epoch {last['acc']:.4f}",
-    ]
+    if not summary["epochs"]:
+        lines = [f"The probe's {chosen_on} accuracy is {accuracy_text(best)}; nothing was trained"]
+    else:
+        probe = f"; the probe alone {summary['probe']['acc']:.4f}" if summary["probe"] else ""
+        lines = [
+            f"Best {chosen_on} accuracy {accuracy_text(best)}, at epoch {summary['best_epoch']} of "
+            f"{summary['epochs']}, which was chosen on these images; last epoch {last['acc']:.4f}{probe}",
+        ]
     if summary["test"]:
-        lines.append(f"Test accuracy {_accuracy(summary['test'])}, of the epoch chosen on {chosen_on}")
+        lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
     lines += [
         f"{seconds['total']:.1f} s in all, {seconds['epoch_median']:.2f} s an epoch; everything is in {run.folder}",
         "Next: tensorboard --logdir outputs",
         f"      thaw compare {run.folder.parent}",
     ]
     return "\n".join(lines)
-
-
-def _accuracy(metrics: dict[str, Any]) -> str:
-    low, high = metrics["acc_ci95"]
-    return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']})"

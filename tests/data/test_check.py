@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from thaw.config import DatasetConfig
-from thaw.data.check import Finding, drop_unreadable, facts, find_problems, find_unreadable
+from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
 from thaw.data.index import ImageIndex, build_index
 from thaw.errors import ThawError
 
@@ -61,61 +61,58 @@ def test_sound_data_has_no_problems(insects: ImageIndex) -> None:
     assert find_problems(insects) == []
 
 
-def test_same_image_in_two_splits(tmp_path: Path) -> None:
-    train = {"train/ants/a.jpg": 1, "train/ants/b.jpg": 2, "train/bees/c.jpg": 3, "train/bees/d.jpg": 4}
-    val = {"val/ants/e.jpg": 1, "val/ants/f.jpg": 1, "val/bees/g.jpg": 4, "val/bees/h.jpg": 9}
-    index = plant(tmp_path, train | val)
-    paths = ("train/ants/a.jpg", "val/ants/e.jpg", "val/ants/f.jpg", "train/bees/d.jpg", "val/bees/g.jpg")
-    assert find_problems(index) == [
-        Finding(
-            "in_two_splits",
-            "Images in two splits: 2 (train/ants/a.jpg = val/ants/e.jpg = val/ants/f.jpg, "
-            "train/bees/d.jpg = val/bees/g.jpg). A score on training images misleads: keep one copy of each.",
-            tuple(tmp_path / path for path in paths),
-        )
-    ]
-
-
-def test_only_the_first_few_are_named(tmp_path: Path) -> None:
-    files = {f"{split}/{name}/{i}.jpg": f"{name} {i}" for split in ("train", "val") for name in "ab" for i in range(4)}
-    (finding,) = find_problems(plant(tmp_path, files))
-    assert finding.message == (
-        "Images in two splits: 8 (train/a/0.jpg = val/a/0.jpg, train/a/1.jpg = val/a/1.jpg, "
-        "train/a/2.jpg = val/a/2.jpg and 5 more). A score on training images misleads: keep one copy of each."
-    )
-    assert len(finding.paths) == 16
-
-
-def test_same_image_with_two_labels_within_train(tmp_path: Path) -> None:
-    ants = {"train/ants/a.jpg": 1, "train/ants/b.jpg": 2, "train/ants/copy of b.jpg": 2}
-    bees = {"train/bees/c.jpg": 1, "train/bees/d.jpg": 3, "val/bees/e.jpg": 4}
-    index = plant(tmp_path, ants | bees)
-    assert find_problems(index) == [
-        Finding(
-            "two_labels",
-            "Images with two labels: 1 (train/ants/a.jpg = train/bees/c.jpg). Keep the one labelled right.",
-            (tmp_path / "train/ants/a.jpg", tmp_path / "train/bees/c.jpg"),
-        )
-    ]
-
-
-def test_same_size_is_not_the_same_image(tmp_path: Path) -> None:
-    assert find_problems(plant_folders(tmp_path, {"train/ants": 9, "train/bees": 9, "val/ants": 9})) == []
-
-
 def test_rare_class(tmp_path: Path) -> None:
     index = plant_folders(tmp_path, {"train/ants": 3, "train/bees": 1, "val/ants": 1, "val/bees": 2})
-    message = "Classes with a single training image: 1 (bees)."
-    assert find_problems(index) == [Finding("rare_class", message, (tmp_path / "train/bees/0.jpg",))]
+    (finding,) = find_problems(index)
+    assert finding.message == "Classes with a single training image: 1 (bees)."
+    assert (finding.kind, finding.paths) == ("rare_class", (tmp_path / "train/bees/0.jpg",))
+
+
+def test_a_class_that_a_split_lacks(tmp_path: Path) -> None:
+    folders = {"train/ants": 3, "train/bees": 2, "val/ants": 1, "test/bees": 1}
+    (finding,) = find_problems(plant_folders(tmp_path, folders))
+    assert finding.message.startswith("Splits that lack a class: 2 (val lacks bees, test lacks ants).")
+
+
+@pytest.mark.parametrize(("largest", "found"), [(19, []), (20, ["Classes of very different sizes, 10 times or more"])])
+def test_classes_of_very_different_sizes_are_worth_a_thought_but_not_wrong(
+    tmp_path: Path, largest: int, found: list[str]
+) -> None:
+    folders = {"train/ants": largest, "train/bees": 2, "train/wasps": 5}
+    findings = find_problems(
+        plant_folders(tmp_path, folders | {f"val/{name}": 1 for name in ("ants", "bees", "wasps")})
+    )
+    assert [finding.title for finding in findings] == found
+    assert not any(finding.is_wrong for finding in findings)
+    assert [finding.items for finding in findings] == [("ants 20 to bees 2",)] * len(found)
+
+
+def test_the_stray_of_a_published_archive_is_known(tmp_path: Path) -> None:
+    files = {
+        "train/ants/imageNotFound.gif": "a",
+        "train/ants/0.jpg": "b",
+        "train/bees/0.jpg": "c",
+        "train/bees/1.jpg": "d",
+    }
+    val = {"val/ants/0.jpg": "e", "val/bees/0.jpg": "f"}
+    finding = find_problems(plant(tmp_path, files | val))[0]
+    assert (finding.kind, finding.items) == ("stray", ("train/ants/imageNotFound.gif",))
+    assert list(finding.leave_out) == [tmp_path / "train/ants/imageNotFound.gif"]
 
 
 def test_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "train/wasps").mkdir(parents=True)
     (tmp_path / "val/bees").mkdir(parents=True)
     index = plant_folders(tmp_path, {"train/ants": 3, "train/bees": 3, "val/ants": 1})
-    message = "Folders without images: 2 (train/wasps, val/bees)."
-    paths = (tmp_path / "train/wasps", tmp_path / "val/bees")
-    assert find_problems(index) == [Finding("empty_folder", message, paths)]
+    finding = find_problems(index)[-1]
+    assert finding.message == "Folders without images: 2 (train/wasps, val/bees)."
+    assert (finding.kind, finding.paths) == ("empty_folder", (tmp_path / "train/wasps", tmp_path / "val/bees"))
+
+
+def test_a_misspelt_split_folder(tmp_path: Path) -> None:
+    index = plant_folders(tmp_path, {"train/ants": 9, "train/bees": 9, "vaild/ants": 3, "vaild/bees": 3})
+    (finding,) = find_problems(index)
+    assert finding.message == "Misspelt split folders: 1 (vaild (val?)). They are not used as splits: rename them."
 
 
 def test_missing_files_do_not_stop_the_search_for_copies(insects: ImageIndex) -> None:
@@ -140,6 +137,19 @@ def test_unreadable_files_are_found_with_their_reasons(tmp_path: Path, threads: 
     assert bad[html] == "its contents are in no image format that Pillow reads"
     assert bad[truncated].startswith("image file is truncated")
     assert bad[missing] == "No such file or directory"
+
+
+def test_of_very_many_files_only_the_headers_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    index = plant_folders(tmp_path, {"train/ants": 3, "train/bees": 2, "val/ants": 1})
+    for sample in [*index.splits["train"], *index.splits["val"]]:
+        Image.effect_noise((32, 32), 50).save(sample.path)
+    truncated, html = (tmp_path / name for name in ("train/bees/1.jpg", "train/ants/2.jpg"))
+    truncated.write_bytes(truncated.read_bytes()[:-100])
+    html.write_text("<html>404</html>")
+    assert list(find_unreadable(index, 1, most=6)) == [html, truncated]
+    with caplog.at_level("INFO", logger="thaw"):
+        assert list(find_unreadable(index, 1, most=5)) == [html]
+    assert caplog.messages == [f"6 files: their headers are checked. `thaw check {tmp_path}` reads each to its end"]
 
 
 def test_nothing_to_drop(insects: ImageIndex) -> None:

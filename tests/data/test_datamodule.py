@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig
+from thaw.data import memory
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.data.images import read_image
 from thaw.data.transforms import EvaluationTransform
@@ -74,8 +75,6 @@ def test_images_in_memory_and_from_files_give_equal_batches(image_folder: Path, 
     in_memory, from_files = (
         make_data(image_folder, augment=AugmentConfig(policy=policy), cache=cache) for cache in ("ram", "none")
     )
-    assert in_memory.datasets["train"].images is not None
-    assert from_files.datasets["train"].images is None
     for epoch in (0, 3):
         assert_equal_batches(
             batches_of(in_memory.train_dataloader(), epoch), batches_of(from_files.train_dataloader(), epoch)
@@ -146,12 +145,41 @@ def test_a_balancing_sampler_draws_all_classes_equally_often(
     assert [drawn[label] / (200 * NUM_TRAIN) for label in range(3)] == pytest.approx(shares, abs=0.03)
 
 
+def test_the_device_cuts_the_crops_that_the_cpu_would(image_folder: Path) -> None:
+    on_cpu, on_device = (make_data(image_folder, cache=cache) for cache in ("ram", "device"))
+    for epoch in (0, 1):
+        crops = batches_of(on_device.train_dataloader(), epoch)
+        cut = [on_device.on_after_batch_transfer(batch, 0) for batch in crops]
+        for (images, labels), (expected, expected_labels) in zip(
+            cut, batches_of(on_cpu.train_dataloader(), epoch), strict=True
+        ):
+            assert torch.equal(labels, expected_labels)
+            assert images.shape == expected.shape
+            assert (images.float() - expected.float()).abs().mean() < 8  # of noise with a deviation of 40
+    assert_equal_batches(batches_of(on_device.val_dataloader()), batches_of(on_cpu.val_dataloader()))
+
+
 def test_setup_happens_once(image_folder: Path) -> None:
     data = make_data(image_folder)
     index, datasets = data.index, dict(data.datasets)
     data.setup("fit")
     assert data.index is index
     assert data.datasets == datasets
+
+
+def test_readable_files_are_read_when_they_are_needed_and_not_before(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_data(image_folder)  # finds all files readable
+    read: list[Path] = []
+    monkeypatch.setattr(memory, "read_image", lambda path, side: read.append(path) or read_image(path, side))
+    data = make_data(image_folder)
+    assert read == []
+    data.preview()
+    assert len(read) == 4
+    for _ in range(2):
+        list(data.val_dataloader())
+    assert len(read) == 4 + NUM_VAL
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])
@@ -419,3 +447,10 @@ def test_stored_views_train_the_head(image_folder: Path, views: int | str) -> No
     assert recorder.ranks == [{2}] * 6
     assert recorder.metrics[-1]["val/acc"] == 1.0
     assert recorder.metrics[-1]["val/loss"] < 0.6 * recorder.metrics[0]["val/loss"]
+
+
+@pytest.mark.slow
+def test_crops_cut_on_the_device_train_the_network(image_folder: Path) -> None:
+    recorder, _ = fit(image_folder, StrategyConfig("finetune", backbone_factor=1.0), max_epochs=3, cache="device")
+    assert recorder.ranks == [{4}] * 3
+    assert recorder.metrics[-1]["train/loss"] < recorder.metrics[0]["train/loss"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from thaw.data.images import BadImage, read_image
+from thaw.data.images import BadImage, read_header, read_image
 
 WHITE, RED = [255, 255, 255], [255, 0, 0]
 
@@ -274,3 +274,11 @@ def test_bad_image_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(BadImage(Path("a b.jpg"), "image file is truncated")))
     assert str(error) == "a b.jpg cannot be read as an image: image file is truncated."
     assert error.reason == "image file is truncated"
+
+
+def test_the_header_tells_the_type_whatever_the_name(tmp_path: Path) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "a.jpg", "GIF")
+    assert read_header(tmp_path / "a.jpg") == ("GIF", 40, 24)
+    (tmp_path / "b.jpg").write_text("<html>404</html>")
+    with pytest.raises(BadImage, match="in no image format that Pillow reads"):
+        read_header(tmp_path / "b.jpg")

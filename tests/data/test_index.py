@@ -7,7 +7,7 @@ import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
 
 from thaw.config import DatasetConfig
-from thaw.data.index import ImageIndex, build_index
+from thaw.data.index import ImageIndex, build_index, survey
 from thaw.errors import ThawError
 
 
@@ -111,6 +111,65 @@ def test_empty_folders_are_no_classes_but_noted(tmp_path: Path) -> None:
     assert index.classes == ("ants", "bees")
     assert set(index.splits) == {"train", "val"}
     assert index.empty_folders == ("test", "train/wasps", "val/bees")
+
+
+def test_images_of_a_list_are_left_out_before_the_split(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 10})
+    (tmp_path / "list.csv").write_text("path,reason\nants/000.jpg,tiny\nbees/./003.jpg,\n")
+    index = index_of(tmp_path, exclude="list.csv")
+    used = {name for split in index.splits for name in names(index, split)}
+    assert len(used) == 18
+    assert not used & {"ants/000.jpg", "bees/003.jpg"}
+    assert index.ignored == {"excluded": 2, "outside class folders": 1}
+
+
+def test_images_of_a_list_are_left_out_of_a_table(tmp_path: Path) -> None:
+    plant(tmp_path, {"images": 20})
+    rows = [f"../images/{i:03}.jpg,{'ants' if i % 2 else 'bees'}" for i in range(20)]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/labels.csv").write_text("\n".join(["path,label", *rows]))
+    (tmp_path / "lists/out.csv").write_text("path\nimages/004.jpg\n")
+    index = index_of(tmp_path, csv="lists/labels.csv", exclude="lists/out.csv")
+    assert sum(map(len, index.splits.values())) == 19
+    assert index.ignored == {"excluded": 1}
+
+
+def test_a_file_that_no_pattern_fits_can_be_left_out(tmp_path: Path) -> None:
+    for name in [f"{name}_{i}.jpg" for name in ("ants", "bees") for i in range(5)] + ["cover.jpg"]:
+        (tmp_path / name).touch()
+    (tmp_path / "list.csv").write_text("path\ncover.jpg\n")
+    pattern = "^(.+)_[0-9]+[.]"
+    assert "cover.jpg" in error_of(tmp_path, label_pattern=pattern)
+    assert index_of(tmp_path, label_pattern=pattern, exclude="list.csv").classes == ("ants", "bees")
+
+
+@pytest.mark.parametrize(
+    ("folders", "misspelt"),
+    [
+        (["train/a", "train/b", "vaild/a"], ["vaild (val?)"]),
+        (["train/a", "train/b", "tets/a", "val/a"], ["tets (test?)"]),
+        (["Train/a", "Train/b", "Test/a"], ["Test (test?)", "Train (train?)"]),
+        (["train/a", "train/b", "val/a", "unlabelled", "notes"], []),
+        (["trail", "test", "bees"], []),
+    ],
+)
+def test_folders_whose_names_are_nearly_those_of_splits(
+    tmp_path: Path, folders: list[str], misspelt: list[str]
+) -> None:
+    plant(tmp_path, dict.fromkeys(folders, 6))
+    assert list(index_of(tmp_path).misspelt) == misspelt
+
+
+def test_a_survey_takes_the_images_as_they_lie(tmp_path: Path) -> None:
+    plant(tmp_path / "split", {"train/ants": 3, "val/ants": 1, "val/wasps": 2})
+    index = survey(tmp_path / "split", DatasetConfig())
+    assert index.classes == ("ants", "wasps")
+    assert sizes(index) == {"train": {"ants": 3}, "val": {"ants": 1, "wasps": 2}}
+    plant(tmp_path / "tree", {"ants": 3})
+    assert sizes(survey(tmp_path / "tree", DatasetConfig())) == {"all": {"ants": 3}}
+    (tmp_path / "none" / "train" / "ants").mkdir(parents=True)
+    with pytest.raises(ThawError, match=r"dataset\.root has no"):
+        survey(tmp_path / "none", DatasetConfig())
 
 
 def test_links(tmp_path: Path) -> None:

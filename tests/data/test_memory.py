@@ -10,7 +10,7 @@ from thaw.config import DatasetConfig
 from thaw.data import memory
 from thaw.data.images import read_image
 from thaw.data.index import ImageIndex, build_index
-from thaw.data.memory import decode_all, fits_in_memory
+from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.transforms import EvaluationTransform
 
 TRANSFORM = EvaluationTransform(resize=36, crop=32)
@@ -21,32 +21,60 @@ def index(image_folder: Path) -> ImageIndex:
     return build_index(image_folder, DatasetConfig())
 
 
+def paths_of(index: ImageIndex) -> list[Path]:
+    return [sample.path for samples in index.splits.values() for sample in samples]
+
+
 def test_training_images_are_kept_whole_and_the_others_after_the_transform(index: ImageIndex) -> None:
-    images, bad = decode_all(index.splits, TRANSFORM)
-    assert bad == {}
-    assert images.keys() == {sample.path for samples in index.splits.values() for sample in samples}
+    memory = ImageMemory(index, TRANSFORM)
+    unloaded = [memory(path) for path in paths_of(index)]
+    assert memory.images == {}
+    assert memory.load(paths_of(index)) == {}
+    assert memory.images.keys() == set(paths_of(index))
     for path, _ in index.splits["train"]:
-        assert torch.equal(images[path], read_image(path))
+        assert torch.equal(memory(path), read_image(path))
     for path, _ in index.splits["val"]:
-        assert torch.equal(images[path], TRANSFORM(read_image(path)))
+        assert torch.equal(memory(path), TRANSFORM(read_image(path)))
+    assert all(torch.equal(memory(path), image) for path, image in zip(paths_of(index), unloaded, strict=True))
+
+
+def test_an_image_is_decoded_once(index: ImageIndex, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (40, 40), "red").save(path)
+    memory = ImageMemory(index, TRANSFORM)
+    memory.load([path])
+    path.unlink()
+    assert memory.load([path]) == {}
+    assert memory(path).shape == (3, 32, 32)
+
+
+def test_large_jpegs_are_kept_at_a_reduced_size(index: ImageIndex) -> None:
+    path = index.splits["train"][0].path.with_suffix(".jpg")
+    Image.new("RGB", (1200, 600), "red").save(path)
+    train = [index.splits["train"][0]._replace(path=path)]
+    large = ImageIndex(index.root, index.classes, {"train": train}, "val", {}, ())
+    memory = ImageMemory(large, EvaluationTransform(resize=146, crop=128))
+    memory.load([path])
+    path.unlink()
+    assert memory(path).shape == (3, 300, 600)  # 292 pixels are wanted
 
 
 def test_unreadable_files_are_named_with_the_reason(index: ImageIndex, tmp_path: Path) -> None:
     broken, missing = tmp_path / "broken.png", tmp_path / "missing.png"
     broken.write_bytes(b"<html>")
-    first = index.splits["val"][0]
-    samples = [first._replace(path=broken), first, first._replace(path=missing)]
-    images, bad = decode_all({"val": samples}, TRANSFORM)
-    assert list(images) == [first.path]
-    assert bad == {
+    first = index.splits["val"][0].path
+    memory = ImageMemory(index, TRANSFORM)
+    assert memory.load([broken, first, missing]) == {
         broken: "its contents are in no image format that Pillow reads",
         missing: "No such file or directory",
     }
+    assert list(memory.images) == [first]
 
 
 def bytes_in_memory(index: ImageIndex) -> int:
-    images, _ = decode_all(index.splits, TRANSFORM)
-    return sum(image.numel() for image in images.values())
+    memory = ImageMemory(index, TRANSFORM)
+    memory.load(paths_of(index))
+    return sum(image.numel() for image in memory.images.values())
 
 
 @pytest.mark.parametrize(("share_of_free", "fits"), [(1.02, True), (0.98, False)])

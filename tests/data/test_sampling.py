@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def samples(tmp_path: Path) -> list[Sample]:
     return [Sample(tmp_path / f"{number}.png", number % 2) for number in range(10)]
 
 
-def augmented(samples: list[Sample], seed: int = 0, images: list[Tensor] | None = None) -> ImageDataset:
-    return ImageDataset(samples, training_transform(AugmentConfig(policy="trivial"), EVALUATION), seed, images)
+def augmented(samples: list[Sample], seed: int = 0, read: Callable[[Path], Tensor] = read_image) -> ImageDataset:
+    return ImageDataset(samples, training_transform(AugmentConfig(policy="trivial"), EVALUATION), seed, read)
 
 
 def order(sampler: EpochSampler, epoch: int) -> list[Position]:
@@ -129,11 +130,11 @@ def test_a_sample_leaves_the_default_generator_alone(samples: list[Sample]) -> N
 
 
 def test_images_in_memory_give_the_same_samples_and_are_not_changed(samples: list[Sample]) -> None:
-    images = [read_image(sample.path) for sample in samples]
-    in_memory, from_files = augmented(samples, images=images), augmented(samples)
+    images = {sample.path: read_image(sample.path) for sample in samples}
+    in_memory, from_files = augmented(samples, read=images.__getitem__), augmented(samples)
     for position in ((0, 0), (0, 3), (5, 3)):
         assert torch.equal(in_memory[position][0], from_files[position][0])
-    assert all(torch.equal(read_image(sample.path), image) for sample, image in zip(samples, images, strict=True))
+    assert all(torch.equal(read_image(path), image) for path, image in images.items())
 
 
 def test_worker_processes_change_nothing(samples: list[Sample]) -> None:

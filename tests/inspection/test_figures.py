@@ -7,7 +7,16 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from thaw.inspection.figures import RIGHT, WRONG, choose_for_grid, image_grid, prediction_grid, training_grid
+from thaw.inspection.figures import (
+    RIGHT,
+    WRONG,
+    choose_for_grid,
+    image_grid,
+    least_certain_grid,
+    prediction_grid,
+    top_losses_grid,
+    training_grid,
+)
 from thaw.inspection.predictions import Predictions
 
 CLASSES = ("ants", "bees")
@@ -108,3 +117,23 @@ def test_no_more_are_shown_than_there_is_room_for_and_none_twice(num_wrong: int,
 def test_the_grid_is_full_where_there_are_enough_images(num_wrong: int) -> None:
     predictions = make_predictions([0] * 100, [1] * num_wrong + [0] * (100 - num_wrong))
     assert len(choose_for_grid(predictions)) == 24
+
+
+# ---- what went wrong
+
+
+def test_the_highest_losses_tell_what_was_said_what_is_true_and_the_loss() -> None:
+    predictions = make_predictions([0, 1, 0], [1, 1, 0], [0.9, 0.6, 0.8])
+    chosen = predictions.top_losses(2)
+    figure = top_losses_grid(list(make_images(2)), predictions, chosen, "val")
+    assert titles(figure) == ["bees 90%\nis ants 10%, loss 2.30", "bees 60%\nloss 0.51"]
+    assert [to_hex(axes.title.get_color()) for axes in shown(figure)] == [WRONG, RIGHT]
+    assert heading(figure) == "Highest losses on val"
+
+
+def test_the_least_certain_tell_both_classes_and_the_true_one_where_it_lost() -> None:
+    predictions = make_predictions([0, 1, 1], [0, 0, 1], [0.55, 0.7, 0.99])
+    chosen = predictions.least_certain(2)
+    figure = least_certain_grid(list(make_images(2)), predictions, chosen, "test")
+    assert titles(figure) == ["ants 55%\nbees 45%", "ants 70%\nbees 30%, is bees"]
+    assert [to_hex(axes.title.get_color()) for axes in shown(figure)] == [RIGHT, WRONG]

@@ -42,11 +42,13 @@ def fit() -> Fit:
         batch_size: int = 8,
         ckpt_path: Path | None = None,
         callbacks: Sequence[pl.Callback] = (),
+        precision: Any = "32-true",
     ) -> pl.Trainer:
         trainer = pl.Trainer(
             max_epochs=max_epochs,
             accelerator="cpu",
             callbacks=list(callbacks),
+            precision=precision,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

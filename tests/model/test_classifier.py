@@ -104,6 +104,13 @@ def test_head_computes_in_float32_under_mixed_precision() -> None:
     assert torch.equal(logits, model(features.float()))
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_trains(precision: str, fit: Fit) -> None:
+    model = classifier(strategy=FINETUNE)
+    metrics = fit(model, batch(16), max_epochs=2, precision=precision).callback_metrics
+    assert torch.isfinite(metrics["val/loss"])
+
+
 def test_default_transform_is_that_of_the_default_weights() -> None:
     assert Classifier(SMALL, CLASSES).transform == default_transform(SMALL)
 

@@ -1,27 +1,41 @@
-"""`thaw compare`: a table of runs, the seeds of one setting pooled."""
+"""`thaw compare`: a leaderboard of runs, each setting tested against the best."""
 
 import argparse
 from pathlib import Path
 
+from thaw.errors import ThawError
+
 DESCRIPTION = (
-    "A table of all finished runs in the folders: runs that differ in the seed alone are pooled as mean ± standard "
-    "deviation, and the options in which the others differ are shown."
+    "A leaderboard of all finished runs in the folders. Runs that differ in the seed or the fold alone are pooled; "
+    "the options in which the others differ are shown. Each setting is tested against the best on the same images "
+    "(McNemar's exact test), so that one is called worse only where it is."
 )
-EXAMPLE = "thaw compare outputs/2026-11-22_10-00-00_sweep --csv table.csv"
+EXAMPLE = "thaw compare outputs/2026-11-22_10-00-00_sweep --csv table.csv --plot table.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN|FOLDER", help="run folders, or folders of them")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures in full to this file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracies and intervals: .png, .svg or .pdf")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; returns the exit code."""
-    from thaw.compare import compare, leaderboard, write_csv
+    from thaw.compare import compare
 
-    settings = compare(options.folders)
-    print(leaderboard(settings))
-    if options.csv:
-        write_csv(settings, options.csv)
+    leaderboard = compare(options.folders)
+    print(leaderboard)
+    try:
+        if options.csv:
+            leaderboard.write_csv(options.csv)
+        if options.markdown:
+            options.markdown.write_text(leaderboard.markdown(), encoding="utf-8")
+        if options.plot:
+            from thaw.inspection.accuracy_chart import accuracy_chart
+
+            accuracy_chart(leaderboard).savefig(options.plot)
+    except (OSError, ValueError) as error:  # matplotlib's answer to a suffix that it does not know
+        raise ThawError(f"The table cannot be written: {error}.") from error
     return 0

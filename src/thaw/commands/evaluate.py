@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--least", type=_count, default=1, metavar="N", help="name classes that were confused at least N times"
     )
+    parser.add_argument("--device", help="auto, cpu, gpu, …; default: what the run was given")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; default: RUN/evaluation")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table of classes in full to this file")
 
@@ -47,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
     from thaw.run import Run
 
     run = Run(options.folder)
-    evaluation = evaluate(run, options.split, options.data, options.label_pattern, options.tta, options.tta_views)
+    evaluation = evaluate(
+        run, options.split, options.data, options.label_pattern, options.tta, options.tta_views, options.device
+    )
     folder = options.out or run.evaluation
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
     print(f"Best epoch on {evaluation.split}, {views}, {evaluation.device}. {evaluation.caution}\n")

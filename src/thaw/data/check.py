@@ -1,33 +1,25 @@
 """A table of images -> its facts in one line, its probable mistakes, and the table without unreadable files."""
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
 
-from thaw.data.images import BadImage, read_image
-from thaw.data.index import ImageIndex
+from PIL import Image
+
+from thaw.data.copies import find_copies
+from thaw.data.finding import Finding
+from thaw.data.images import BadImage, read_header, read_image
+from thaw.data.index import STRAYS, ImageIndex
 from thaw.data.splits import Sample
-from thaw.errors import ThawError, name_some
+from thaw.errors import ThawError
 
-Entry: TypeAlias = tuple[str, Sample]
-"""A sample and its split."""
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Finding:
-    """A probable mistake in the data, which can be trained on nevertheless."""
-
-    kind: str
-    """`in_two_splits`, `two_labels`, `rare_class` or `empty_folder`."""
-    message: str
-    paths: tuple[Path, ...] = ()
-    """Every file or folder it is about; the message names the first few."""
+UNBALANCED = 10
+"""A class with so many times the images of another is worth a remark."""
 
 
 def facts(index: ImageIndex) -> str:
@@ -51,81 +43,101 @@ def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:
 
 
 def find_problems(index: ImageIndex) -> list[Finding]:
-    """Images in two splits or with two labels, classes with one training image, and folders without images.
+    """Copies, strays, classes that are rare, missing or outnumbered, and folders that are empty or misspelt.
 
-    Images are compared byte by byte: a copy that was resized or compressed anew is not found.
+    No image is decoded. Copies are compared byte by byte.
     """
-    copies = _find_copies(index)
-    leaks = [group for group in copies if len({split for split, _ in group}) > 1]
-    conflicts = [group for group in copies if len({sample.label for _, sample in group}) > 1]
-    train = index.splits.get("train", [])
-    counts = Counter(sample.label for sample in train)
-    rare = [name for label, name in enumerate(index.classes) if counts[label] < 2]
-    lone = [sample.path for sample in train if counts[sample.label] < 2]
-    empty = [index.root / name for name in index.empty_folders]
-    findings = [
-        Finding(
-            "in_two_splits",
-            f"Images in two splits: {_count_and_name(_show(index, leaks))}. "
-            "A score on training images misleads: keep one copy of each.",
-            _paths(leaks),
-        ),
-        Finding(
-            "two_labels",
-            f"Images with two labels: {_count_and_name(_show(index, conflicts))}. Keep the one labelled right.",
-            _paths(conflicts),
-        ),
-        Finding("rare_class", f"Classes with a single training image: {_count_and_name(rare)}.", tuple(lone)),
-        Finding("empty_folder", f"Folders without images: {_count_and_name(index.empty_folders)}.", tuple(empty)),
+    known = {name for names in STRAYS.values() for name in names}
+    strays = [
+        sample.path for samples in index.splits.values() for sample in samples if index.place(sample.path) in known
     ]
-    return [finding for finding in findings if finding.paths]
+    findings = [
+        *find_copies(index),
+        Finding(
+            "stray",
+            "Files that belong to no class",
+            tuple(map(index.place, strays)),
+            "The published archive has them; leave them out.",
+            tuple(strays),
+            dict.fromkeys(strays, "belongs to no class"),
+        ),
+        *_find_class_problems(index),
+        Finding(
+            "empty_folder",
+            "Folders without images",
+            index.empty_folders,
+            paths=tuple(index.root / name for name in index.empty_folders),
+        ),
+        Finding(
+            "misspelt_split",
+            "Misspelt split folders",
+            index.misspelt,
+            "They are not used as splits: rename them.",
+        ),
+    ]
+    return [finding for finding in findings if finding.items]
 
 
-def _find_copies(index: ImageIndex) -> list[list[Entry]]:
-    """Groups of images that are the same byte for byte; only files of equal size are read."""
-    entries = [(split, sample) for split, samples in index.splits.items() for sample in samples]
-    same_size = _group(entries, lambda path: path.stat().st_size)
-    return [copies for group in same_size for copies in _group(group, _digest)]
+def _find_class_problems(index: ImageIndex) -> list[Finding]:
+    """What the numbers of images of each class tell."""
+    counts = {split: Counter(sample.label for sample in samples) for split, samples in index.splits.items()}
+    main = "all" if "all" in counts else "train"  # where the classes are learned
+    sizes = {name: counts.get(main, Counter())[label] for label, name in enumerate(index.classes)}
+    rare = {label for label, name in enumerate(index.classes) if sizes[name] == 1}
+    lone = [sample.path for sample in index.splits.get(main, ()) if sample.label in rare]
+    missing = [
+        f"{split} lacks {name}"
+        for split in counts
+        for label, name in enumerate(index.classes)
+        if not counts[split][label]
+    ]
+    present = sorted((size, name) for name, size in sizes.items() if size)
+    is_unbalanced = bool(present) and present[-1][0] >= UNBALANCED * present[0][0]
+    extremes = " to ".join(f"{name} {size}" for size, name in (present[-1], present[0])) if is_unbalanced else ""
+    return [
+        Finding(
+            "rare_class",
+            f"Classes with a single {'training ' * (main == 'train')}image",
+            tuple(index.classes[label] for label in sorted(rare)),
+            paths=tuple(lone),
+        ),
+        Finding(
+            "missing_class", "Splits that lack a class", tuple(missing), "Nothing is learned or known of it there."
+        ),
+        Finding(
+            "unbalanced",
+            f"Classes of very different sizes, {UNBALANCED} times or more",
+            (extremes,) if extremes else (),
+            "Accuracy hides the small ones: see macro-F1, and dataset.balance.",
+            is_wrong=False,
+        ),
+    ]
 
 
-def _group(entries: list[Entry], key: Callable[[Path], Hashable]) -> list[list[Entry]]:
-    """The groups of two or more entries whose files have the same key."""
-    groups: dict[Hashable, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        with suppress(OSError):  # a file that cannot be opened is for `find_unreadable` to tell
-            groups[key(entry[1].path)].append(entry)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _paths(groups: list[list[Entry]]) -> tuple[Path, ...]:
-    return tuple(sample.path for _, sample in chain.from_iterable(groups))
-
-
-def _show(index: ImageIndex, groups: list[list[Entry]]) -> list[str]:
-    """Each group as an equation of its files: `train/ants/1.jpg = val/ants/2.jpg`."""
-    return [" = ".join(index.place(sample.path) for _, sample in group) for group in groups]
-
-
-def _count_and_name(names: Sequence[str]) -> str:
-    return f"{len(names)} ({name_some(names, most=3)})"
-
-
-def find_unreadable(index: ImageIndex, threads: int) -> dict[Path, str]:
-    """Every file that cannot be decoded, with the reason."""
+def find_unreadable(index: ImageIndex, threads: int, most: int = 10_000) -> dict[Path, str]:
+    """Every file that cannot be decoded, with the reason; of more than `most` files, only the headers are read."""
     paths = [sample.path for sample in chain.from_iterable(index.splits.values())]
+    why = _why_unreadable
+    if len(paths) > most:
+        log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
+        why = _why_no_image
+    Image.init()  # once, not in each thread
     with ThreadPoolExecutor(threads) as pool:
-        reasons = pool.map(_why_unreadable, paths)
+        reasons = pool.map(why, paths)
         return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 
 def _why_unreadable(path: Path) -> str:
     try:
         read_image(path, min_size=1)  # a JPEG is read to its end at any scale, and fastest at the smallest
+    except BadImage as error:
+        return error.reason
+    return ""
+
+
+def _why_no_image(path: Path) -> str:
+    try:
+        read_header(path)
     except BadImage as error:
         return error.reason
     return ""
@@ -156,8 +168,8 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
     for split, samples in splits.items():
         if not samples:
             raise ThawError(f"{split} has no images left: dataset.on_bad=skip leaves out all of its files.")
-    left = {sample.label for sample in splits.get("train", [])}
+    left = {sample.label for sample in splits.get("train", ())}
     for label, name in enumerate(index.classes):
-        if label not in left and "train" in splits:
+        if "train" in splits and label not in left:
             raise ThawError(f"train has no images of {name!r} left: dataset.on_bad=skip leaves out all of its files.")
     return replace(index, splits=splits, ignored={**index.ignored, "unreadable": len(bad)})

@@ -4,20 +4,24 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler, default_collate
 from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
+from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device
 from thaw.data.features import Extract, FeatureStore, compute_features, make_key
+from thaw.data.images import read_image
 from thaw.data.index import ImageIndex, build_index
-from thaw.data.memory import decode_all, fits_in_memory
+from thaw.data.memory import ImageMemory, fits_in_memory
+from thaw.data.readable import find_bad_once
 from thaw.data.sampling import EpochSampler, FeatureDataset, ImageDataset, Position, SequentialPositions
 from thaw.data.sources import fetch
 from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
@@ -72,6 +76,8 @@ class ImageDataModule(LightningDataModule):
         self.seed = seed
         self.backbone: FrozenBackbone | None = None
         self.datasets: dict[str, ImageDataset] = {}
+        self._memory: ImageMemory | None = None
+        self._device_images: DeviceImages | None = None
         self._views: dict[str, Tensor] = {}
         self._loaders: dict[str, Loader] = {}
 
@@ -100,24 +106,28 @@ class ImageDataModule(LightningDataModule):
         Raises:
             ThawError: A file cannot be read, and `dataset.on_bad` is error.
         """
-        in_memory = self.options.cache == "ram"
+        paths = [sample.path for samples in index.splits.values() for sample in samples]
+        in_memory = self.options.cache in ("ram", "device")
         if self.options.cache == "auto":
             in_memory = fits_in_memory(index, self.transform)
         if in_memory:
-            images, bad = decode_all(index.splits, self.transform)
+            self._memory = memory = ImageMemory(index, self.transform)
+            bad = find_bad_once(paths, lambda: memory.load(paths))
         else:
-            images, bad = {}, check.find_unreadable(index, threads=os.cpu_count() or 1)
+            bad = find_bad_once(paths, lambda: check.find_unreadable(index, threads=os.cpu_count() or 1))
         self.index = check.drop_unreadable(index, bad, self.options.on_bad)
         log.info(check.facts(self.index))
         for finding in check.find_problems(self.index):
             log.warning(finding.message)
         for split, samples in self.index.splits.items():
-            kept = [images[sample.path] for sample in samples] if in_memory else None
             transform = training_transform(self.augment, self.transform) if split == "train" else self.transform
-            # What is kept of the other splits has been through the transform.
-            self.datasets[split] = ImageDataset(
-                samples, nn.Identity() if in_memory and split != "train" else transform, self.seed, kept
-            )
+            if in_memory and split != "train":
+                transform = nn.Identity()  # what is kept of these splits has been through it
+            self.datasets[split] = ImageDataset(samples, transform, self.seed, self._read)
+
+    def _read(self, path: Path) -> Tensor:
+        """One image, uint8 (3, H, W), from memory if it is kept there."""
+        return read_image(path, self.transform.decoded_side) if self._memory is None else self._memory(path)
 
     def class_weights(self) -> Tensor | None:
         """Weights (K,) of the classes in the loss, inverse to their frequency; None if not asked for."""
@@ -130,7 +140,7 @@ class ImageDataModule(LightningDataModule):
         dataset, epoch = self.datasets["train"], self._epoch()
         weights = None
         if self.options.balance == "sampler":
-            weights = self._inverse_frequencies()[[sample.label for sample in dataset.samples]]
+            weights = self._inverse_frequencies()[dataset.labels]
         sampler = EpochSampler(len(dataset), self.seed, *self._rank(), weights)
         # An epoch of less than one batch would be no epoch at all.
         drop_last = self.options.drop_last and len(sampler) >= self.options.batch_size
@@ -138,8 +148,14 @@ class ImageDataModule(LightningDataModule):
             sampler.set_epoch(epoch)
             return self._feature_loader(self._train_views(epoch), dataset, sampler, drop_last)
         if "train" not in self._loaders:
-            self._loaders["train"] = self.image_loader(dataset, sampler, drop_last)
+            self._loaders["train"] = self.image_loader(self._crops() or dataset, sampler, drop_last)
         return self._loaders["train"]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Images in place of crops to be cut, on the device that the batch is on."""
+        if self._device_images is None or not isinstance(batch, Crops):
+            return batch
+        return self._device_images.cut(batch, self.transform.crop), batch.labels
 
     def val_dataloader(self) -> Loader:
         """Validation images in order, or their features."""
@@ -154,7 +170,7 @@ class ImageDataModule(LightningDataModule):
         dataset = self.datasets[split]
         sampler = SequentialPositions(len(dataset), *((0, 1) if all_on_each_process else self._rank()))
         if self.runs_on_features(self._epoch()):
-            return self._feature_loader(self._eval_features(split), dataset, sampler, drop_last=False)
+            return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler, drop_last=False)
         if split not in self._loaders or all_on_each_process:
             self._loaders[split] = self.image_loader(dataset, sampler, drop_last=False)
         return self._loaders[split]
@@ -164,12 +180,32 @@ class ImageDataModule(LightningDataModule):
         dataset, sampler = self.datasets["train"], EpochSampler(len(self.datasets["train"]), self.seed)
         if self.runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
             transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])
-            dataset = ImageDataset(dataset.samples, transform, self.seed, dataset.images)
-        images, labels = next(iter(self.image_loader(dataset, sampler, drop_last=False)))
+            dataset = ImageDataset(dataset.samples, transform, self.seed, self._read)
+        chosen = list(islice(sampler, self.options.batch_size))
+        images, labels = default_collate([dataset[position] for position in chosen])
         return images, labels
 
-    def image_loader(self, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool = False) -> Loader:
-        """Batches of uint8 images (B, 3, S, S) and labels (B,), as the sampler orders them."""
+    def _crops(self) -> CropDataset | None:
+        """The training images as crops that the device cuts itself; None if they are to be cut on the CPU."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        wanted = self.options.cache == "device" or (self.options.cache == "auto" and device.type == "cuda")
+        if not wanted or self._memory is None or not can_cut(self.augment, self.transform):
+            return None
+        dataset = self.datasets["train"]
+        images = self._memory.load_all(sample.path for sample in dataset.samples)
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        if not fits_on_device(sizes, device):
+            return None
+        self._device_images = DeviceImages(images, device)
+        log.info(f"Training images: kept on {device}, cut there ({self._device_images.places.nbytes / 1e9:.2f} GB)")
+        return CropDataset(sizes, dataset.labels, self.augment, self.seed)
+
+    def image_loader(
+        self, dataset: ImageDataset | CropDataset, sampler: Sampler[Position], drop_last: bool = False
+    ) -> Loader:
+        """Batches of images (B, 3, S, S), or of crops to be cut, and labels (B,), as the sampler orders them."""
+        if self._memory is not None and isinstance(dataset, ImageDataset):
+            self._memory.load(sample.path for sample in dataset.samples)
         num_workers = self._num_workers(dataset)
         return DataLoader(
             dataset,
@@ -184,15 +220,33 @@ class ImageDataModule(LightningDataModule):
     def _feature_loader(
         self, views: Tensor, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool
     ) -> Loader:
-        labels = torch.tensor([sample.label for sample in dataset.samples])
         batches = BatchSampler(cast(Sampler[int], sampler), self.options.batch_size, drop_last)
-        return DataLoader(FeatureDataset(views, labels, self.seed), batch_size=None, sampler=batches)
+        return DataLoader(FeatureDataset(views, dataset.labels, self.seed), batch_size=None, sampler=batches)
 
     # ---- features
 
     def runs_on_features(self, epoch: int) -> bool:
         """True if the backbone is still frozen in the epoch, so that its features take the images' place."""
         return self.backbone is not None and self.backbone.is_frozen(epoch)
+
+    def mirror_features(self) -> Batch:
+        """Features (V, N, F) of the training images' centre crops and, if they may be mirrored, of their mirror images.
+
+        And labels (N,).
+        """
+        dataset = self.datasets["train"]
+        transforms: list[ImageTransform] = [self.transform]
+        if self._may_mirror():
+            transforms.append(Mirrored(self.transform))
+        plain = [ImageDataset(dataset.samples, step, self.seed, self._read) for step in transforms]
+        name = f"train {len(plain)}"
+        return self._stored(name, dataset, lambda: torch.stack([self._extract(x, 0) for x in plain])), dataset.labels
+
+    def eval_features(self, split: str) -> Batch:
+        """Features (N, F) of a split's images, and labels (N,)."""
+        dataset = self.datasets[split]
+        features = self._stored(f"evaluation {split}", dataset, lambda: self._extract(dataset, 0)[None])
+        return features[0], dataset.labels
 
     def _train_views(self, epoch: int) -> Tensor:
         """Features (V, N, F) of the training images' V views of this epoch."""
@@ -201,13 +255,7 @@ class ImageDataModule(LightningDataModule):
         if views == "fresh":
             return self._extract(dataset, epoch)[None]
         if views == "mirror":
-            transforms: list[ImageTransform] = [self.transform]
-            if self._may_mirror():
-                transforms.append(Mirrored(self.transform))
-            plain = [ImageDataset(dataset.samples, step, self.seed, dataset.images) for step in transforms]
-            return self._stored(
-                f"train {len(plain)}", dataset, lambda: torch.stack([self._extract(x, 0) for x in plain])
-            )
+            return self.mirror_features()[0]
         assert isinstance(views, int)
         name = f"train {views} {self.seed} {self.augment}"
         return self._stored(name, dataset, lambda: torch.stack([self._extract(dataset, view) for view in range(views)]))
@@ -215,20 +263,15 @@ class ImageDataModule(LightningDataModule):
     def _may_mirror(self) -> bool:
         return self.augment.policy != "none" and self.augment.flip > 0
 
-    def _eval_features(self, split: str) -> Tensor:
-        """Features (1, N, F) of a split's images."""
-        dataset = self.datasets[split]
-        return self._stored("evaluation", dataset, lambda: self._extract(dataset, 0)[None], split)
-
-    def _stored(self, name: str, dataset: ImageDataset, compute: Callable[[], Tensor], split: str = "train") -> Tensor:
+    def _stored(self, name: str, dataset: ImageDataset, compute: Callable[[], Tensor]) -> Tensor:
         """Features kept in memory for the run, and on disk for the next one."""
-        if split not in self._views:
+        if name not in self._views:
             assert self.backbone is not None
             paths = [sample.path for sample in dataset.samples]
             facts = (name, self.transform, self.options.batch_size, *self.backbone.facts)
             key = make_key(self.backbone.module.state_dict(), paths, *facts)
-            self._views[split] = FeatureStore().get(key, compute)
-        return self._views[split]
+            self._views[name] = FeatureStore().get(key, compute)
+        return self._views[name]
 
     def _extract(self, dataset: ImageDataset, epoch: int) -> Tensor:
         """Features (N, F) of every image as the epoch has it, in order."""
@@ -244,12 +287,14 @@ class ImageDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _num_workers(self, dataset: ImageDataset) -> int:
+    def _num_workers(self, dataset: ImageDataset | CropDataset) -> int:
         if isinstance(self.options.num_workers, int):
             return self.options.num_workers
-        return 0 if dataset.images is not None else min(8, os.cpu_count() or 1)
+        # Cutting crops out of images in memory is as much work on the CPU as small networks are; on a GPU nothing is.
+        is_fast = self._memory is not None and not torch.cuda.is_available() and isinstance(dataset, ImageDataset)
+        return 0 if is_fast else min(8, os.cpu_count() or 1)
 
     def _inverse_frequencies(self) -> Tensor:
-        labels = torch.tensor([sample.label for sample in self.index.splits["train"]])
+        labels = self.datasets["train"].labels
         counts = torch.bincount(labels, minlength=len(self.classes)).float()
         return len(labels) / (len(self.classes) * counts)

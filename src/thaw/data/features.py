@@ -35,11 +35,24 @@ def make_key(state: Mapping[str, Tensor], images: Iterable[Path], *facts: object
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     for path in images:
-        stat = path.stat()
-        digest.update(f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        digest.update(file_stamp(path).encode(errors="surrogateescape"))
     versions = [version(package) for package in ("torch", "torchvision", "pillow")]
     digest.update(repr((facts, versions)).encode())
     return digest.hexdigest()
+
+
+def file_stamp(path: Path) -> str:
+    """A line that changes when the file does: path, size and time of change; the error's number if there is none."""
+    try:
+        stat = path.stat()
+    except OSError as error:  # a dangling link, a lost mount
+        return f"{path.absolute()}|{error.errno}\n"
+    return f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n"
+
+
+def cache_folder() -> Path:
+    """Where what can be computed anew is kept: `$THAW_CACHE`, or `~/.cache/thaw`."""
+    return Path(os.environ.get("THAW_CACHE", Path.home() / ".cache" / "thaw"))
 
 
 class FeatureStore:
@@ -51,7 +64,7 @@ class FeatureStore:
     """
 
     def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
-        self.folder = folder or Path(os.environ.get("THAW_CACHE", Path.home() / ".cache" / "thaw")) / "features"
+        self.folder = folder or cache_folder() / "features"
         self.gigabytes = gigabytes or float(os.environ.get("THAW_CACHE_GB", DEFAULT_GIGABYTES))
 
     def get(self, key: str, compute: Callable[[], Tensor]) -> Tensor:

@@ -60,6 +60,19 @@ def read_image(path: Path, min_size: int | None = None) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def read_header(path: Path) -> tuple[str, int, int]:
+    """Format by Pillow's name (`JPEG`), width and height, by what the first bytes say.
+
+    Raises:
+        BadImage: The file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.format or "", image.width, image.height
+    except Exception as error:
+        raise BadImage(path, _reason(error)) from error
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     """The image in mode RGB, whatever mode it comes in; the image itself if it is in RGB already."""
     if image.mode.startswith("I") or image.mode == "F":

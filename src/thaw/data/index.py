@@ -5,11 +5,13 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from thaw.config import DatasetConfig
+from thaw.data.exclude import absolute, read_excluded
 from thaw.data.splits import Row, Sample, draw, keep_classes, learn_classes, split_rows
 from thaw.errors import ThawError, name_some
 
@@ -36,6 +38,8 @@ class ImageIndex:
     """Number of files and folders left out, by reason."""
     empty_folders: tuple[str, ...]
     """Folders of a class or a split, relative to `root`, that have no image."""
+    misspelt: tuple[str, ...] = ()
+    """Folders whose names are nearly those of a split, each with what it may be meant to be: `vaild (val?)`."""
 
     def place(self, path: Path) -> str:
         """The path as seen from the data's root, or as it is where it lies elsewhere."""
@@ -43,12 +47,13 @@ class ImageIndex:
 
 
 @dataclass
-class Scan:
+class _Scan:
     """What reading a data set comes to."""
 
     rows: list[Row] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     empty_folders: list[str] = field(default_factory=list)
+    misspelt: list[str] = field(default_factory=list)
 
 
 def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
@@ -60,7 +65,7 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     Raises:
         ThawError: The files cannot give what the options ask for.
     """
-    scan = scan_images(root, options)
+    scan = _scan(root, options)
     rows_by_split = split_rows(sorted(keep_classes(scan.rows, options.classes)), options)
     classes = learn_classes(rows_by_split)
     labels = {name: label for label, name in enumerate(classes)}
@@ -74,19 +79,44 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     epoch_chosen_on = "val" if "val" in splits else "test"
     if epoch_chosen_on == "test":
         splits["val"] = splits.pop("test")
-    return ImageIndex(root, classes, splits, epoch_chosen_on, dict(+scan.ignored), tuple(scan.empty_folders))
+    return _index(root, classes, splits, epoch_chosen_on, scan)
 
 
-def scan_images(root: Path, options: DatasetConfig) -> Scan:
-    """Every image of a data set with the name of its class and the split that it is given there, if any.
+def survey(root: Path, options: DatasetConfig) -> ImageIndex:
+    """The images as they lie, to be checked: nothing is split off, and no class refused.
+
+    Images of no split come under `all`; the classes are those of every split.
 
     Raises:
-        ThawError: The files do not tell classes in the way that the options expect.
+        ThawError: No images are found, or the CSV file or the pattern cannot be read.
     """
-    return _read_csv(root / options.csv) if options.csv else _read_folders(root, options)
+    scan = _scan(root, options)
+    classes = tuple(sorted({row.name for row in scan.rows}))
+    labels = {name: label for label, name in enumerate(classes)}
+    splits: dict[str, list[Sample]] = {
+        split or "all": sorted(Sample(row.path, labels[row.name]) for row in scan.rows if row.split == split)
+        for split in ("train", "val", "test", "")
+        if any(row.split == split for row in scan.rows)
+    }
+    if not splits:
+        raise ThawError(f"dataset.root has no images: {root}.")
+    return _index(root, classes, splits, "val", scan)
 
 
-def _read_csv(file: Path) -> Scan:
+def _index(
+    root: Path, classes: tuple[str, ...], splits: dict[str, list[Sample]], epoch_chosen_on: str, scan: _Scan
+) -> ImageIndex:
+    ignored, empty_folders, misspelt = dict(+scan.ignored), tuple(scan.empty_folders), tuple(scan.misspelt)
+    return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, empty_folders, misspelt)
+
+
+def _scan(root: Path, options: DatasetConfig) -> _Scan:
+    """What there is, without the files that `dataset.exclude` names."""
+    excluded = read_excluded(root / options.exclude, root) if options.exclude else frozenset()
+    return _read_csv(root / options.csv, excluded) if options.csv else _read_folders(root, options, excluded)
+
+
+def _read_csv(file: Path, excluded: Collection[Path]) -> _Scan:
     """One row for each line of a file with the columns path, label and perhaps split."""
     rows: dict[Path, Row] = {}
     try:
@@ -103,7 +133,8 @@ def _read_csv(file: Path) -> Scan:
                 rows[row.path] = row
     except (OSError, UnicodeError, csv.Error) as error:
         raise ThawError(f"dataset.csv cannot be read: {file} ({error}).") from error
-    return Scan(list(rows.values()))
+    kept = [row for row in rows.values() if absolute(row.path) not in excluded]
+    return _Scan(kept, Counter({"excluded": len(rows) - len(kept)}))
 
 
 def _read_line(line: dict[str, str], file: Path, where: str) -> Row:
@@ -118,16 +149,19 @@ def _read_line(line: dict[str, str], file: Path, where: str) -> Row:
     return Row(file.parent / path, label.strip(), SPLIT_NAMES.get(split, ""), file.name)
 
 
-def _read_folders(root: Path, options: DatasetConfig) -> Scan:
+def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]) -> _Scan:
     """Every image of the split folders or of the one tree, labelled by file name or by class folder."""
     if not root.is_dir():
         raise ThawError(f"dataset.root must be a folder that exists, got {str(root)!r}.")
     by_name = options.label_pattern is not None
-    strays = {root / name for name in STRAYS.get(options.name, ())}
-    scan = Scan()
-    for folder, split in _split_folders(_images_folder(root) if by_name else root).items():
+    left_out = dict.fromkeys(excluded, "excluded")
+    left_out |= {absolute(root / name): "known strays" for name in STRAYS.get(options.name, ())}
+    top = _images_folder(root) if by_name else root
+    split_folders = _split_folders(top)
+    scan = _Scan(misspelt=[f"{path.relative_to(root).as_posix()} ({split}?)" for path, split in _misspelt(top).items()])
+    for folder, split in split_folders.items():
         sources = [folder] if by_name else _class_folders(folder, scan.ignored)
-        found = {source: _find_images(source, strays, scan.ignored) for source in sources}
+        found = {source: find_images(source, left_out, scan.ignored) for source in sources}
         places = {source: source.relative_to(root).as_posix() for source in [folder, *sources]}
         if not any(found.values()) and split not in ("val", "test"):
             remedy = "Expected one folder per class, or set dataset.label_pattern."
@@ -162,6 +196,22 @@ def _split_folders(root: Path) -> dict[Path, str]:
     return {root: ""}
 
 
+def _misspelt(root: Path) -> dict[Path, str]:
+    """Folders that are no splits but nearly bear the name of one, and that split.
+
+    Beside split folders such a folder is not used at all; without any, it counts as one if it holds folders itself,
+    for a class may be called trail.
+    """
+    has_splits = root not in _split_folders(root)
+    names: dict[Path, str] = {}
+    for path in sorted(root.iterdir()):
+        is_other = path.is_dir() and path.name not in SPLIT_NAMES
+        if is_other and (has_splits or any(child.is_dir() for child in path.iterdir())):
+            near = get_close_matches(path.name.lower(), SPLIT_NAMES, n=1, cutoff=0.7)
+            names.update((path, SPLIT_NAMES[name]) for name in near)
+    return names
+
+
 def _class_folders(parent: Path, ignored: Counter[str]) -> list[Path]:
     visible = [path for path in sorted(parent.iterdir()) if not _is_hidden(path.name)]
     folders = [path for path in visible if path.is_dir()]
@@ -169,8 +219,11 @@ def _class_folders(parent: Path, ignored: Counter[str]) -> list[Path]:
     return folders
 
 
-def _find_images(folder: Path, strays: Collection[Path], ignored: Counter[str]) -> list[Path]:
-    """The images in a folder and below it, sorted. Links to folders are not followed: they could lead in a circle."""
+def find_images(folder: Path, left_out: Mapping[Path, str], ignored: Counter[str]) -> list[Path]:
+    """The images in a folder and below it, sorted, but for those that are left out, each for a reason.
+
+    Links to folders are not followed: they could lead in a circle.
+    """
     images = []
     for parent, folders, files in os.walk(folder):
         ignored["linked folders"] += sum(Path(parent, name).is_symlink() for name in folders)
@@ -179,8 +232,8 @@ def _find_images(folder: Path, strays: Collection[Path], ignored: Counter[str]) 
         for path in (Path(parent, name) for name in files if not _is_hidden(name)):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 ignored["not images"] += 1
-            elif path in strays:
-                ignored["known strays"] += 1
+            elif reason := left_out.get(absolute(path)):
+                ignored[reason] += 1
             else:
                 images.append(path)
     return sorted(images)

@@ -5,12 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from thaw.config import DatasetConfig
-from thaw.data.index import ImageIndex, scan_images
+from thaw.data.index import ImageIndex, survey
 from thaw.data.splits import Sample
 from thaw.errors import ThawError, did_you_mean, name_some
-
-UNSPLIT = "all"
-"""Name of the one split of data that has none."""
 
 
 def index_known_classes(source: Path, classes: Sequence[str], label_pattern: str | None = None) -> ImageIndex:
@@ -34,14 +31,7 @@ def index_known_classes(source: Path, classes: Sequence[str], label_pattern: str
     options = DatasetConfig(root=str(source), label_pattern=label_pattern)
     if source.is_file():
         options = DatasetConfig(root=str(source.parent), csv=source.name)
-    scan = scan_images(Path(options.root), options)
-    names = tuple(sorted({row.name for row in scan.rows}))
-    labels = {name: label for label, name in enumerate(names)}
-    splits: dict[str, list[Sample]] = {}
-    for row in sorted(scan.rows):
-        splits.setdefault(row.split or UNSPLIT, []).append(Sample(row.path, labels[row.name]))
-    index = ImageIndex(Path(options.root), names, splits, "val", dict(+scan.ignored), tuple(scan.empty_folders))
-    return in_known_classes(index, classes)
+    return in_known_classes(survey(Path(options.root), options), classes)
 
 
 def in_known_classes(index: ImageIndex, classes: Sequence[str]) -> ImageIndex:

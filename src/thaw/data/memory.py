@@ -1,8 +1,8 @@
-"""Decoded images in memory: whether they fit, and reading all of them at once."""
+"""Decoded images in memory: whether they fit, and reading each of them once."""
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,12 +12,60 @@ from torch import Tensor
 
 from thaw.data.images import BadImage, read_image
 from thaw.data.index import ImageIndex
-from thaw.data.splits import Sample
 from thaw.data.transforms import EvaluationTransform
 
 log = logging.getLogger(__name__)
 
 SHARE_OF_FREE_MEMORY = 1 / 4  # that dataset.cache=auto may take
+
+
+class ImageMemory:
+    """Decoded images by their paths: training images whole, the others after the evaluation transform.
+
+    Filled before loader processes start, so that they share it.
+
+    Args:
+        index: Which images are training images.
+        transform: The evaluation transform, which is the same in every epoch.
+    """
+
+    def __init__(self, index: ImageIndex, transform: EvaluationTransform) -> None:
+        self.transform = transform
+        self.train = {sample.path for sample in index.splits.get("train", ())}
+        self.images: dict[Path, Tensor] = {}
+
+    def __call__(self, path: Path) -> Tensor:
+        """The image, uint8 (3, H, W), from memory or, if it has not been loaded, from its file."""
+        image = self.images.get(path)
+        return self._decode(path) if image is None else image
+
+    def load(self, paths: Iterable[Path]) -> dict[Path, str]:
+        """Decode what is not there yet; returns the reasons why some files cannot be."""
+        missing = [path for path in paths if path not in self.images]
+        bad = {}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for path, result in zip(missing, pool.map(self._try, missing), strict=True):
+                if isinstance(result, str):
+                    bad[path] = result
+                else:
+                    self.images[path] = result
+        return bad
+
+    def load_all(self, paths: Iterable[Path]) -> list[Tensor]:
+        """The images, in order."""
+        paths = list(paths)
+        self.load(paths)
+        return [self(path) for path in paths]
+
+    def _try(self, path: Path) -> Tensor | str:
+        try:
+            return self._decode(path)
+        except BadImage as error:
+            return error.reason
+
+    def _decode(self, path: Path) -> Tensor:
+        image = read_image(path, self.transform.decoded_side)
+        return image if path in self.train else self.transform(image)
 
 
 def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:
@@ -29,44 +77,19 @@ def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:
     return needed <= allowed
 
 
-def decode_all(
-    splits: Mapping[str, Sequence[Sample]], transform: EvaluationTransform
-) -> tuple[dict[Path, Tensor], dict[Path, str]]:
-    """Every image by its path, uint8 (3, H, W), and the reasons why some cannot be read.
-
-    Training images are kept as they are, the others after the evaluation transform, which is always the same.
-    """
-
-    def decode(split: str, path: Path) -> Tensor | str:
-        try:
-            image = read_image(path)
-        except BadImage as error:
-            return error.reason
-        return image if split == "train" else transform(image)
-
-    jobs = [(split, sample.path) for split, samples in splits.items() for sample in samples]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda job: decode(*job), jobs))
-    images, bad = {}, {}
-    for (_, path), result in zip(jobs, results, strict=True):
-        if isinstance(result, str):
-            bad[path] = result
-        else:
-            images[path] = result
-    return images, bad
-
-
 def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, most: int = 256) -> float:
     """Bytes of the decoded training images, by the headers of some files, and of the evaluation crops."""
     train = index.splits.get("train", [])
-    pixels = [_count_pixels(sample.path) for sample in train[:: max(1, -(-len(train) // most))]]
+    step = max(1, -(-len(train) // most))
+    pixels = [_count_pixels(sample.path, transform.decoded_side) for sample in train[::step]]
     num_eval = sum(len(samples) for split, samples in index.splits.items() if split != "train")
     return 3 * (sum(pixels) / max(1, len(pixels)) * len(train) + num_eval * transform.crop**2)
 
 
-def _count_pixels(path: Path) -> int:
+def _count_pixels(path: Path, decoded_side: int) -> int:
     try:
         with Image.open(path) as image:
+            image.draft(None, (decoded_side, decoded_side))
             return image.width * image.height
     except Exception:  # an unreadable file is named when it is decoded
         return 0

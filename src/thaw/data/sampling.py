@@ -1,6 +1,7 @@
 """Which image, or which view of it, a training step sees: a function of (seed, epoch, index)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,24 +22,33 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         samples: Path and label of each image.
         transform: uint8 image (3, H, W) -> uint8 image (3, S, S); may draw from torch's default generator.
         seed: Seed of the run.
-        images: The decoded images, by index, where they are kept in memory; else each is read when it is asked for.
+        read: Image file -> uint8 image (3, H, W).
     """
 
     def __init__(
-        self, samples: Sequence[Sample], transform: ImageTransform, seed: int, images: Sequence[Tensor] | None = None
+        self,
+        samples: Sequence[Sample],
+        transform: ImageTransform,
+        seed: int,
+        read: Callable[[Path], Tensor] = read_image,
     ) -> None:
         self.samples = samples
         self.transform = transform
         self.seed = seed
-        self.images = images
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def labels(self) -> Tensor:
+        """Labels (N,) of all images."""
+        return torch.tensor([sample.label for sample in self.samples])
+
     def __getitem__(self, position: Position) -> tuple[Tensor, int]:
         epoch, index = position
         sample = self.samples[index]
-        image = read_image(sample.path) if self.images is None else self.images[index]
+        image = self.read(sample.path)
         with seeded(self.seed, epoch, index):
             return self.transform(image), sample.label
 

@@ -35,6 +35,14 @@ class EvaluationTransform:
         resized = v2.functional.resize(image, size, v2.InterpolationMode(self.interpolation), antialias=True)
         return cast(Tensor, v2.functional.center_crop(resized, [self.crop, self.crop]))
 
+    @property
+    def decoded_side(self) -> int:
+        """Pixels that the shorter side of an image keeps at least when a large JPEG is decoded at a reduced size.
+
+        Twice what the network sees: random crops have detail to spare, and resizing averages as it does otherwise.
+        """
+        return 2 * max(self.crop, self.resize if isinstance(self.resize, int) else max(self.resize))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
         return asdict(self)

@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from thaw.inspection.figures import INK, RIGHT, WRONG
-from thaw.inspection.predictions import Predictions, wilson_interval
+from thaw.inspection.predictions import Predictions
+from thaw.inspection.uncertainty import wilson_interval
 
 MOST_CLASSES, FEWER_CLASSES = 40, 24
 """Classes of a matrix that can be read: all if there are no more than the first, else the most confused."""

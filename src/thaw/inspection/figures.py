@@ -31,7 +31,7 @@ def image_grid(images: Sequence[Tensor], titles: Sequence[str], colors: Sequence
         axis.set_axis_off()
     for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
         axis.imshow(image.permute(1, 2, 0).cpu().numpy())
-        axis.set_title(title, fontsize=9, color=color)
+        axis.set_title(title, fontsize=9, color=color, parse_math=False)  # a file's name may hold dollar signs
     return figure
 
 

@@ -81,7 +81,7 @@ def read_inputs(
     images = {}
     for index in chosen:
         with suppress(BadImage):
-            images[index] = transform(read_image(folder / paths[index]))
+            images[index] = transform(read_image(folder / paths[index], transform.decoded_side))
     return images
 
 

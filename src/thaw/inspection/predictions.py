@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import binomtest
 from torch import Tensor
 from torchmetrics.functional.classification import (
     multiclass_calibration_error,
@@ -18,6 +17,7 @@ from torchmetrics.functional.classification import (
 )
 
 from thaw.errors import ThawError
+from thaw.inspection.uncertainty import wilson_interval
 
 COLUMNS = ["split", "path", "label", "predicted", "loss"]
 """Of a predictions.csv, before one `p_CLASS` a class."""
@@ -113,7 +113,7 @@ class Predictions:
             self.labels.numpy(), self.predicted.numpy(), labels=range(len(self.classes)), zero_division=float("nan")
         )
         rows = zip(self.classes, *(values.tolist() for values in scores), strict=True)
-        return [ClassScore(name, n, precision, recall, f1) for name, precision, recall, f1, n in rows]
+        return [ClassScore(name, int(n), precision, recall, f1) for name, precision, recall, f1, n in rows]
 
     def calibration_error(self, num_bins: int = 15) -> float:
         """Expected calibration error: the mean distance of confidence and accuracy (Guo et al. 2017)."""
@@ -193,10 +193,10 @@ def _from_rows(rows: list[list[str]], classes: tuple[str, ...]) -> Predictions:
     return Predictions(paths, actual, logits, classes)
 
 
-def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927)."""
-    interval = binomtest(num_right, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+def accuracy_text(metrics: Mapping[str, Any]) -> str:
+    """`0.9346 (95 % interval 0.884 to 0.964, n=153)` of what `Predictions.metrics` returned."""
+    low, high = metrics["acc_ci95"]
+    return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']})"
 
 
 def collect(outputs: Sequence[tuple[Tensor, Tensor]], paths: Sequence[str], classes: Sequence[str]) -> Predictions:

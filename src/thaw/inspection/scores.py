@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.console import table_text
-from thaw.inspection.predictions import ClassScore, Predictions
+from thaw.inspection.predictions import ClassScore, Predictions, accuracy_text
 
 MOST_CLASSES, FEWER_CLASSES = 40, 20
 """Classes that are shown: all if there are no more than the first, else so many of the lowest F1."""
@@ -17,9 +17,8 @@ MOST_PAIRS = 10
 def score_text(predictions: Predictions, least: int = 1) -> str:
     """Scores over all images, of each class, and the pairs of classes that are confused at least so often."""
     metrics = predictions.metrics()
-    low, high = metrics["acc_ci95"]
     lines = [
-        f"accuracy           {metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']})",
+        f"accuracy           {accuracy_text(metrics)}",
         f"macro-F1           {metrics['macro_f1']:.4f}",
         f"log loss           {metrics['loss']:.4f}",
         f"calibration error  {predictions.calibration_error():.4f} (expected, 15 bins)",

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from matplotlib.ticker import MaxNLocator
 
-from thaw.inspection.predictions import CalibrationCurve, wilson_interval
+from thaw.inspection.predictions import CalibrationCurve
+from thaw.inspection.uncertainty import wilson_interval
 
 WIDTH, HEIGHT = 360, 230
 """Of a chart: as wide as a phone, so that its text is readable there and charts stand side by side elsewhere."""

@@ -101,9 +101,10 @@ class Classifier(LightningModule):
         return features
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (B, K) of features (B, F), in float32 also under mixed precision: the head costs nothing."""
+        """Logits (B, K), float32, of features (B, F); also under mixed precision the head computes in its own."""
+        precision = next(self.head.parameters()).dtype
         with torch.autocast(features.device.type, enabled=False):
-            return cast(Tensor, self.head(features.float()))
+            return cast(Tensor, self.head(features.to(precision))).float()
 
     # ---- what is frozen
 

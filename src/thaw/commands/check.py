@@ -1,0 +1,114 @@
+"""`thaw check`: what is wrong with a folder of images."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thaw.config import DatasetConfig
+from thaw.errors import ThawError
+
+if TYPE_CHECKING:
+    from thaw.data.finding import Finding
+    from thaw.data.index import ImageIndex
+
+DESCRIPTION = (
+    "Reads every image of a folder and tells what is wrong: unreadable files, files of another type than their name "
+    "says, tiny images, byte-identical copies (twice in a split, in two splits, with two labels), classes that are "
+    "rare or missing from a split, empty and misspelt folders. Nothing is changed. "
+    "Exit code: 0 if all is well, 1 if something is wrong, 2 if the folder cannot be checked."
+)
+EXAMPLE = "thaw check photos --fix"
+FLAGS = {
+    "dataset.label_pattern": "--pattern",
+    "dataset.csv": "--csv",
+    "dataset.exclude": "--exclude",
+    "dataset.root": "FOLDER",
+}
+"""What the options are called here, for the messages of mistakes."""
+MOST_LINES = 20
+"""Of a finding; the others are counted."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may stand behind the command."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="CLASS/* or {train,val,test}/CLASS/*")
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument("--csv", type=Path, metavar="FILE", help="labels are in this file, as in dataset.csv")
+    labels.add_argument("--pattern", metavar="REGEX", help="labels are in the file names, as in dataset.label_pattern")
+    parser.add_argument("--exclude", type=Path, metavar="FILE", help="leave out what this list names")
+    parser.add_argument("--min-size", type=int, default=32, metavar="PIXELS", help="smallest shorter side; default 32")
+    parser.add_argument(
+        "--fix",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="FILE",
+        help="list the images to leave out in this file, for dataset.exclude; default FOLDER/exclude.csv. Of copies "
+        "the one in test is kept, else the one in val, else one; of copies with two labels none",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what is wrong; returns the exit code."""
+    from thaw.data.check import facts, find_problems
+    from thaw.data.examine import count_types, examine, find_bad_files
+
+    index = _survey(options)
+    print(facts(index))
+    files = examine(index)
+    print(count_types(files))
+    findings = [*find_bad_files(index, files, options.min_size), *find_problems(index)]
+    for finding in findings:
+        _print(finding)
+    num_wrong = sum(finding.is_wrong for finding in findings)
+    reasons = {index.place(path): reason for finding in findings for path, reason in finding.leave_out.items()}
+    found = f"{_count(num_wrong, 'kind')} of mistake, {_count(len(reasons), 'image')} to leave out"
+    print(f"\n{found if num_wrong else 'Nothing is wrong.'}")
+    if options.fix is not None and reasons:
+        _write(index, reasons, options.folder / "exclude.csv" if options.fix == Path() else options.fix)
+    elif reasons:
+        print(f"List them for dataset.exclude: thaw check {options.folder} --fix")
+    return int(num_wrong > 0)
+
+
+def _survey(options: argparse.Namespace) -> "ImageIndex":
+    """The folder's images; mistakes are told in the words of the flags."""
+    from thaw.data.index import survey
+
+    def from_root(file: Path | None) -> str | None:
+        return None if file is None else os.path.relpath(file, options.folder)
+
+    root = options.folder
+    dataset = DatasetConfig(
+        root=str(root), csv=from_root(options.csv), label_pattern=options.pattern, exclude=from_root(options.exclude)
+    )
+    try:
+        return survey(root, dataset)
+    except ThawError as error:
+        message = str(error)
+        for option, flag in FLAGS.items():
+            message = message.replace(option, flag)
+        raise ThawError(message) from error
+
+
+def _print(finding: "Finding") -> None:
+    print(f"\n{finding.title}: {len(finding.items)}. {finding.advice}".rstrip())
+    for item in finding.items[:MOST_LINES]:
+        print(f"  {item}")
+    if (others := len(finding.items) - MOST_LINES) > 0:
+        print(f"  … and {others} more")
+
+
+def _write(index: "ImageIndex", reasons: dict[str, str], file: Path) -> None:
+    """Write the list of images to leave out, and print the option that reads it."""
+    from thaw.data.exclude import write_excluded
+
+    write_excluded(file, reasons)
+    root, place = index.root.resolve(), file.resolve()
+    name = place.relative_to(root) if place.is_relative_to(root) else place
+    print(f"{file} lists them. Train with dataset.exclude={name}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

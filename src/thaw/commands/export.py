@@ -1,0 +1,48 @@
+"""`thaw export`: write a run's classifier for deployment, with a proof that it computes the same."""
+
+import argparse
+from pathlib import Path
+
+from thaw.errors import ThawError
+
+DESCRIPTION = (
+    "Write a run's best checkpoint as one file for deployment: uint8 RGB crops (batch, 3, height, width) in, logits "
+    "out, normalisation inside, any batch size; class names, resize and crop are in its metadata. It is kept only if "
+    "it computes the same as the run on images of its data."
+)
+EXAMPLE = "thaw export outputs/RUN --format onnx --out model.onnx"
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may stand behind the command."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument("--format", required=True, choices=list(SUFFIXES), help="torch-export writes a .pt2 file")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN/model.onnx or RUN/model.pt2")
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        metavar="IMAGES",
+        help="compare on these files, folders or patterns; default: of its data",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export, prove and print; returns the exit code."""
+    suffix = SUFFIXES[options.format]
+    out = options.out or options.folder / f"model{suffix}"
+    if out.suffix != suffix:
+        raise ThawError(f"--out must end in {suffix} for --format {options.format}, got '{out}'.")
+    if not out.parent.is_dir():
+        raise ThawError(f"--out={out} cannot be written: there is no folder {out.parent}.")
+    from thaw.export import export, images_for_proof, weights_file
+    from thaw.run import Run
+
+    run = Run(options.folder)
+    classifier = run.load_classifier()
+    images, whose = images_for_proof(run, classifier, options.images)
+    parity = export(classifier, options.format, out, images)
+    print(f"Parity with the run on {whose}: {parity}")
+    size = sum(file.stat().st_size for file in (out, weights_file(out)) if file.exists())
+    print(f"Written: {out} ({size / 1e6:.1f} MB, float32, {len(classifier.classes)} classes)")
+    return 0

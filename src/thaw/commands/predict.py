@@ -1,0 +1,129 @@
+"""`thaw predict`: classify images with a finished run."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thaw.errors import ThawError, name_some
+
+if TYPE_CHECKING:
+    from thaw.predict import Prediction, Predictor
+
+DESCRIPTION = (
+    "Classify images with a run's best checkpoint. A file that cannot be read is one row with its reason, and the exit "
+    "code is then 1."
+)
+EXAMPLE = "thaw predict outputs/RUN photos '*.jpg' --out predictions.csv --grid grid.png"
+TABLES, PICTURES = (".csv", ".json"), (".png", ".jpg", ".pdf", ".svg")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may stand behind the command."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGES", help="files, folders, patterns, or - for one path a line on stdin"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write all predictions to this .csv or .json file")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="classes named for each image; default 3")
+    parser.add_argument("--grid", type=Path, metavar="FILE", help="draw up to 24 of the images with their predictions")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time; default 8 on a CPU, or 64")
+    parser.add_argument("--device", default="auto", help="auto, cpu, gpu, …; default auto")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Classify, print and write; returns the exit code: 1 if a file could not be read."""
+    _check(options)
+    from thaw.data.inputs import list_images
+
+    paths = list_images(_with_stdin(options.images))
+    from thaw.predict import Predictor, write_csv, write_json
+    from thaw.run import Run
+
+    predictor = Predictor(Run(options.folder), options.device, options.batch_size)
+    started = time.perf_counter()
+    predictions = list(_with_bar(predictor.predict(paths, options.top), len(paths)))
+    seconds = time.perf_counter() - started
+    if options.out:
+        (write_csv if options.out.suffix == ".csv" else write_json)(predictions, options.out)
+    else:
+        print(_table(predictions))
+    if options.grid:
+        _draw(predictor, predictions, options.grid)
+    print(_summary(predictor, predictions, seconds))
+    for path in filter(None, (options.out, options.grid)):
+        print(f"Written: {path}")
+    return _tell_errors(predictions)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what could not be done, before any work is."""
+    for option, number in (("--top", options.top), ("--batch-size", options.batch_size)):
+        if number is not None and number < 1:
+            raise ThawError(f"{option} must be at least 1, got {number}.")
+    _check_target("--out", options.out, TABLES)
+    _check_target("--grid", options.grid, PICTURES)
+
+
+def _check_target(option: str, path: Path | None, suffixes: Sequence[str]) -> None:
+    if path is None:
+        return
+    if path.suffix not in suffixes:
+        raise ThawError(f"{option} must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got '{path}'.")
+    if not path.parent.is_dir():
+        raise ThawError(f"{option}={path} cannot be written: there is no folder {path.parent}.")
+
+
+def _with_stdin(items: Sequence[str]) -> Iterator[Path | str]:
+    """The items; `-` stands for the paths on stdin, which are no patterns."""
+    for item in items:
+        if item == "-":
+            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+        else:
+            yield item
+
+
+def _with_bar(predictions: Iterable["Prediction"], total: int) -> Iterable["Prediction"]:
+    from rich import get_console
+    from rich.progress import track
+
+    return track(predictions, "Predicting", total, transient=True, disable=not get_console().is_terminal)
+
+
+def _table(predictions: Sequence["Prediction"]) -> str:
+    from thaw.console import table_text
+
+    most = max(len(prediction.top) for prediction in predictions)
+    rows = []
+    for prediction in predictions:
+        cells = [f"{label} {probability:.4f}" for label, probability in prediction.top] or ["cannot be read"]
+        rows.append([prediction.path, *cells, *[""] * (most - len(cells))])
+    return table_text(["image", "prediction", *["next"] * (most - 1)][: max(most, 1) + 1], rows)
+
+
+def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Path) -> None:
+    from thaw.data.inputs import spread
+    from thaw.predict import photo_grid
+
+    shown = spread([each for each in predictions if each.error is None], most=24)
+    if shown:
+        photo_grid([predictor.read(each.path) for each in shown], shown, len(predictions)).savefig(path)
+
+
+def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:
+    """How many images of each class there are, and how fast they were classified."""
+    counts = Counter(prediction.label for prediction in predictions if prediction.label)
+    classes = name_some([f"{label} {count}" for label, count in counts.most_common()])
+    speed = f"{seconds:.1f} s, {len(predictions) / seconds:.0f} images/s"
+    return f"{counts.total()} images: {classes or 'none'}; {speed} ({predictor.precision} on {predictor.device})"
+
+
+def _tell_errors(predictions: Sequence["Prediction"]) -> int:
+    """Name the files that could not be read on stderr; returns the exit code."""
+    errors = [f"{prediction.path} ({prediction.error})" for prediction in predictions if prediction.error]
+    if errors:
+        print(f"{len(errors)} of {len(predictions)} files cannot be read: {name_some(errors)}", file=sys.stderr)
+    return 1 if errors else 0

@@ -1,0 +1,106 @@
+"""Images that are the same byte for byte: in two splits, with two labels, or twice in one split."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import TypeAlias
+
+from thaw.data.finding import Finding
+from thaw.data.index import ImageIndex
+from thaw.data.splits import Sample
+
+Entry: TypeAlias = tuple[str, Sample]
+"""A sample and its split."""
+Copies: TypeAlias = list[Entry]
+"""Two or more images that are the same."""
+KEPT_FIRST = ("test", "val", "train", "all")
+"""Of copies in several splits, the one to keep is the first one's: a score on images that were trained on misleads."""
+
+
+def find_copies(index: ImageIndex) -> list[Finding]:
+    """What is wrong with images that are there more than once; one that was resized or compressed anew is not found."""
+    groups = _find(index)
+    leaks = [group for group in groups if _number_of_splits(group) > 1]
+    conflicts = [group for group in groups if _number_of_labels(group) > 1]
+    repeated = [group for group in groups if _number_of_splits(group) == _number_of_labels(group) == 1]
+    findings = [
+        _finding(
+            index,
+            "in_two_splits",
+            "Images in two splits",
+            leaks,
+            "A score on training images misleads: keep one copy of each.",
+        ),
+        _finding(index, "two_labels", "Images with two labels", conflicts, "Keep the one labelled right."),
+        _finding(
+            index, "in_one_split", "Images twice in a split", repeated, "They count twice: keep one copy of each."
+        ),
+    ]
+    return [finding for finding in findings if finding.items]
+
+
+def _finding(index: ImageIndex, kind: str, title: str, groups: list[Copies], advice: str) -> Finding:
+    """Each group is shown as an equation of its files: `train/ants/1.jpg = val/ants/2.jpg`."""
+    shown = tuple(" = ".join(index.place(sample.path) for _, sample in group) for group in groups)
+    paths = tuple(sample.path for _, sample in chain.from_iterable(groups))
+    leave_out: dict[Path, str] = {}
+    for group in groups:
+        leave_out |= _superfluous(index, group)
+    return Finding(kind, title, shown, advice, paths, leave_out)
+
+
+def _superfluous(index: ImageIndex, group: Copies) -> dict[Path, str]:
+    """All copies but one; where their labels contradict each other, all of them, for no one knows which is right."""
+    # Of one split, the shortest name: the others are called `1 (copy).jpg`.
+    ordered = sorted(group, key=lambda entry: (KEPT_FIRST.index(entry[0]), len(entry[1].path.name), entry[1].path))
+    if _number_of_labels(group) > 1:
+        others = [*ordered[1:], ordered[0]]
+        labels = [index.classes[sample.label] for _, sample in others]
+        return {
+            sample.path: f"same image as {index.place(other.path)}, labelled {label}"
+            for (_, sample), (_, other), label in zip(ordered, others, labels, strict=True)
+        }
+    kept = index.place(ordered[0][1].path)
+    return {sample.path: f"same image as {kept}" for _, sample in ordered[1:]}
+
+
+def _number_of_splits(group: Copies) -> int:
+    return len({split for split, _ in group})
+
+
+def _number_of_labels(group: Copies) -> int:
+    return len({sample.label for _, sample in group})
+
+
+def _find(index: ImageIndex) -> list[Copies]:
+    """Only files of equal size are read, and to their ends only those that begin alike."""
+    groups = [[(split, sample) for split, samples in index.splits.items() for sample in samples]]
+    for key in (_size, _head, _digest):
+        groups = [copies for group in groups for copies in _group(group, key)]
+    return groups
+
+
+def _group(entries: list[Entry], key: Callable[[Path], Hashable]) -> list[Copies]:
+    """The groups of two or more entries whose files have the same key."""
+    groups: dict[Hashable, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        with suppress(OSError):  # a file that cannot be opened is for `find_unreadable` to tell
+            groups[key(entry[1].path)].append(entry)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return file.read(4096)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,0 +1,103 @@
+"""Every image file opened and decoded: which cannot be read, are of another type than their name says, or are tiny."""
+
+import os
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+from rich.progress import track
+
+from thaw.data.finding import Finding
+from thaw.data.images import BadImage, read_header, read_image
+from thaw.data.index import ImageIndex
+
+SAME_TYPE = {"MPO": "JPEG", "DIB": "BMP"}
+"""Formats whose files rightly bear another's suffix: cameras call a JPEG with a second picture in it .jpg."""
+
+
+class ImageFile(NamedTuple):
+    """What a file turned out to be."""
+
+    path: Path
+    format: str
+    """Pillow's name of its format; empty if the file cannot be read."""
+    shorter_side: int
+    """In pixels."""
+    fault: str
+    """Why it cannot be read; empty if it can."""
+
+
+def examine(index: ImageIndex) -> list[ImageFile]:
+    """Every image, read to its end; on a terminal with a progress bar."""
+    paths = [sample.path for sample in chain.from_iterable(index.splits.values())]
+    Image.init()  # once, not in each thread
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = pool.map(_examine, paths)
+        return list(track(files, "Reading images", len(paths), transient=True, disable=not sys.stdout.isatty()))
+
+
+def _examine(path: Path) -> ImageFile:
+    try:
+        name, width, height = read_header(path)
+        read_image(path, min_size=1)  # a JPEG is read to its end at any scale, and fastest at the smallest
+    except BadImage as error:
+        return ImageFile(path, "", 0, error.reason)
+    return ImageFile(path, SAME_TYPE.get(name, name), min(width, height), "")
+
+
+def find_bad_files(index: ImageIndex, files: list[ImageFile], min_size: int) -> list[Finding]:
+    """What is wrong with single files.
+
+    A file of the wrong type is not to be left out: its contents are what Thaw goes by.
+
+    Args:
+        index: The images.
+        files: What they turned out to be, as `examine` gives it.
+        min_size: Least length of the shorter side in pixels.
+    """
+    unreadable = [file for file in files if file.fault]
+    tiny = [file for file in files if file.format and file.shorter_side < min_size]
+    wrong = [(file, suffix) for file in files if (suffix := _type_by_suffix(file.path)) != file.format and suffix]
+    wrong = [(file, suffix) for file, suffix in wrong if file.format]
+    findings = [
+        Finding(
+            "unreadable",
+            "Files that cannot be read as images",
+            tuple(f"{index.place(file.path)}: {file.fault}" for file in unreadable),
+            "Training refuses them, or skips them with dataset.on_bad=skip.",
+            tuple(file.path for file in unreadable),
+            {file.path: f"unreadable: {file.fault}" for file in unreadable},
+        ),
+        Finding(
+            "wrong_type",
+            "Files of another type than their name says",
+            tuple(f"{index.place(file.path)} is {file.format}, not {suffix}" for file, suffix in wrong),
+            "Thaw goes by the contents; other programs may not.",
+            tuple(file.path for file, _ in wrong),
+        ),
+        Finding(
+            "tiny",
+            f"Images with a side below {min_size} pixels",
+            tuple(f"{index.place(file.path)}: {file.shorter_side}" for file in tiny),
+            "Enlarged to the network's input they show little.",
+            tuple(file.path for file in tiny),
+            {file.path: f"tiny: {file.shorter_side} pixels" for file in tiny},
+        ),
+    ]
+    return [finding for finding in findings if finding.items]
+
+
+def _type_by_suffix(path: Path) -> str:
+    name = Image.registered_extensions().get(path.suffix.lower(), "")
+    return SAME_TYPE.get(name, name)
+
+
+def count_types(files: list[ImageFile]) -> str:
+    """How many files there are of each type, in one line."""
+    return ", ".join(
+        f"{name or 'unreadable'} {count}" for name, count in Counter(file.format for file in files).most_common()
+    )

@@ -1,0 +1,60 @@
+"""Images to leave out, in a CSV file with the columns path and reason: a check writes it, training reads it."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from thaw.errors import ThawError, name_some
+
+HEADER = b"path,reason"
+
+
+def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
+    """One row an image: its path as seen from the data's root, and why it is left out.
+
+    Raises:
+        ThawError: The file cannot be written, or is another one, which stays as it is.
+    """
+    try:
+        if file.exists() and not file.read_bytes().startswith(HEADER):
+            raise ThawError(f"{file} is there already and no list of images to leave out. Name another: --fix FILE.")
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([HEADER.decode().split(","), *sorted(reasons.items())])
+    except OSError as error:
+        raise ThawError(f"{file} cannot be written ({error.strerror}). Name another file: --fix FILE.") from error
+
+
+def read_excluded(file: Path, root: Path) -> frozenset[Path]:
+    """The images that the file names, as absolute paths.
+
+    Args:
+        file: With a column path, relative to `root`; other columns are for the reader.
+        root: Of the data.
+
+    Raises:
+        ThawError: The file is missing or no such table, or names a file that does not exist: a slip of the pen, or a
+            list of other data.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            lines = csv.DictReader(stream, skipinitialspace=True)
+            if "path" not in (lines.fieldnames or []):
+                raise ThawError(f"dataset.exclude must have a column path: {file} has {lines.fieldnames}.")
+            names = [line["path"] for line in lines if line["path"]]
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ThawError(
+            f"dataset.exclude cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
+        ) from error
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing:
+        raise ThawError(
+            f"dataset.exclude: {file} names {len(missing)} of {len(names)} files that are not in {root}: "
+            f"{name_some(missing, most=3)}. Make it anew with `thaw check {root} --fix`."
+        )
+    return frozenset(absolute(root / name) for name in names)
+
+
+def absolute(path: Path) -> Path:
+    """The path in full, without `..`; links stay as they are, for an image and a link to it are two."""
+    return Path(os.path.abspath(path))  # noqa: PTH100

@@ -1,0 +1,34 @@
+"""What a check has found: a probable mistake in the data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from thaw.errors import name_some
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A probable mistake in the data, which can be trained on nevertheless unless files cannot be read."""
+
+    kind: str
+    """`unreadable`, `wrong_type`, `tiny`, `in_two_splits`, `two_labels`, `in_one_split`, `stray`, `rare_class`,
+    `missing_class`, `unbalanced`, `empty_folder` or `misspelt_split`."""
+    title: str
+    """What is wrong, in a few words."""
+    items: tuple[str, ...]
+    """Each thing that is wrong."""
+    advice: str = ""
+    """What follows, or what to do, in a sentence."""
+    paths: tuple[Path, ...] = ()
+    """Every file or folder it is about."""
+    leave_out: Mapping[Path, str] = field(default_factory=dict)
+    """Images without which it would be mended, each with the reason."""
+    is_wrong: bool = True
+    """False for a fact that is worth a thought only."""
+
+    @property
+    def message(self) -> str:
+        """All in one line, which names the first few things."""
+        advice = f" {self.advice}" if self.advice else ""
+        return f"{self.title}: {len(self.items)} ({name_some(self.items, most=3)}).{advice}"

@@ -1,0 +1,42 @@
+"""How sure a figure is: the interval of an accuracy, and the paired test of two classifiers on the same images.
+
+Imports no torch: a comparison of runs reads tables only.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, binomtest
+
+
+def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion (Wilson 1927)."""
+    interval = binomtest(num_right, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def paired_test(differences: NDArray[np.int64]) -> float:
+    """Two-sided p of the exact test that two classifiers are right equally often, from their answers image by image.
+
+    If they are, the sign of each image's difference is a fair coin, and their sum is distributed as the sum of so many
+    coins of the differences' sizes: the sign-flip test (Fisher 1935, section 21; Pitman 1937). Between two single runs
+    every difference is 1, 0 or -1, and it is McNemar's exact test (McNemar 1947): the binomial test of the images on
+    which only one of them is right.
+
+    Several runs of a setting, its seeds, answer the same images, so they are no further observations: an image counts
+    once, with the share of the runs that are right on it. (Votes or mean probabilities of the runs would judge an
+    ensemble, which is better than its members, and the better the more there are.) The test speaks of further images,
+    with these runs. It is exact where both settings have equally many runs, and otherwise in the limit of many images.
+
+    Args:
+        differences: How much more often the first is right than the second, one whole number (N,) an image.
+    """
+    differences = differences // max(1, int(np.gcd.reduce(differences)))
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    chances = np.ones(1)  # of the sum of the positive differences being 0, 1, 2, …
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        coins = np.zeros(size * count + 1)
+        coins[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, coins)
+    last = len(chances) - 1
+    sums = np.abs(2 * np.arange(last + 1) - last)  # of all differences, their signs aside
+    return float(min(1.0, chances[sums >= abs(int(differences.sum()))].sum()))

@@ -1,0 +1,189 @@
+"""Image files -> what a run's classifier says of each; decoding and inference side by side."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from thaw.allocator import keep_freed_memory
+from thaw.config import TrainerConfig
+from thaw.data.images import BadImage, read_image
+from thaw.errors import ThawError
+from thaw.inspection.figures import image_grid
+from thaw.run import Run
+from thaw.trainer import choose_precision
+
+MOST_THREADS = 32  # each holds a batch of images and its activations
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was said of one file.
+
+    Attributes:
+        path: The file.
+        top: The likeliest classes and their probabilities, the likeliest first; empty if the file could not be read.
+        error: Why it could not be read; None if it could.
+    """
+
+    path: Path
+    top: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest class."""
+        return self.top[0][0] if self.top else None
+
+    @property
+    def probability(self) -> float | None:
+        """Of the likeliest class."""
+        return self.top[0][1] if self.top else None
+
+
+class Predictor:
+    """The classifier of a run's best epoch, with the transform and the precision that the run was evaluated with.
+
+    Args:
+        run: A finished run.
+        device: auto, cpu, gpu, or another accelerator of Lightning's.
+        batch_size: Images at a time; default 8 on the CPU, where their activations stay in its cache, else 64.
+
+    Raises:
+        ThawError: The run is not finished, or the device is not there.
+    """
+
+    def __init__(self, run: Run, device: str = "auto", batch_size: int | None = None) -> None:
+        classifier = run.load_classifier()
+        self.classes, self.transform = classifier.classes, classifier.transform
+        options = TrainerConfig(accelerator=device, precision=run.config["trainer"]["precision"])
+        self.precision = choose_precision(options)
+        try:
+            fabric = Fabric(accelerator=device, devices=1, precision=cast(Any, self.precision))
+        except (MisconfigurationException, ValueError, RuntimeError) as error:
+            raise ThawError(f"The device {device!r} cannot be used on this machine: {error}") from error
+        self.device = fabric.device
+        self.module = fabric.setup_module(classifier).eval()
+        self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
+
+    def read(self, path: Path) -> Tensor:
+        """The file as the network sees it: a uint8 crop (3, S, S), read and cut as in the evaluation."""
+        return self.transform(read_image(path, self.transform.decoded_side))
+
+    @torch.inference_mode()
+    def classify(self, images: Tensor) -> Tensor:
+        """Probabilities (B, K), on the CPU, of uint8 crops (B, 3, S, S)."""
+        try:
+            return cast(Tensor, self.module(images.to(self.device)).softmax(dim=1).cpu())
+        except torch.OutOfMemoryError as error:
+            raise ThawError(
+                f"Out of memory on {self.device} with batches of {len(images)}: use smaller ones."
+            ) from error
+
+    def predict(self, paths: Sequence[Path], top: int = 3) -> Iterator[Prediction]:
+        """A prediction for each file, in order, as soon as it is there.
+
+        Several threads each read a batch and classify it: while one decodes another computes, all cores are busy
+        without waiting for each other, and no more batches than threads are in memory.
+
+        Args:
+            paths: The files.
+            top: How many classes each prediction names.
+        """
+        keep_freed_memory()
+        cores = os.cpu_count() or 1
+        size = max(1, min(self.batch_size, -(-len(paths) // cores)))
+        batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+        num_threads = max(1, min(cores, len(batches), MOST_THREADS))
+        with thread_pool(num_threads, cores // num_threads) as pool:
+            yield from chain.from_iterable(pool.map(lambda batch: self._predict_batch(batch, top), batches))
+
+    def _predict_batch(self, paths: Sequence[Path], top: int) -> list[Prediction]:
+        crops = [self._try_to_read(path) for path in paths]
+        images = [crop for crop in crops if isinstance(crop, Tensor)]
+        tops = iter(self._name_top(self.classify(torch.stack(images)), top) if images else ())
+        return [
+            Prediction(path, next(tops)) if isinstance(crop, Tensor) else Prediction(path, error=crop)
+            for path, crop in zip(paths, crops, strict=True)
+        ]
+
+    def _try_to_read(self, path: Path) -> Tensor | str:
+        """The crop, or why there is none."""
+        try:
+            return self.read(path)
+        except BadImage as error:
+            return error.reason
+
+    def _name_top(self, probabilities: Tensor, top: int) -> Iterator[tuple[tuple[str, float], ...]]:
+        """The likeliest classes of each row (B, K), with their probabilities."""
+        best = probabilities.topk(min(top, len(self.classes)))
+        for values, labels in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            yield tuple((self.classes[label], value) for label, value in zip(labels, values, strict=True))
+
+
+@contextmanager
+def thread_pool(num_threads: int, threads_each: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in each of which torch computes with so many threads of its own; what is left undone is dropped."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(threads_each,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)  # the setting is also that of threads that torch has not seen yet
+
+
+# ---- what is made of predictions
+
+
+def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
+    """One row a file: path, label, probability, the next classes and theirs, error."""
+    most = max(len(prediction.top) for prediction in predictions)
+    others = [name for rank in range(2, most + 1) for name in (f"label_{rank}", f"probability_{rank}")]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["path", "label", "probability", *others, "error"])
+        writer.writeheader()
+        for prediction in predictions:
+            cells = [cell for label, value in prediction.top for cell in (label, f"{value:.6g}")]
+            named = zip(["label", "probability", *others], cells, strict=False)
+            writer.writerow({"path": prediction.path, **dict(named), "error": prediction.error or ""})
+
+
+def write_json(predictions: Sequence[Prediction], path: Path) -> None:
+    """A list with an object a file: path, label, probability, top, error."""
+    rows = [
+        {
+            "path": str(prediction.path),
+            "label": prediction.label,
+            "probability": prediction.probability,
+            "top": [{"label": label, "probability": value} for label, value in prediction.top],
+            "error": prediction.error,
+        }
+        for prediction in predictions
+    ]
+    path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Figure:
+    """Images (3, S, S) under what was predicted for them and their file names."""
+    titles = [f"{each.label} {each.probability:.0%}\n{_shorten(each.path.name)}" for each in shown]
+    heading = (
+        f"Predictions of {len(shown)} of {num_files} images, evenly chosen" if len(shown) < num_files else "Predictions"
+    )
+    return image_grid(images, titles, ["#333333"] * len(titles), heading)
+
+
+def _shorten(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-most // 2 :]}"

@@ -1,0 +1,106 @@
+"""The linear probe: a logistic regression fitted to the frozen backbone's features, before anything is trained."""
+
+import logging
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from thaw.data.datamodule import ImageDataModule
+from thaw.inspection.predictions import Predictions, accuracy_text
+from thaw.model.classifier import Classifier
+from thaw.model.head import Standardize
+
+log = logging.getLogger(__name__)
+
+# On hymenoptera, SqueezeNet, 4 x 5-fold cross-validation, this has the lowest log loss (0.227) of 0.001, 0.01, …, 100,
+# and an accuracy (0.921) within 0.002 of the highest.
+INVERSE_PENALTY = 0.1
+
+
+class LinearProbe(Callback):
+    """Says what a probe alone reaches on the validation images, so that a user sees what training adds.
+
+    Args:
+        start: Also begin the training from the probe's head (Kumar et al. 2022, arXiv:2202.10054).
+
+    Attributes:
+        metrics: Its validation figures, as in summary.json; None before the fit.
+    """
+
+    def __init__(self, start: bool) -> None:
+        super().__init__()
+        self.start = start
+        self.metrics: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fit and judge the probe; a resumed run has done so, and its backbone is no longer what it was."""
+        if trainer.ckpt_path is not None:
+            return
+        data, model = cast(ImageDataModule, getattr(trainer, "datamodule")), cast(Classifier, pl_module)  # noqa: B009
+        views, labels = data.mirror_features()
+        head = fit_probe(views, labels, len(data.classes), balanced=data.options.balance != "none")
+        features, val_labels = data.eval_features("val")
+        self.metrics = Predictions([], val_labels, head(features.float()), data.classes).metrics()
+        log.info(f"Probe: a logistic regression on the frozen features has val accuracy {accuracy_text(self.metrics)}")
+        if self.start:
+            install_probe(model.head, head)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what the interrupted run found."""
+        self.metrics = state_dict["metrics"]
+
+
+@torch.no_grad()
+def fit_probe(views: Tensor, labels: Tensor, num_classes: int, balanced: bool = False) -> nn.Sequential:
+    """Features (B, F) -> logits (B, K), float32: standardisation and a logistic regression fitted by L-BFGS.
+
+    Args:
+        views: Features (V, N, F) of V views of N images.
+        labels: Labels (N,), each class among them.
+        num_classes: K.
+        balanced: Weigh classes inversely to their frequency.
+    """
+    from sklearn.linear_model import LogisticRegression  # slow to import
+
+    num_views, _, num_features = views.shape
+    features = views.flatten(end_dim=1).float()
+    standardize, linear = Standardize(num_features), nn.Linear(num_features, num_classes)
+    assert standardize.running_mean is not None
+    assert standardize.running_var is not None
+    standardize.running_mean.copy_(features.mean(dim=0))
+    standardize.running_var.copy_(features.var(dim=0, correction=0))
+    standardize.eval()
+    regression = LogisticRegression(
+        C=INVERSE_PENALTY, class_weight="balanced" if balanced else None, max_iter=1000, tol=1e-5
+    )
+    regression.fit(standardize(features).numpy(), labels.repeat(num_views).numpy())
+    weight, bias = torch.from_numpy(regression.coef_), torch.from_numpy(regression.intercept_)
+    if num_classes == 2:  # scikit-learn has one logit for two classes
+        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    linear.weight.copy_(weight)
+    linear.bias.copy_(bias)
+    return nn.Sequential(standardize, linear).requires_grad_(False)
+
+
+@torch.no_grad()
+def install_probe(head: nn.Sequential, probe: nn.Sequential) -> None:
+    """Make a classifier's head compute what the probe does; if it does not standardise, its weights take that in."""
+    standardize, linear = cast(Standardize, probe[0]), cast(nn.Linear, probe[1])
+    own, own_linear = head[0], cast(nn.Linear, head[2])
+    weight: Tensor = linear.weight
+    bias: Tensor = linear.bias
+    if isinstance(own, Standardize):
+        own.load_state_dict(standardize.state_dict())
+    else:
+        assert standardize.running_mean is not None
+        assert standardize.running_var is not None
+        weight = weight / (standardize.running_var + standardize.eps).sqrt()
+        bias = bias - weight @ standardize.running_mean
+    own_linear.weight.copy_(weight)
+    own_linear.bias.copy_(bias)

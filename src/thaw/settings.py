@@ -1,0 +1,193 @@
+"""Runs -> settings: the seeds and folds of one setting pooled, with their figures and their answers image by image."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw.differences import Options, flat_config, relevant, typed_options, value_of
+from thaw.inspection.uncertainty import wilson_interval
+from thaw.run import Run
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a leaderboard needs to know of one run."""
+
+    run: Run
+    summary: dict[str, Any]
+    typed: Options
+    config: Options
+    fold: int | None
+    """Which cross-validation fold was the run's val; None without cross-validation."""
+    num_folds: int
+    """Number of folds; 0 without cross-validation."""
+    data: str
+    """Name of the data set, or of its folder."""
+
+    @property
+    def split(self) -> str:
+        """Where the run is judged: on test if there is one; a fold on its val, which no other fold has."""
+        return "test" if self.summary["test"] and self.fold is None else "val"
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures that no one has chosen: on test, or else of the last epoch on val."""
+        metrics: dict[str, Any] = self.summary["test" if self.split == "test" else "last"]
+        return metrics
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How often a setting is right on each image."""
+
+    images: tuple[tuple[str, str], ...]
+    """Path and label of each of N images, in order."""
+    num_right: NDArray[np.int64]
+    """How many of the repeats are right on each (N,)."""
+    num_repeats: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The runs that differ in nothing but the seed and the fold.
+
+    Attributes:
+        repeats: The runs of each repeat: one, or one a fold.
+    """
+
+    repeats: Sequence[Sequence[Record]]
+
+    @property
+    def records(self) -> list[Record]:
+        """All runs."""
+        return [record for repeat in self.repeats for record in repeat]
+
+    def option(self, name: str) -> str:
+        """The value of an option, as it is typed; empty where it has none."""
+        return value_of(name, self.records[0].typed, self.records[0].config)
+
+    @property
+    def judged_on(self) -> str:
+        """Which images and which epoch's weights its accuracy is of."""
+        first, num_folds = self.records[0], len(self.repeats[0])
+        if first.fold is None:
+            return "test" if first.split == "test" else "val, last epoch"
+        missing = "" if num_folds == first.num_folds else f"{num_folds} of "
+        return f"val of {missing}{first.num_folds} folds, last epoch"
+
+    @property
+    def n(self) -> int:
+        """Number of images of a repeat; those of all folds together."""
+        return sum(record.metrics["n"] for record in self.repeats[0])
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Accuracy of each repeat."""
+        return [_pooled([record.metrics for record in repeat], "acc") for repeat in self.repeats]
+
+    @property
+    def acc(self) -> float:
+        """Mean accuracy."""
+        return mean(self.accuracies)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the mean accuracy on n images, which further seeds do not make more."""
+        return wilson_interval(round(self.acc * self.n), self.n)
+
+    def figures(self) -> dict[str, Any]:
+        """Every figure by name: means over the repeats, and the accuracies' standard deviation as `spread`."""
+        low, high = self.interval
+        records = self.records
+        return {
+            "runs": len(records),
+            "judged_on": self.judged_on,
+            "acc": self.acc,
+            "spread": stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0,
+            "ci95_low": low,
+            "ci95_high": high,
+            "n": self.n,
+            "best_acc": mean(_pooled([record.summary["val"] for record in repeat], "acc") for repeat in self.repeats),
+            "macro_f1": mean(_pooled([record.metrics for record in repeat], "macro_f1") for repeat in self.repeats),
+            "seconds": mean(record.summary["seconds"]["total"] for record in records),
+            "trainable": records[0].summary["params"]["trainable"],
+        }
+
+    @cached_property
+    def answers(self) -> Answers | None:
+        """The best epoch's answers; None if a run has kept none, or its repeats are not on the same images."""
+        counts: list[dict[tuple[str, str], bool]] = []
+        for repeat in self.repeats:
+            counts.append({})
+            for record in repeat:
+                counts[-1] |= read_answers(record.run.predictions_csv, record.split)
+        images = sorted(counts[0])
+        if not images or any(set(count) != set(images) for count in counts) or len(images) != self.n:
+            return None
+        num_right = np.array([sum(count[image] for count in counts) for image in images])
+        return Answers(tuple(images), num_right, len(counts))
+
+
+def _pooled(metrics: Sequence[dict[str, Any]], name: str) -> float:
+    """The mean over folds, each weighing as much as it has images: for accuracy, that of all images."""
+    return float(sum(each[name] * each["n"] for each in metrics) / sum(each["n"] for each in metrics))
+
+
+def read_answers(path: Path, split: str) -> dict[tuple[str, str], bool]:
+    """Whether each image of a split, by its path and label, is predicted right; empty without a readable file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == split]
+            return {(row["path"], row["label"]): row["predicted"] == row["label"] for row in rows}
+    except (OSError, UnicodeError, KeyError, csv.Error):
+        return {}
+
+
+def read_record(run: Run) -> Record | None:
+    """The run's record; None if its summary.json is none of Thaw's."""
+    try:
+        summary = run.summary
+        typed = typed_options(summary["command"])
+        config = flat_config(run) or typed
+        fold, num_folds = (config.get(f"dataset.{key}", "null") for key in ("fold", "num_folds"))
+        name, root = config.get("dataset.name", ""), config.get("dataset.root", "")
+        record = Record(
+            run,
+            summary,
+            relevant(typed),
+            relevant(config),
+            None if fold == "null" else int(fold),
+            0 if num_folds == "null" else int(num_folds),
+            Path(root).resolve().name if name == "folder" else name,
+        )
+        _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"], summary["params"]["trainable"]
+        return record
+    except Exception:  # whatever another program's summary.json, or half a file, leads to
+        return None
+
+
+def pool(records: Iterable[Record]) -> list[Setting]:
+    """The settings of the runs."""
+    groups: dict[tuple[tuple[str, str], ...], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[tuple(sorted(record.config.items()))].append(record)
+    return [Setting(_repeats(group)) for group in groups.values()]
+
+
+def _repeats(group: Sequence[Record]) -> list[list[Record]]:
+    """The runs of each seed: its folds together, but a fold or a run that was made twice apart."""
+    repeats: dict[tuple[int, int], list[Record]] = defaultdict(list)
+    seen: Counter[tuple[int, int | None]] = Counter()
+    for record in group:
+        seed = record.summary["seed"]
+        repeats[seed, seen[seed, record.fold]].append(record)
+        seen[seed, record.fold] += 1
+    return list(repeats.values())

@@ -1,0 +1,105 @@
+import csv
+from pathlib import Path
+from shutil import copy, copytree
+
+import pytest
+
+from thaw.cli import main
+from thaw.config import DatasetConfig
+from thaw.data.datamodule import ImageDataModule
+from thaw.data.transforms import EvaluationTransform
+from thaw.run import Run
+
+
+@pytest.fixture
+def dirty(image_folder: Path, tmp_path: Path) -> Path:
+    """The images with a damaged one, a copy of a validation image in train, and one with two labels."""
+    root = copytree(image_folder, tmp_path / "photos")
+    copy(root / "val/red/0.png", root / "train/red/leak.png")
+    copy(root / "train/red/1.png", root / "train/blue/red.png")
+    (root / "train/green/0.png").write_text("<html>404</html>")
+    return root
+
+
+def contents(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_sound_folder_is_said_to_be(image_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(image_folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("train 18 (blue 4, green 6, red 8), val 9 (blue 3, green 3, red 3)")
+    assert lines[1:] == ["PNG 27", "", "Nothing is wrong."]
+
+
+def test_what_is_wrong_is_told_and_nothing_changed(dirty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(dirty)
+    assert main(["check", str(dirty)]) == 1
+    printed = capsys.readouterr().out
+    assert "Files that cannot be read as images: 1." in printed
+    assert "  train/red/leak.png = val/red/0.png\n" in printed
+    assert "  train/blue/red.png = train/red/1.png\n" in printed
+    assert printed.endswith(
+        f"3 kinds of mistake, 4 images to leave out\nList them for dataset.exclude: thaw check {dirty} --fix\n"
+    )
+    assert contents(dirty) == before
+
+
+def test_the_list_of_a_fix_makes_the_folder_sound_and_training_reads_it(
+    dirty: Path, finished_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(dirty)
+    assert main(["check", str(dirty), "--fix"]) == 1
+    assert capsys.readouterr().out.endswith("exclude.csv lists them. Train with dataset.exclude=exclude.csv\n")
+    after = contents(dirty)
+    assert {path: after[path] for path in before} == before
+    with (dirty / "exclude.csv").open(newline="") as file:
+        names = [row["path"] for row in csv.DictReader(file)]
+    assert names == ["train/blue/red.png", "train/green/0.png", "train/red/1.png", "train/red/leak.png"]
+
+    assert main(["check", str(dirty), "--exclude", str(dirty / "exclude.csv")]) == 0
+    data = ImageDataModule(DatasetConfig(root=str(dirty), exclude="exclude.csv"), EvaluationTransform(64, 64))
+    data.setup()
+    used = {data.index.place(sample.path) for samples in data.index.splits.values() for sample in samples}
+    assert len(used) == 25
+    assert not used & set(names)
+
+
+def test_a_list_elsewhere_is_named_in_full(dirty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", str(dirty), "--fix", str(tmp_path / "list.csv")])
+    assert capsys.readouterr().out.endswith(f"Train with dataset.exclude={tmp_path / 'list.csv'}\n")
+    assert main(["check", str(dirty), "--exclude", str(tmp_path / "list.csv")]) == 0
+
+
+def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = ["path,label,split"]
+    for path in image_folder.rglob("*.png"):
+        split, label, _ = path.relative_to(image_folder).parts
+        copy(path, flat / f"{label}_{split}_{path.name}")
+        rows.append(f"flat/{label}_{split}_{path.name},{label},{split}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert main(["check", str(flat), "--pattern", "^([a-z]+)_"]) == 0
+    assert main(["check", str(flat), "--csv", str(tmp_path / "labels.csv")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "FOLDER must be a folder that exists, got 'nowhere'."),
+        ([".", "--pattern", "("], "--pattern is no regular expression: '('"),
+        ([".", "--csv", "none.csv"], "--csv cannot be read: "),
+        ([".", "--exclude", "none.csv"], "--exclude cannot be read: "),
+    ],
+)
+def test_misuse(
+    arguments: list[str],
+    message: str,
+    image_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(image_folder)
+    assert main(["check", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(message)

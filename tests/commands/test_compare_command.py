@@ -1,0 +1,31 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from thaw.cli import main
+from thaw.run import Run
+
+
+def test_the_command_prints_the_table_and_writes_it_in_every_form(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, text, picture = (tmp_path / f"table.{suffix}" for suffix in ("csv", "md", "png"))
+    options = ["--csv", str(table), "--markdown", str(text), "--plot", str(picture)]
+    assert main(["compare", str(finished_run.folder), *options]) == 0
+    accuracy = f"{finished_run.summary['last']['acc']:.4f}"
+    assert accuracy in capsys.readouterr().out
+    assert accuracy in text.read_text()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with table.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["acc"]) == finished_run.summary["last"]["acc"]
+    assert (row["runs"], row["n"], row["verdict"], row["p"]) == ("1", "9", "best", "")
+
+
+@pytest.mark.parametrize(("flag", "file"), [("--csv", "nowhere/table.csv"), ("--plot", "table.doc")])
+def test_a_file_that_cannot_be_written_is_a_users_mistake(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, file: str
+) -> None:
+    assert main(["compare", str(finished_run.folder), flag, str(tmp_path / file)]) == 2
+    assert capsys.readouterr().err.startswith("The table cannot be written: ")

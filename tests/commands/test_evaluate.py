@@ -1,0 +1,86 @@
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from thaw.cli import main
+from thaw.inspection.predictions import read_predictions
+from thaw.run import Run
+
+FILES = {
+    "calibration.png", "confusion.png", "least_certain.png", "metrics.json", "predictions.csv", "top_losses.png"
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(finished_run: Run, tmp_path: Path) -> Run:
+    """A copy that may be written to."""
+    return Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+
+
+def test_it_prints_the_scores_and_writes_predictions_metrics_and_figures(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run.folder)]) == 0
+    printed, expected = capsys.readouterr().out, run.summary["val"]
+    assert "Best epoch on val, centre crop, 32-true on cpu. The best epoch was chosen on these images" in printed
+    low, high = expected["acc_ci95"]
+    assert f"{expected['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n=9)" in printed
+    assert f"Predictions, metrics and figures are in {run.evaluation}" in printed
+    assert {path.name for path in run.evaluation.iterdir()} == FILES
+    for path in run.evaluation.glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 200
+
+
+def test_what_it_writes_agrees_with_the_training_to_the_last_digit(run: Run) -> None:
+    assert main(["evaluate", str(run.folder)]) == 0
+    metrics = json.loads((run.evaluation / "metrics.json").read_text())
+    assert {name: metrics[name] for name in run.summary["val"]} == run.summary["val"]
+    assert (run.evaluation / "predictions.csv").read_text() == run.predictions_csv.read_text()
+    assert metrics["split"] == "val"
+    assert [score["n"] for score in metrics["per_class"]] == [3, 3, 3]
+    expected = read_predictions(run.predictions_csv)["val"].calibration_error()
+    assert metrics["calibration_error"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_other_images_views_and_places_can_be_named(
+    finished_run: Run, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("red", "blue"):
+        shutil.copytree(image_folder / "val" / name, tmp_path / "new" / name)
+    out, table = tmp_path / "out", tmp_path / "table.csv"
+    arguments = ["--data", str(tmp_path / "new"), "--tta", "--out", str(out), "--csv", str(table)]
+    assert main(["evaluate", str(finished_run.folder), *arguments]) == 0
+    assert "Best epoch on all, mean of 2 views" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == FILES
+    assert set(read_predictions(out / "predictions.csv")) == {"all"}
+    with table.open(newline="") as file:
+        rows = [(row["name"], row["n"]) for row in csv.DictReader(file)]
+    assert rows == [("blue", "3"), ("green", "0"), ("red", "3")]
+    assert not finished_run.evaluation.exists()
+
+
+def test_mistakes_end_with_one_line_and_code_2(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, message in (
+        ([str(tmp_path)], "is not the folder of a finished run"),
+        ([str(finished_run.folder), "--device", "toaster"], "The device 'toaster' cannot be used here"),
+        ([str(finished_run.folder), "--split", "test"], "There is no test split in"),
+        ([str(finished_run.folder), "--data", str(tmp_path / "absent")], "There is no folder or CSV file"),
+    ):
+        assert main(["evaluate", *arguments]) == 2
+        printed = capsys.readouterr().err
+        assert message in printed
+        assert len(printed.splitlines()) == 1
+
+
+def test_the_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", "--help"])
+    assert end.value.code == 0
+    assert "Example: thaw evaluate outputs/RUN" in capsys.readouterr().out

@@ -1,0 +1,166 @@
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from thaw.cli import main
+from thaw.predict import Prediction, Predictor, photo_grid
+from thaw.run import Run
+
+CLASSES = {"blue", "green", "red"}
+
+
+@pytest.fixture
+def photos(image_folder: Path, tmp_path: Path) -> Path:
+    """Four images, one of them no image, in a folder and one below it."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name, source in {"a.png": "red/0.png", "c.png": "blue/1.png", "more/d.png": "green/2.png"}.items():
+        shutil.copy(image_folder / "val" / source, folder / name)
+    (folder / "b.jpg").write_text("no image")
+    return folder
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- what is predicted
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 4])
+def test_predictions_are_those_of_the_training(finished_run: Run, image_folder: Path, batch_size: int | None) -> None:
+    rows = read_csv(finished_run.predictions_csv)
+    predictions = finished_run.predict([image_folder / "val"], batch_size=batch_size)
+    assert [each.path for each in predictions] == [image_folder / row["path"] for row in rows]
+    for each, row in zip(predictions, rows, strict=True):
+        assert (each.label, each.error) == (row["predicted"], None)
+        assert dict(each.top) == pytest.approx({name: float(row[f"p_{name}"]) for name in CLASSES}, abs=1e-5)
+        assert each.probability == each.top[0][1] == max(value for _, value in each.top)
+
+
+def test_the_order_is_that_of_the_files_however_many_batches(finished_run: Run, image_folder: Path) -> None:
+    paths = sorted(image_folder.rglob("*.png"))[::-1] * 3
+    assert [each.path for each in finished_run.predict(paths, batch_size=2)] == paths
+
+
+def test_top_is_bounded_by_the_number_of_classes(finished_run: Run, image_folder: Path) -> None:
+    image = image_folder / "val/red/0.png"
+    one, all_of_them = (finished_run.predict([image], top=top)[0] for top in (1, 9))
+    assert one.top == all_of_them.top[:1]
+    assert {label for label, _ in all_of_them.top} == CLASSES
+    assert sum(value for _, value in all_of_them.top) == pytest.approx(1)
+
+
+def test_who_stops_listening_stops_the_work(finished_run: Run, image_folder: Path) -> None:
+    read = []
+
+    class Counting(Predictor):
+        def read(self, path: Path) -> torch.Tensor:
+            read.append(path)
+            return super().read(path)
+
+    before = torch.get_num_threads()
+    predictions = Counting(finished_run, batch_size=1).predict([image_folder / "val/red/0.png"] * 500)
+    next(predictions)
+    predictions.close()  # type: ignore[attr-defined]
+    assert len(read) < 500
+    assert torch.get_num_threads() == before
+
+
+# ---- the command
+
+
+def test_a_broken_file_is_a_row_and_exit_code_1(
+    finished_run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    assert main(["predict", str(finished_run.folder), str(photos), "--out", str(out), "--top", "2"]) == 1
+    rows = read_csv(out)
+    assert [Path(row["path"]).name for row in rows] == ["a.png", "b.jpg", "c.png", "d.png"]
+    assert list(rows[0]) == ["path", "label", "probability", "label_2", "probability_2", "error"]
+    broken = rows.pop(1)
+    assert broken["error"] == "its contents are in no image format that Pillow reads"
+    assert not broken["label"] + broken["probability"]
+    assert all(row["label"] in CLASSES and 0 < float(row["probability"]) <= 1 and not row["error"] for row in rows)
+    printed = capsys.readouterr()
+    assert printed.out.startswith("3 images: ")
+    assert "images/s (32 on cpu)" in printed.out
+    assert printed.err.startswith(f"1 of 4 files cannot be read: {photos / 'b.jpg'} (its contents")
+
+
+def test_json_says_the_same_as_the_api(finished_run: Run, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert main(["predict", str(finished_run.folder), f"{photos}/*.png", "--out", str(out)]) == 0
+    expected = finished_run.predict([photos / "a.png", photos / "c.png"])
+    for row, each in zip(json.loads(out.read_text()), expected, strict=True):
+        assert (row["path"], row["label"], row["error"]) == (str(each.path), each.label, None)
+        assert row["probability"] == pytest.approx(each.probability)
+        assert [entry["label"] for entry in row["top"]] == [label for label, _ in each.top]
+
+
+def test_paths_come_from_stdin_and_are_no_patterns(
+    finished_run: Run,
+    photos: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (photos / "a.png").rename(photos / "[a].png")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{photos / '[a].png'}\n\n{photos / 'c.png'}\n"))
+    assert main(["predict", str(finished_run.folder), "-"]) == 0
+    header, first, second, summary = capsys.readouterr().out.splitlines()
+    assert header.split() == ["image", "prediction", "next", "next"]
+    assert first.startswith(str(photos / "[a].png"))
+    assert second.split()[1] in CLASSES
+    assert summary.startswith("2 images: ")
+
+
+def test_a_missing_file_alone_is_told_not_raised(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(finished_run.folder), "nowhere.jpg"]) == 1
+    printed = capsys.readouterr()
+    assert "nowhere.jpg  cannot be read" in printed.out
+    assert printed.err == "1 of 1 files cannot be read: nowhere.jpg (No such file or directory)\n"
+
+
+def test_the_grid_is_drawn(finished_run: Run, photos: Path, tmp_path: Path) -> None:
+    grid = tmp_path / "grid.png"
+    assert main(["predict", str(finished_run.folder), str(photos), "--grid", str(grid)]) == 1
+    with Image.open(grid) as image:
+        assert image.width > 600
+
+
+def test_the_grid_names_prediction_and_file() -> None:
+    shown = [Prediction(Path("photos") / ("$x$" * 20 + ".jpg"), (("ants", 0.75), ("bees", 0.25)))]
+    figure = photo_grid([torch.zeros(3, 8, 8, dtype=torch.uint8)], shown, 40)
+    assert figure.axes[0].get_title().splitlines()[0] == "ants 75%"
+    assert len(figure.axes[0].get_title().splitlines()[1]) <= 24
+    assert figure.get_suptitle() == "Predictions of 1 of 40 images, evenly chosen"
+    figure.canvas.draw()  # the name is no formula
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing/*.jpg"], "No images in nothing/*.jpg."),
+        (["a.jpg", "--out", "table.xlsx"], "--out must end in .csv or .json, got 'table.xlsx'."),
+        (["a.jpg", "--grid", "no/such/grid.png"], "--grid=no/such/grid.png cannot be written"),
+        (["a.jpg", "--top", "0"], "--top must be at least 1, got 0."),
+        (["a.jpg", "--device", "abacus"], "The device 'abacus' cannot be used on this machine"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    finished_run: Run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(finished_run.folder), *arguments]) == 2
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_folder_that_is_no_run_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(tmp_path), "a.jpg"]) == 2
+    assert "is not the folder of a finished run" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from thaw.data.exclude import read_excluded, write_excluded
+from thaw.errors import ThawError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("ants/1.jpg", "ants/2, large.jpg"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).touch()
+    return tmp_path / "data"
+
+
+def test_what_is_written_is_read_back(root: Path, tmp_path: Path) -> None:
+    names = {"ants/2, large.jpg": 'tiny: "8" pixels', "ants/1.jpg": "same image as ants/3.jpg"}
+    write_excluded(tmp_path / "list.csv", names)
+    assert read_excluded(tmp_path / "list.csv", root) == {root / name for name in names}
+    write_excluded(tmp_path / "list.csv", {"ants/1.jpg": "unreadable"})  # a list may be made anew
+    assert read_excluded(tmp_path / "list.csv", root) == {root / "ants/1.jpg"}
+
+
+@pytest.mark.parametrize("contents", [b"path,label\n1.jpg,ants\n", b"\xff\xd8\xff", b""])
+def test_no_other_file_is_overwritten(tmp_path: Path, contents: bytes) -> None:
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(contents)
+    with pytest.raises(ThawError, match="is there already and no list of images to leave out"):
+        write_excluded(file, {"a.jpg": "tiny"})
+    assert file.read_bytes() == contents
+
+
+def test_a_file_that_cannot_be_written_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ThawError, match=r"exclude\.csv cannot be written .* Name another file: --fix FILE\."):
+        write_excluded(tmp_path / "nowhere" / "exclude.csv", {"a.jpg": "tiny"})
+
+
+def test_a_name_that_does_not_exist_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,reason\nants/1.jpg,\nants/7.jpg,\n")
+    with pytest.raises(
+        ThawError, match=r"names 1 of 2 files that are not in .*: ants/7\.jpg\. Make it anew with `thaw"
+    ):
+        read_excluded(tmp_path / "list.csv", root)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [("file\nants/1.jpg\n", "must have a column path"), ("", "must have a column path"), (None, "cannot be read")],
+)
+def test_another_table_is_refused(root: Path, tmp_path: Path, contents: str | None, message: str) -> None:
+    if contents is not None:
+        (tmp_path / "list.csv").write_text(contents)
+    with pytest.raises(ThawError, match=f"dataset.exclude {message}"):
+        read_excluded(tmp_path / "list.csv", root)

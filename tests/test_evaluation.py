@@ -1,0 +1,261 @@
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, TrainerConfig
+from thaw.data.images import read_image
+from thaw.errors import ThawError
+from thaw.evaluation import average, evaluate
+from thaw.inspection.predictions import Predictions
+from thaw.model.classifier import Classifier
+from thaw.run import Run
+from thaw.training import train
+
+
+@pytest.fixture
+def changed_run(finished_run: Run, tmp_path: Path) -> Callable[[str, object], Run]:
+    """A copy of the finished run with one option changed."""
+
+    def change(key: str, value: object) -> Run:
+        folder = tmp_path / "changed"
+        shutil.copytree(finished_run.folder, folder)
+        config = OmegaConf.load(folder / "config.yaml")
+        OmegaConf.update(config, key, value)
+        OmegaConf.save(config, folder / "config.yaml")
+        return Run(folder)
+
+    return change
+
+
+def crops(classifier: Classifier, folder: Path, predictions: Predictions) -> Tensor:
+    """The centre crops (N, 3, S, S) of the images that predictions are of."""
+    return torch.stack([classifier.transform(read_image(folder / path)) for path in predictions.paths])
+
+
+# ---- which images
+
+
+def test_val_is_judged_as_the_training_judged_it_to_the_last_digit(finished_run: Run) -> None:
+    assert finished_run.evaluate().metrics() == finished_run.summary["val"]
+
+
+@pytest.mark.slow
+def test_so_is_a_frozen_backbone_whose_training_saw_features_only(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    config = Config(
+        dataset=DatasetConfig(root=str(image_folder), image_size=64, batch_size=4, test_fraction=0.3),
+        backbone=BackboneConfig("squeezenet1_1", None),
+        trainer=TrainerConfig(max_epochs=3, accelerator="cpu", precision="bf16-mixed"),
+        logger=LoggerConfig("csv"),
+    )
+    flat = tmp_path / "images"
+    shutil.copytree(image_folder / "train", flat)
+    config.dataset.root = str(flat)
+    summary = train(config, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert evaluate(run).split == "test"
+    assert run.evaluate().metrics() == summary["test"]
+    assert run.evaluate("val").metrics() == summary["val"]
+
+
+@pytest.mark.parametrize(
+    ("split", "n", "caution"),
+    [
+        (None, 9, "The best epoch was chosen on these images, so the figures flatter."),
+        ("val", 9, "The best epoch was chosen on these images, so the figures flatter."),
+        ("train", 18, "The classifier has learned from these images."),
+    ],
+)
+def test_it_says_which_images_they_are_and_what_the_figures_are_worth(
+    finished_run: Run, split: str | None, n: int, caution: str
+) -> None:
+    evaluation = evaluate(finished_run, split)
+    assert (evaluation.split, evaluation.caution) == (split or "val", caution)
+    assert len(evaluation.predictions.labels) == n
+    assert evaluation.device == "32-true on cpu"
+
+
+def test_training_images_are_not_augmented(finished_run: Run, image_folder: Path) -> None:
+    evaluation = evaluate(finished_run, "train")
+    expected = crops(finished_run.load_classifier(), image_folder, evaluation.predictions)
+    assert torch.equal(torch.stack(evaluation.show(range(18))), expected)
+
+
+def test_a_split_that_is_not_there_is_a_users_mistake(finished_run: Run) -> None:
+    with pytest.raises(ThawError, match=r"There is no test split in .*: it has train, val\."):
+        evaluate(finished_run, "test")
+
+
+def test_test_images_that_served_as_val_are_found_as_test(
+    image_folder: Path, changed_run: Callable[[str, object], Run], tmp_path: Path
+) -> None:
+    shutil.copytree(image_folder / "train", tmp_path / "data" / "train")
+    shutil.copytree(image_folder / "val", tmp_path / "data" / "test")
+    run = changed_run("dataset", {"root": str(tmp_path / "data"), "val_fraction": 0})
+    evaluation = evaluate(run, "test")
+    assert evaluation.caution.startswith("The best epoch was chosen on these images")
+    assert evaluation.predictions.metrics() == run.summary["val"]
+
+
+def test_images_that_were_moved_are_asked_for(changed_run: Callable[[str, object], Run]) -> None:
+    with pytest.raises(ThawError, match=r"are not at nowhere, as seen from .*, or name labelled images by --data\."):
+        evaluate(changed_run("dataset.root", "nowhere"))
+
+
+def test_it_is_said_when_the_images_are_no_longer_those_of_the_training(
+    image_folder: Path, changed_run: Callable[[str, object], Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(image_folder, tmp_path / "data")
+    run = changed_run("dataset.root", str(tmp_path / "data"))
+    with caplog.at_level(logging.WARNING, "thaw"):
+        evaluate(run)
+        assert not caplog.records
+        (tmp_path / "data" / "val" / "red" / "0.png").unlink()
+        assert len(evaluate(run).predictions.labels) == 8
+    assert "are no longer those of the training" in caplog.text
+
+
+# ---- other images
+
+
+@pytest.fixture
+def some_classes(image_folder: Path, tmp_path: Path) -> Path:
+    """The validation images of red and green, in no split, below folders of another order than the classifier's."""
+    root = tmp_path / "some"
+    for name in ("red", "green"):
+        shutil.copytree(image_folder / "val" / name, root / name)
+    return root
+
+
+def by_path(predictions: Predictions) -> dict[str, tuple[int, Tensor]]:
+    """Label and logits of each image by the last two parts of its path."""
+    names = ["/".join(Path(path).parts[-2:]) for path in predictions.paths]
+    return dict(zip(names, zip(predictions.labels.tolist(), predictions.logits, strict=True), strict=True))
+
+
+def assert_same(few: Predictions, all_of_them: Predictions) -> None:
+    """The same images have the same labels and logits."""
+    expected = by_path(all_of_them)
+    for path, (label, logits) in by_path(few).items():
+        assert label == expected[path][0]
+        torch.testing.assert_close(logits, expected[path][1], rtol=1e-5, atol=1e-5)
+
+
+def test_classes_are_matched_by_name(finished_run: Run, some_classes: Path) -> None:
+    evaluation = evaluate(finished_run, data=some_classes)
+    predictions = evaluation.predictions
+    assert (evaluation.split, evaluation.caution) == ("all", "")
+    assert predictions.classes == ("blue", "green", "red")
+    assert predictions.labels.tolist() == [1, 1, 1, 2, 2, 2]
+    assert predictions.paths[0] == "green/0.png"
+    assert_same(predictions, finished_run.evaluate())
+
+
+def test_a_csv_file_may_list_them_in_any_order(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:
+    lines = [f"{image_folder}/val/{name}/{number}.png,{name}" for number in (2, 0) for name in ("red", "blue")]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
+    predictions = finished_run.evaluate(data=tmp_path / "list.csv")
+    assert sorted(predictions.labels.tolist()) == [0, 0, 2, 2]
+    assert_same(predictions, finished_run.evaluate())
+
+
+def test_the_class_may_stand_in_the_name_of_the_file(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:
+    for name in ("green", "blue"):
+        shutil.copy(image_folder / "val" / name / "1.png", tmp_path / f"{name}_1.png")
+    assert finished_run.evaluate(data=tmp_path, label_pattern="^(.+)_").labels.tolist() == [0, 1]
+    with pytest.raises(ThawError, match=r"has no folders, so nothing tells the classes.*--label-pattern"):
+        finished_run.evaluate(data=tmp_path)
+
+
+def test_a_flat_folder_is_read_by_the_runs_own_pattern(
+    changed_run: Callable[[str, object], Run], image_folder: Path, tmp_path: Path
+) -> None:
+    run = changed_run("dataset.label_pattern", "^(.+)_")
+    (tmp_path / "flat").mkdir()
+    shutil.copy(image_folder / "val" / "red" / "1.png", tmp_path / "flat" / "red_1.png")
+    assert run.evaluate(data=tmp_path / "flat").labels.tolist() == [2]
+
+
+def test_split_folders_are_told_apart(finished_run: Run, image_folder: Path) -> None:
+    assert_same(finished_run.evaluate(data=image_folder), finished_run.evaluate())
+    assert len(finished_run.evaluate("train", data=image_folder).labels) == 18
+    with pytest.raises(ThawError, match="There is no test split in"):
+        finished_run.evaluate("test", data=image_folder)
+
+
+def test_an_unknown_class_is_named_with_the_nearest_known_one(finished_run: Run, some_classes: Path) -> None:
+    (some_classes / "red").rename(some_classes / "Red")
+    with pytest.raises(ThawError) as error:
+        finished_run.evaluate(data=some_classes)
+    assert str(error.value) == (
+        f"{some_classes} has a class that the classifier was not trained for: 'Red' (such as Red/0.png; n=3). "
+        "Did you mean 'red'? It knows blue, green, red. Rename the class, or take it out."
+    )
+
+
+def test_a_path_that_is_not_there_is_named(finished_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ThawError, match=r"There is no folder or CSV file of labelled images at .*absent"):
+        finished_run.evaluate(data=tmp_path / "absent")
+
+
+def test_an_unreadable_file_is_left_out_and_said(
+    finished_run: Run, some_classes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (some_classes / "red" / "broken.png").write_text("no image")
+    with caplog.at_level(logging.WARNING, "thaw"):
+        predictions = finished_run.evaluate(data=some_classes)
+    assert len(predictions.labels) == 6
+    assert "1 of 7 files cannot be read as images and are left out: red/broken.png" in caplog.text
+
+
+# ---- several views
+
+
+def test_tta_is_the_mean_of_the_probabilities_of_crop_and_mirror(finished_run: Run, image_folder: Path) -> None:
+    evaluation = evaluate(finished_run, tta=True)
+    classifier = finished_run.load_classifier()
+    images = crops(classifier, image_folder, evaluation.predictions)
+    with torch.no_grad():
+        plain, mirrored = classifier(images).softmax(dim=1), classifier(images.flip(-1)).softmax(dim=1)
+    assert not torch.allclose(plain, mirrored, atol=1e-4)
+    torch.testing.assert_close(evaluation.predictions.probabilities, (plain + mirrored) / 2, rtol=1e-4, atol=1e-5)
+    assert evaluation.num_views == 2
+
+
+def test_random_views_are_drawn_by_the_seed_and_join_the_mean(changed_run: Callable[[str, object], Run]) -> None:
+    run = changed_run("dataset.num_workers", 0)
+    plain, one, two = (run.evaluate(random_views=number).probabilities for number in (0, 1, 2))
+    assert torch.equal(run.evaluate(random_views=2).probabilities, two)
+    assert not torch.allclose(one, plain, atol=1e-4)
+    second = 3 * two - 2 * one  # what the second random view must have said
+    assert not torch.allclose(second, 2 * one - plain, atol=1e-4)
+    assert ((second > -1e-5) & (second < 1 + 1e-5)).all()
+    assert evaluate(run, tta=True, random_views=2).num_views == 4
+
+
+def test_the_average_is_of_probabilities_and_survives_certainty() -> None:
+    logits = torch.tensor([[0.0, 1.0], [400.0, 0.0]]), torch.tensor([[2.0, 0.0], [300.0, 0.0]])
+    views = [Predictions(["a", "b"], torch.tensor([0, 1]), each, ("x", "y")) for each in logits]
+    mean = average(views)
+    torch.testing.assert_close(mean.probabilities, (views[0].probabilities + views[1].probabilities) / 2)
+    assert mean.losses[1] == pytest.approx(300.6931)  # log(2 / exp(-300)), where a probability would be 0
+
+
+def test_views_that_add_nothing_are_refused(changed_run: Callable[[str, object], Run]) -> None:
+    run = changed_run("augment", {"flip": 0})
+    with pytest.raises(ThawError, match=r"--tta has nothing to add: the run has augment\.flip=0"):
+        evaluate(run, tta=True)
+    assert evaluate(run, tta=True, random_views=1).num_views == 2
+
+
+def test_random_views_need_a_random_augmentation(changed_run: Callable[[str, object], Run]) -> None:
+    with pytest.raises(ThawError, match="--tta-views has no random views to draw"):
+        evaluate(changed_run("augment.policy", "none"), random_views=2)

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from test_compare import write_run
+from thaw.compare import compare
+from thaw.leaderboard import WIDTH, shorten
+
+
+def test_a_table_fits_the_terminal_however_many_options_differ(tmp_path: Path) -> None:
+    for number in range(3):
+        overrides = " ".join(f"optimizer.option_of_a_long_name_{i}={number}.{i}" for i in range(12))
+        write_run(tmp_path / f"{number}", overrides, acc=0.9 - number / 10)
+    text = str(compare([tmp_path]))
+    assert all(len(line) <= WIDTH for line in text.splitlines())
+    assert "#3   option_of_a_long_name_0 2.0, option_of_a_long_name_1 2.1" in text
+
+
+def test_one_option_is_a_column(tmp_path: Path) -> None:
+    for number in range(2):
+        write_run(tmp_path / f"{number}", f"optimizer.lr=0.{number + 1}", acc=0.9 - number / 10)
+    lines = str(compare([tmp_path])).splitlines()
+    assert lines[3].split()[:3] == ["lr", "runs", "accuracy"]
+    assert lines[4].split()[:3] == ["0.1", "1", "0.9000"]
+
+
+def test_markdown_has_a_row_a_setting(tmp_path: Path) -> None:
+    for number in range(2):
+        write_run(tmp_path / f"{number}", f"dataset.label_pattern='(a|b){number}'", acc=0.9 - number / 10)
+    lines = compare([tmp_path]).markdown().splitlines()
+    assert lines[0] == "**data: 200 images of 2 classes (val, last epoch)**"
+    assert lines[2].startswith("| label_pattern | runs | accuracy | 95 % interval | best epoch |")
+    assert lines[4].startswith("| (a\\|b)0 | 1 | 0.9000 | 0.851 to 0.934 | 0.9200 |")
+    assert len({line.replace("\\|", "").count("|") for line in lines[2:6]}) == 1
+
+
+def test_long_values_are_shortened() -> None:
+    assert shorten("/somewhere/weights/squeezenet.pth") == "squeezenet.pth"
+    assert shorten("null") == shorten("") == "–"
+    assert len(shorten("a" * 100)) == 28

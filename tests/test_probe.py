@@ -1,0 +1,136 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, LoggerConfig, StrategyConfig, TrainerConfig
+from thaw.errors import ThawError
+from thaw.model.head import make_head
+from thaw.model.weights import read_tensors
+from thaw.probe import INVERSE_PENALTY, fit_probe, install_probe
+from thaw.run import Run
+from thaw.training import train
+
+
+def blobs(num_classes: int, num_views: int = 1) -> tuple[Tensor, Tensor]:
+    """Features (V, N, 5) around the centre of each class, far from zero and of unequal scale, and labels (N,)."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % num_classes
+    centres = torch.randn(num_classes, 5, generator=generator)
+    noise = torch.randn(num_views, 60, 5, generator=generator)
+    return (centres[labels] + noise) * torch.tensor([1.0, 10.0, 0.1, 5.0, 100.0]) + 30, labels
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_a_probe_is_the_logistic_regression_on_standardised_features(num_classes: int) -> None:
+    views, labels = blobs(num_classes)
+    probe = fit_probe(views, labels, num_classes)
+    plain = ((views[0] - views[0].mean(0)) / (views[0].var(0, correction=0) + 1e-5).sqrt()).numpy()
+    expected = LogisticRegression(C=INVERSE_PENALTY, max_iter=1000).fit(plain, labels).predict_proba(plain)
+    assert torch.allclose(probe(views[0]).softmax(1), torch.from_numpy(expected).float(), atol=1e-3)
+
+
+def test_all_views_of_an_image_are_learned_from() -> None:
+    views, labels = blobs(3, num_views=2)
+    together = fit_probe(views.reshape(1, -1, 5), labels.repeat(2), 3)
+    assert torch.allclose(fit_probe(views, labels, 3)(views[0]), together(views[0]), atol=1e-5)
+
+
+def test_rare_classes_weigh_more_where_the_options_balance_them() -> None:
+    views, labels = blobs(2)
+    labels[:28] = 1  # 2 and a few are left of class 0
+    plain, balanced = (fit_probe(views, labels, 2, balanced)(views[0]).argmax(1) for balanced in (False, True))
+    assert (balanced == 0).sum() > (plain == 0).sum()
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_a_head_with_the_probe_installed_computes_what_it_does(num_classes: int, standardize: bool) -> None:
+    views, labels = blobs(num_classes)
+    probe = fit_probe(views, labels, num_classes)
+    head = make_head(HeadConfig(standardize=standardize, dropout=0.5), 5, num_classes).eval()
+    install_probe(head, probe)
+    assert torch.allclose(head(views[0]), probe(views[0]), atol=1e-3)
+    assert all(parameter.requires_grad for parameter in head.parameters())
+
+
+# ---- a whole training
+
+
+def config_of(image_folder: Path, source: Run, max_epochs: int, **head: Any) -> Config:
+    return Config(
+        dataset=DatasetConfig(root=str(image_folder), image_size=64, batch_size=8),
+        backbone=BackboneConfig("squeezenet1_1", str(source.folder)),
+        head=HeadConfig(**head),
+        strategy=StrategyConfig("finetune", backbone_factor=0.1) if max_epochs else StrategyConfig("probe"),
+        trainer=TrainerConfig(max_epochs=max_epochs, accelerator="cpu", precision="32"),
+        logger=LoggerConfig("csv"),
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_probe_alone_is_a_finished_run(image_folder: Path, finished_run: Run, tmp_path: Path) -> None:
+    summary = train(config_of(image_folder, finished_run, max_epochs=0, init="probe"), tmp_path / "run")
+    assert (summary["epochs"], summary["best_epoch"], summary["params"]["trainable"]) == (0, 0, 0)
+    assert summary["val"] == summary["last"]
+    assert summary["val"]["loss"] == pytest.approx(summary["probe"]["loss"], rel=1e-4)
+    run = Run(tmp_path / "run")
+    before, after = (read_tensors(path)["state_dict"] for path in (finished_run.best, run.best))
+    backbone = [name for name in before if name.startswith("backbone.")]
+    assert all(torch.equal(before[name], after[name]) for name in backbone)
+    classifier, data = run.load_classifier(), run.load_data(run.load_classifier())
+    data.setup()
+    images, labels = next(iter(data.val_dataloader()))
+    assert (classifier(images).argmax(1) == labels).float().mean() > 0.5
+
+
+@pytest.mark.slow
+def test_a_training_says_what_the_probe_reaches_and_may_begin_from_it(
+    image_folder: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    losses = {}
+    for init in ("default", "probe"):
+        summary = train(config_of(image_folder, finished_run, max_epochs=1, init=init), tmp_path / init)
+        assert summary["probe"]["n"] == 9
+        rows = Run(tmp_path / init).metrics_csv.read_text().splitlines()
+        losses[init] = float(dict(zip(rows[0].split(","), rows[1].split(","), strict=True))["train/loss"])
+    assert losses["probe"] < losses["default"]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_keeps_its_probes_figures(image_folder: Path, finished_run: Run, tmp_path: Path) -> None:
+    config = config_of(image_folder, finished_run, max_epochs=1)
+    first = train(config, tmp_path / "run")
+    config.trainer.max_epochs, config.resume = 2, str(tmp_path / "run")
+    second = train(config, tmp_path / "run")
+    assert second["epochs"] == 2
+    assert second["probe"] == first["probe"] is not None
+
+
+def test_no_probe_of_random_weights(finished_run: Run) -> None:
+    assert finished_run.summary["probe"] is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backbone": BackboneConfig(weights=None)},
+        {"strategy": StrategyConfig(from_scratch=True)},
+        {"features": "off"},
+    ],
+)
+def test_a_probe_needs_features_of_pretrained_weights(options: dict[str, Any]) -> None:
+    with pytest.raises(ThawError, match=r"head\.init=probe is fitted to the features of pretrained weights"):
+        Config(head=HeadConfig(init="probe"), **options)
+
+
+def test_no_epoch_at_all_needs_a_probe() -> None:
+    with pytest.raises(ThawError, match=r"trainer\.max_epochs=0 trains nothing: set head\.init=probe"):
+        Config(trainer=TrainerConfig(max_epochs=0))
