@@ -6,6 +6,9 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.checkpoints import EvaluationEpochs
@@ -49,6 +52,22 @@ def fit(
     val = DataLoader(TensorDataset(features[8:], labels[8:]), 4)
     trainer.fit(make_model(strategy), train, val, ckpt_path=resume, weights_only=True)
     return epochs, trainer
+
+
+# ---- TensorBoard
+
+
+def test_tensorboard_shows_train_and_val_in_one_chart(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="tensorboard")
+    trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu", max_epochs=1)
+    EpochLog(tmp_path / "metrics.csv", NUM_IMAGES).on_train_start(trainer, make_model())
+    logger.experiment.flush()
+    events = EventAccumulator(logger.log_dir).Reload()
+    layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    (category,) = layout.category
+    tags = {chart.title: list(chart.multiline.tag) for chart in category.chart}
+    assert tags["loss"] == ["train/loss", "val/loss"]
+    assert tags["learning rates"] == ["lr/.*"]
 
 
 # ---- metrics.csv

@@ -480,6 +480,8 @@ class Config:
     """auto runs epochs with a frozen backbone on stored features; off runs them on augmented images."""
     seed: int = 0
     """Seed of the shuffle, the augmentation and the new weights."""
+    report: bool = False
+    """Write report.html at the end, as `thaw report RUN` does."""
     resume: str | None = None
     """Folder of an interrupted run to continue, with its own options."""
 

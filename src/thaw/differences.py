@@ -1,17 +1,17 @@
 """What tells runs apart: the options that were typed, or else the fewest keys of the configuration."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from thaw.config import Config
 from thaw.errors import ThawError
+from thaw.options import flatten, typed
 from thaw.run import Run
 
 REPEATED = ("seed", "dataset.fold")
 """Options in which the runs of one setting may differ."""
-IRRELEVANT = ("resume", "logger", "trainer.progress_bar", "trainer.checkpoint_seconds")
+IRRELEVANT = ("resume", "report", "logger", "trainer.progress_bar", "trainer.checkpoint_seconds")
 """Options that change nothing in a result."""
 
 Options = Mapping[str, str]
@@ -29,18 +29,10 @@ def flat_config(run: Run) -> dict[str, str]:
     A key that the run's version of Thaw did not have counts as today's default.
     """
     try:
-        return dict(_flatten(asdict(Config()))) | dict(_flatten(run.config))
+        options = flatten(asdict(Config())) | flatten(run.config)
     except ThawError:
         return {}
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            is_word = value is None or isinstance(value, bool)
-            yield f"{prefix}{key}", {None: "null", True: "true", False: "false"}[value] if is_word else str(value)
+    return {key: typed(value) for key, value in options.items()}
 
 
 def relevant(options: Options) -> dict[str, str]:

@@ -3,11 +3,13 @@
 import csv
 import logging
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from thaw.console import table_text
 from thaw.model.classifier import Classifier
@@ -16,6 +18,16 @@ from thaw.model.strategy import rate_factors
 log = logging.getLogger(__name__)
 
 METRICS = [f"{split}/{name}" for split in ("train", "val") for name in ("loss", "acc", "macro_f1")]
+
+
+CHARTS = {
+    "Training": {
+        "loss": ["Multiline", ["train/loss", "val/loss"]],
+        "accuracy": ["Multiline", ["train/acc", "val/acc"]],
+        "learning rates": ["Multiline", ["lr/.*"]],
+    }
+}
+"""What TensorBoard shows in one chart, under Custom Scalars."""
 
 
 class EpochLog(Callback):
@@ -40,12 +52,15 @@ class EpochLog(Callback):
         return median(b - a for a, b in pairwise(times)) if self.starts else 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop what an interrupted run wrote after the checkpoint that is resumed."""
+        """Drop what an interrupted run wrote after the checkpoint that is resumed; lay out TensorBoard's charts."""
         if trainer.is_global_zero and self.path.exists():
             rows = read_metrics(self.path)[: trainer.current_epoch]
             self.path.unlink()
             for row in rows:
                 self._append(row)
+
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_custom_scalars(CHARTS)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the clock."""
@@ -60,7 +75,7 @@ class EpochLog(Callback):
         assert isinstance(pl_module, Classifier)
         seconds = time.perf_counter() - self.starts[-1]
         rates = pl_module.rates()
-        pl_module.log_dict({"epoch_seconds": seconds, **rates})
+        pl_module.log_dict({"time/epoch_seconds": seconds, **rates})
         # On every process: Lightning gathers the metrics when they are asked for.
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name} | rates
         if not trainer.is_global_zero:
@@ -89,7 +104,7 @@ class EpochLog(Callback):
         parts.append(f"lr head {metrics['lr/head']:.2g}{backbone}")
         return " | ".join(parts)
 
-    def _append(self, row: dict[str, object]) -> None:
+    def _append(self, row: Mapping[str, object]) -> None:
         is_new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
@@ -103,7 +118,7 @@ def _range(rates: list[float]) -> str:
     return f"{high:.2g}" if low == high else f"{low:.2g} to {high:.2g}"
 
 
-def read_metrics(path: Path) -> list[dict[str, object]]:
+def read_metrics(path: Path) -> list[dict[str, str]]:
     """The rows of a run's `metrics.csv`, one an epoch."""
     with path.open(newline="", encoding="utf-8") as file:
         return [dict(row) for row in csv.DictReader(file)]

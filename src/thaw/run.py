@@ -56,6 +56,13 @@ class Run:
         return content
 
     @property
+    def metrics(self) -> list[dict[str, str]]:
+        """The rows of `metrics.csv`, one an epoch."""
+        from thaw.progress import read_metrics
+
+        return read_metrics(self._require(self.metrics_csv))
+
+    @property
     def is_finished(self) -> bool:
         """True once the summary is written."""
         return self._summary.exists()
@@ -104,6 +111,20 @@ class Run:
         from thaw.predict import Predictor
 
         return list(Predictor(self, device, batch_size).predict(list_images(images), top))
+
+    def report(self, out: Path | str | None = None, top: int = 12) -> Path:
+        """Write the report, a page that tells all of the run; returns its path, `report.html` in the run's folder.
+
+        Args:
+            out: Another file to write.
+            top: Images shown of highest loss, and of lowest confidence.
+
+        Raises:
+            ThawError: The run is not finished, or the file cannot be written.
+        """
+        from thaw.inspection.report import write_report
+
+        return write_report(self, Path(out) if out else self.folder / "report.html", top)
 
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`."""

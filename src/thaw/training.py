@@ -27,12 +27,16 @@ from thaw.inspection.predictions import Predictions, accuracy_text, write_predic
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable
 from thaw.model.weights import read_tensors
+from thaw.options import changed, flatten, typed
 from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.run import Run
 from thaw.trainer import fit, frozen_backbone, make_trainer, save_figure
 
 log = logging.getLogger(__name__)
+
+KEY_OPTIONS = {"backbone.name", "dataset.name", "optimizer.lr", "seed", "strategy.name"}
+"""Options that tell what a run is, also where they have their default."""
 
 
 def train(config: Config, folder: Path | str, command: str | None = None) -> dict[str, Any]:
@@ -86,6 +90,8 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
         save_result_figures(run, trainer, data, results)
         run.write_summary(summary)
         log_final_metrics(trainer, config, summary)
+        if config.report:
+            log.info(f"Report: {run.report()}")
         log.info(closing_lines(run, summary))
     return summary
 
@@ -161,16 +167,16 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
 
 
 def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, Any]) -> None:
-    """Every option and the final figures, side by side in the logger's table of runs."""
+    """The options and the final figures, side by side in the logger's table of runs."""
     options = {
-        f"{group}.{key}" if isinstance(values, dict) else group: str(value)
-        for group, values in asdict(config).items()
-        for key, value in (values if isinstance(values, dict) else {"": values}).items()
+        name: typed(value) if isinstance(value, bool) or not isinstance(value, int | float) else value
+        for name, value in flatten(asdict(config)).items()
     }
     splits = {split: summary[split] for split in ("val", "last", "test") if summary[split]}
     metrics = {f"final/{split}_{name}": splits[split][name] for split in splits for name in ("acc", "loss", "macro_f1")}
-    if isinstance(trainer.logger, TensorBoardLogger):
-        trainer.logger.log_hyperparams(options, metrics)
+    if isinstance(trainer.logger, TensorBoardLogger):  # whose table is unreadable with every option in it
+        told = KEY_OPTIONS | changed(asdict(config)).keys()
+        trainer.logger.log_hyperparams({name: options[name] for name in options if name in told}, metrics)
     elif trainer.logger is not None:
         trainer.logger.log_hyperparams(options)
         trainer.logger.log_metrics(metrics)

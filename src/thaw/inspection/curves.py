@@ -1,0 +1,51 @@
+"""The rows of metrics.csv -> charts of how a training went."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from thaw.inspection.svg import LineChart, Point, line_chart, log_chart
+
+Rows = Sequence[dict[str, str]]
+
+
+def learning_curves(rows: Rows, best_epoch: int) -> list[LineChart]:
+    """Loss, accuracy and learning rates over the epochs; a chart without values is left out."""
+    loss = {split: _points(rows, f"{split}/loss") for split in ("train", "val")}
+    acc = {split: _points(rows, f"{split}/acc") for split in ("train", "val")}
+    drawn = (
+        line_chart("Loss", loss, best_epoch),
+        line_chart("Accuracy", acc, best_epoch, percent=True),
+        log_chart("Learning rate", _rates(rows), best_epoch),
+    )
+    return [chart for chart in drawn if chart]
+
+
+def frozen_stages(rows: Rows) -> str:
+    """The stages that never learned, such as `stages 0 to 8`; empty if each did."""
+    frozen = [name for name in _stages(rows) if not _learns(rows, name)]
+    return _span(frozen) if frozen else ""
+
+
+def _rates(rows: Rows) -> dict[str, list[Point]]:
+    """Learning rate of the head and of the stages that learn, the first stage first; equal neighbours are one."""
+    learning = [name for name in _stages(rows) if _learns(rows, name)]
+    same = [list(names) for _, names in groupby(learning, lambda name: _points(rows, name))]
+    return {_span(names): _points(rows, names[0]) for names in same} | {"head": _points(rows, "lr/head")}
+
+
+def _stages(rows: Rows) -> list[str]:
+    return [name for name in rows[0] if name.startswith("lr/stage")] if rows else []
+
+
+def _learns(rows: Rows, name: str) -> bool:
+    return any(rate > 0 for _, rate in _points(rows, name))
+
+
+def _points(rows: Rows, name: str) -> list[Point]:
+    """Epoch and value, where there is one."""
+    return [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
+
+
+def _span(names: Sequence[str]) -> str:
+    first, last = (int(name.rpartition("_")[2]) for name in (names[0], names[-1]))
+    return f"stage {first}" if first == last else f"stages {first} to {last}"

@@ -1,0 +1,193 @@
+"""A finished run -> one page that tells all of it, without network and without scripts."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from math import isnan, log
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from omegaconf import OmegaConf
+
+from thaw.config import DatasetConfig
+from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
+from thaw.data.index import ImageIndex, build_index, fingerprint
+from thaw.data.sources import data_folder
+from thaw.errors import ThawError
+from thaw.inspection import svg
+from thaw.inspection.curves import frozen_stages, learning_curves
+from thaw.inspection.gallery import make_gallery
+from thaw.inspection.predictions import ClassScore, Predictions, read_predictions
+from thaw.options import changed, typed
+from thaw.run import Run
+
+MOST_CLASSES = 60
+"""Above it, the confusion matrix is left out, and the table of classes ends with the weakest."""
+MOST_PAIRS = 12
+
+
+def write_report(run: Run, path: Path, most: int) -> Path:
+    """Write the report of a run, all of it in one file; returns its path.
+
+    Where the images or the checkpoint are gone, it has no pictures, and says so.
+
+    Args:
+        run: A finished run.
+        path: The file to write.
+        most: Images shown of highest loss, and of lowest confidence.
+
+    Raises:
+        ThawError: The run is not finished, or the file cannot be written.
+    """
+    page = render(run, most)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ThawError(f"The report cannot be written to {path}: {error.strerror}.") from error
+    return path
+
+
+def render(run: Run, most: int) -> str:
+    """The report as HTML."""
+    summary, config = run.summary, run.config
+    metrics = run.metrics if summary["epochs"] else []
+    splits = read_predictions(run.predictions_csv)
+    split = "test" if "test" in splits else "val"
+    predictions, data = splits[split], look_at_data(config, summary)
+    return _template().render(
+        run=run.folder.resolve().name,
+        summary=summary,
+        judged=summary[split],
+        split=split,
+        predictions=predictions,
+        words=judgement(summary, predictions),
+        common=most_common_class(predictions),
+        num_wrong=int((predictions.predicted != predictions.labels).sum()),
+        chance_loss=log(len(predictions.classes)),
+        calibration_error=predictions.calibration_error(),
+        edges=svg,
+        curves=learning_curves(metrics, summary["best_epoch"]),
+        frozen=frozen_stages(metrics),
+        confused=most_confused(predictions),
+        classes=weakest_first(predictions, data.index),
+        dots=svg.reliability(predictions.calibration_curve()),
+        gallery=make_gallery(run, predictions, data.folder, most),
+        data=data,
+        config=config,
+        changed=changed(config),
+        yaml=OmegaConf.to_yaml(config),
+        most_classes=MOST_CLASSES,
+    )
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("thaw", "inspection"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "number": number, "duration": duration, "typed": typed}
+    return environment.get_template("report.html.jinja")
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as per cent; a dash for an undefined one."""
+    return "–" if isnan(share) else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A figure; a dash for an undefined one."""
+    return "–" if isnan(value) else f"{value:,.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    minutes = seconds / 60
+    return f"{seconds:.1f} s" if seconds < 120 else f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+# ---- what was reached
+
+
+def most_common_class(predictions: Predictions) -> tuple[str, float]:
+    """The class with most images and its share: what always answering it would reach."""
+    label, n = Counter(predictions.labels.tolist()).most_common(1)[0]
+    return predictions.classes[label], n / len(predictions.labels)
+
+
+def judgement(summary: dict[str, Any], predictions: Predictions) -> list[str]:
+    """What the accuracy means and what it does not, in sentences."""
+    judged, chosen_on = summary["test"] or summary["val"], summary["epoch_chosen_on"]
+    low, high = (percent(bound) for bound in judged["acc_ci95"])
+    name, share = most_common_class(predictions)
+    epoch = f"Epoch {summary['best_epoch']} of {summary['epochs']}"
+    if not summary["epochs"]:
+        origin = "Nothing was trained: this is the probe, a logistic regression on the frozen features."
+    elif summary["test"]:
+        on_val = percent(summary["val"]["acc"])
+        origin = f"{epoch} was chosen on val ({on_val} there); the test images played no part in the training."
+    else:
+        which = "" if chosen_on == "val" else f", the {chosen_on} images, for want of others"
+        origin = f"{epoch} was chosen on these same images{which}: expect a little less of new ones."
+        origin += f" The last epoch, which nobody chose, reaches {percent(summary['last']['acc'])}."
+    sentences = [
+        origin,
+        f"With {judged['n']} images, the interval from {low} to {high} is what the luck of their draw leaves open"
+        + ("; another seed of the training would move the figure too." if summary["epochs"] else "."),
+        f"Always answering “{name}” would reach {percent(share)}.",
+    ]
+    if summary["epochs"] and (probe := summary.get("probe")):
+        sentences.append(f"A logistic regression on the frozen features alone reaches {percent(probe['acc'])} on val.")
+    return sentences
+
+
+def most_confused(predictions: Predictions) -> list[tuple[str, str, int, float]]:
+    """Actual class, predicted class, images, and their share of the actual class; single ones only if all are."""
+    totals = dict(zip(predictions.classes, predictions.confusion.sum(dim=1).tolist(), strict=True))
+    pairs = predictions.most_confused(least=2) or predictions.most_confused(least=1)
+    return [(actual, predicted, n, n / totals[actual]) for actual, predicted, n in pairs[:MOST_PAIRS]]
+
+
+def weakest_first(predictions: Predictions, index: ImageIndex | None) -> list[tuple[ClassScore, int | None]]:
+    """Each class's figures and its number of training images, if the data is there; the lowest F1 first."""
+    counts = Counter(sample.label for sample in index.splits["train"]) if index else None
+    rows = [(score, None if counts is None else counts[label]) for label, score in enumerate(predictions.per_class())]
+    return sorted(rows, key=lambda row: (isnan(row[0].f1), row[0].f1))[:MOST_CLASSES]
+
+
+# ---- the data
+
+
+@dataclass(frozen=True)
+class DataNow:
+    """The data set as it lies on disk when the report is made."""
+
+    folder: Path
+    index: ImageIndex | None = None
+    """None where it cannot be read any more."""
+    facts: str = ""
+    findings: list[str] = field(default_factory=list)
+    note: str = ""
+    """Why there is no index, or whether its files are those that the run was trained on."""
+
+
+def look_at_data(config: dict[str, Any], summary: dict[str, Any]) -> DataNow:
+    """The data check, done again where the data lies."""
+    options = DatasetConfig(**config["dataset"])
+    folder = data_folder(options.name, Path(options.root))
+    if not folder.is_dir():
+        place = folder.absolute()
+        return DataNow(
+            folder, note=f"The data is not at {place}: this report is made without its images and its check."
+        )
+    try:
+        index = build_index(folder, options)
+        if options.on_bad == "skip":
+            index = drop_unreadable(index, find_unreadable(index, threads=1), options.on_bad)
+    except ThawError as error:
+        return DataNow(folder, note=f"The data cannot be read any more: {error}")
+    same = fingerprint(index) == summary["data_fingerprint"]
+    note = "The files are those of the training." if same else "The files have changed since the training."
+    return DataNow(folder, index, facts(index), [finding.message for finding in find_problems(index)], note)
