@@ -106,7 +106,6 @@ def test_a_rejected_sweep_leaves_no_folder(tmp_path: Path) -> None:
     assert run_folders(tmp_path) == []
 
 
-@pytest.mark.xfail(strict=True, reason="Hydra makes the sweep's folder before it looks for the choices")
 def test_a_sweep_over_a_choice_that_is_none_leaves_no_folder(tmp_path: Path) -> None:
     assert run(TRAIN, "-m", "strategy=frozen,frozn", cwd=tmp_path).code == 2
     assert run_folders(tmp_path) == []
@@ -182,10 +181,30 @@ def test_a_sweep_goes_on_after_a_bad_job_and_is_closed_once(tmp_path: Path, ligh
     assert "Failed: seed=1\n  dataset.root has no images of seed 1.\n" in text
     assert "Failed: seed=2\n" in text
     assert "ZeroDivisionError: a bug of ours" in text
-    done = sorted(path.parent.name for path in tmp_path.glob("outputs/sweep/*/command.txt"))
+    sweep = tmp_path / "outputs" / "sweep"
+    done = sorted(path.parent.name for path in sweep.glob("*/command.txt"))
     assert done == ["0_seed=0", "3_seed=4"]
-    assert not (tmp_path / "outputs" / "sweep" / "seed=1").exists()
+    assert (sweep / "1_seed=1" / "error.log").read_text() == "dataset.root has no images of seed 1.\n"
+    assert "ZeroDivisionError: a bug of ours" in (sweep / "2_seed=2" / "error.log").read_text()
+    assert sorted(path.parent.name for path in sweep.glob("*/error.log")) == ["1_seed=1", "2_seed=2"]
     assert outcome.output.count("closed: outputs/sweep\n") == 1
+    assert outcome.messages[-1] == "To retry what failed: the same command and sweep.resume=outputs/sweep"
+
+
+@pytest.mark.slow
+def test_a_failing_batch_does_not_keep_the_sweeper_from_the_next(tmp_path: Path, light: Path) -> None:
+    outcome = run(light, "-m", "seed=1,3,5,0", "hydra.sweeper.max_batch_size=1", "hydra.sweep.dir=s", cwd=tmp_path)
+    assert outcome.code == 2
+    assert sorted(path.parent.name for path in tmp_path.glob("s/*/command.txt")) == ["1_seed=3", "2_seed=5", "3_seed=0"]
+
+
+@pytest.mark.slow
+def test_jobs_are_named_by_what_differs(tmp_path: Path, light: Path) -> None:
+    overrides = ["strategy=frozen,finetune", "seed=0", f"dataset.root={tmp_path}", f"backbone.weights={tmp_path},null"]
+    outcome = run(light, "-m", *overrides, "hydra.sweep.dir=s", cwd=tmp_path)
+    assert (outcome.code, outcome.messages) == (0, [])
+    names = [f"{number}_strategy={name}" for number, name in enumerate(("frozen", "frozen", "finetune", "finetune"))]
+    assert sorted(path.name for path in tmp_path.glob("s/*_*")) == names
 
 
 # ---- resume

@@ -3,12 +3,12 @@
 Imports no torch: a mistake in the options answers at once.
 """
 
+import gc
 import os
 import shlex
 import shutil
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from string import Template
@@ -22,7 +22,22 @@ from omegaconf import DictConfig, OmegaConf
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config, register
 from thaw.errors import ThawError
-from thaw.explain import explain, refuse_unknown
+from thaw.explain import refuse_unknown
+from thaw.run import Run
+from thaw.sweep import (
+    ERROR_LOG,
+    Failure,
+    JobError,
+    OutputFolder,
+    expand_sweep,
+    find_failures,
+    find_jobs,
+    is_empty,
+    is_finished,
+    objective,
+    record_failure,
+    remove_if_rejected,
+)
 
 Experiment = Callable[[Config, Path, str], Any]
 
@@ -39,43 +54,77 @@ def run_experiment(experiment: Experiment, conf: Path, close_sweep: Callable[[Pa
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
-    failures: list[tuple[str, Exception]] = []
-    sweeps: set[Path] = set()
-
-    def job(values: DictConfig) -> Any:
-        context = HydraConfig.get()
-        folder, overrides = Path(os.path.relpath(context.runtime.output_dir)), list(context.overrides.task)
-        try:
-            refuse_unknown(values)
-            config = cast(Config, OmegaConf.to_object(values))
-            result = experiment(config, folder, shlex.join(["python", Path(sys.argv[0]).name, *overrides]))
-            if context.mode == RunMode.MULTIRUN:
-                sweeps.add(Path(context.sweep.dir))
-            return result
-        except Exception as error:
-            failures.append((" ".join(overrides), error))
-            _remove_if_rejected(folder)
-            if context.mode == RunMode.MULTIRUN or show_traceback:
-                raise
-            return None
-
+    os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")  # Optuna 2 is bound to SQLAlchemy 1.4
+    failures: list[Failure] = []
     try:
         register()
         _register_help(conf)
-        sys.argv[1:] = expand_resume(sys.argv[1:])
+        sys.argv[1:], skip_finished = expand_sweep(expand_resume(sys.argv[1:]))
+        job = _make_job(experiment, Path(sys.argv[0]).name, skip_finished, show_traceback)
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except JobError:  # more of them than the search puts up with; their folders tell why
+        pass
     except Exception as error:
         if show_traceback:
             raise
-        if not failures:
-            failures.append(("", error))
-    for sweep in sweeps:
-        close_sweep(sweep)
+        failures.append(Failure.of(error))
+    failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    if failures and OutputFolder.sweep is not None and OutputFolder.sweep.exists():
+        print(f"To retry what failed: the same command and sweep.resume={OutputFolder.sweep}", file=sys.stderr)
     if failures:
-        sys.exit(_report(failures, sweep=len(failures) > 1 or "-m" in sys.argv or "--multirun" in sys.argv))
+        sys.exit(2 if all(failure.is_mistake for failure in failures) else 1)
+
+
+def _make_job(
+    experiment: Experiment, program: str, skip_finished: bool, show_traceback: bool
+) -> Callable[[DictConfig], Any]:
+    """What Hydra calls for each job: in this process or, by a launcher, in another one on whatever machine."""
+
+    def job(values: DictConfig) -> Any:
+        context = HydraConfig.get()
+        folder, overrides = Path(os.path.relpath(context.runtime.output_dir)), list(context.overrides.task)
+        (folder / ERROR_LOG).unlink(missing_ok=True)
+        try:
+            refuse_unknown(values)
+            config, run = cast(Config, OmegaConf.to_object(values)), Run(folder)
+            if skip_finished and is_finished(run, config):
+                return objective(run.summary)
+            if skip_finished and run.last.exists():
+                config.resume = str(folder)
+            return experiment(config, folder, shlex.join(["python", program, *overrides]))
+        except Exception as error:
+            record_failure(folder, error)
+            if context.mode == RunMode.RUN and show_traceback:
+                raise
+            if context.mode == RunMode.MULTIRUN and "max_failure_rate" in context.sweeper:
+                raise JobError(f"{folder} failed.") from None  # for the search, which counts failures
+            return None  # raised, it would keep Hydra's basic sweeper from the batches that are left
+        finally:
+            if context.mode == RunMode.MULTIRUN:
+                gc.collect()  # a Trainer and its data refer to each other: all images would stay for some jobs
+
+    return job
+
+
+def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], None]) -> list[Failure]:
+    """Have a sweep summarised, and remove what came to nothing; returns why the run, or jobs of the sweep, failed."""
+    if run is not None and (run / ERROR_LOG).exists():
+        failure = Failure((run / ERROR_LOG).read_text(encoding="utf-8").rstrip())
+        if is_empty(run):
+            shutil.rmtree(run)
+        return [failure]
+    if sweep is None or not sweep.exists():
+        return []
+    failures, num_jobs = find_failures(sweep), len(find_jobs(sweep))
+    if len(failures) < num_jobs:
+        close_sweep(sweep)
+    remove_if_rejected(sweep)
+    return failures
 
 
 def expand_resume(arguments: list[str]) -> list[str]:
@@ -105,26 +154,6 @@ def expand_resume(arguments: list[str]) -> list[str]:
 
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
-
-
-def _report(failures: list[tuple[str, Exception]], sweep: bool) -> int:
-    """Print each failure once; returns the exit code."""
-    messages = [explain(error) for _, error in failures]
-    for (overrides, error), message in zip(failures, messages, strict=True):
-        prefix = f"Failed: {overrides}\n  " if sweep and overrides else ""
-        text = message or "".join(traceback.format_exception(error))
-        print(prefix + text, file=sys.stderr)
-    return 2 if all(messages) else 1
-
-
-def _remove_if_rejected(folder: Path) -> None:
-    """Remove a job's folder if nothing but Hydra has written to it, and then the sweep's if nothing else is in it."""
-    if all(path.name in (".hydra", "train.log") for path in folder.iterdir()):
-        shutil.rmtree(folder)
-        if all(path.name == "multirun.yaml" for path in folder.parent.iterdir()) and (
-            HydraConfig.get().mode == RunMode.MULTIRUN
-        ):
-            shutil.rmtree(folder.parent)
 
 
 def _register_help(conf: Path) -> None:

@@ -56,6 +56,11 @@ class Run:
         return content
 
     @property
+    def is_started(self) -> bool:
+        """True once the options are written."""
+        return self._config.exists()
+
+    @property
     def is_finished(self) -> bool:
         """True once the summary is written."""
         return self._summary.exists()

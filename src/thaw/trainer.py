@@ -20,6 +20,7 @@ from thaw.model.strategy import phase_starts
 from thaw.probe import LinearProbe
 from thaw.progress import EpochLog
 from thaw.run import Run
+from thaw.search import TrialPruning, current_trial
 
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -53,6 +54,8 @@ def make_trainer(
         callbacks.append(EMAWeightAveraging(decay=options.ema_decay))
     if probe is not None:
         callbacks.append(probe)
+    if config.sweep.prune and (trial := current_trial(config.sweep)):
+        callbacks.append(TrialPruning(trial))
     show_bar = options.progress_bar and sys.stdout.isatty()
     if show_bar:
         callbacks.append(RichProgressBar(leave=False))

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -228,7 +229,7 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
 def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
     """Keep a figure as PNG, and show it in TensorBoard."""
     path = run.figures / f"{name}.png"
-    figure.savefig(path)
+    figure.savefig(path, pil_kwargs={"compress_level": 1})  # a third of the time of the default, 7 % larger
     if isinstance(trainer.logger, TensorBoardLogger):
         pixels = np.asarray(Image.open(path).convert("RGB"))  # `add_figure` would draw it a second time
         trainer.logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
