@@ -2,8 +2,9 @@
 
     python benchmarks/sweep.py -- dataset=hymenoptera backbone=squeezenet1_0 backbone.weights=squeezenet1_0.pth
 
-24 jobs each way; `--seeds 1 --rates 2` is a short version. Everything after `--` goes to train.py. The features are kept in
-a new folder, so that the first job has to compute them. Prints a Markdown table; the runs stay in outputs/benchmarks/sweep.
+24 jobs each way; `--seeds 1 --rates 2` is a short version. Everything after `--` goes to train.py. The features are
+kept in a new folder, so that the first job has to compute them. Prints a Markdown table; the runs stay in
+outputs/benchmarks/sweep.
 """
 
 import argparse
