@@ -113,6 +113,11 @@ def test_a_mistake_is_answered_before_logging_is_set_up(tmp_path: Path) -> None:
     assert "rich" not in run(TRAIN, "head.dropout=2", cwd=tmp_path).imported
 
 
+def test_a_sweep_over_a_choice_that_is_none_leaves_no_folder(tmp_path: Path) -> None:
+    assert run(TRAIN, "-m", "strategy=frozen,frozn", cwd=tmp_path).code == 2
+    assert run_folders(tmp_path) == []
+
+
 @pytest.mark.slow
 def test_a_sweep_names_each_of_its_failures(tmp_path: Path) -> None:
     outcome = run(TRAIN, "-m", "head.dropout=2,0.1", "trainer.max_epochs=-2,-1", cwd=tmp_path)
@@ -199,10 +204,30 @@ def test_a_sweep_goes_on_after_a_bad_job_and_is_closed_once(tmp_path: Path, ligh
     assert "Failed: seed=1\n  dataset.root has no images of seed 1.\n" in text
     assert "Failed: seed=2\n" in text
     assert "ZeroDivisionError: a bug of ours" in text
-    done = sorted(path.parent.name for path in tmp_path.glob("outputs/sweep/*/command.txt"))
+    sweep = tmp_path / "outputs" / "sweep"
+    done = sorted(path.parent.name for path in sweep.glob("*/command.txt"))
     assert done == ["0_seed=0", "3_seed=4"]
-    assert not (tmp_path / "outputs" / "sweep" / "seed=1").exists()
+    assert (sweep / "1_seed=1" / "error.log").read_text() == "dataset.root has no images of seed 1.\n"
+    assert "ZeroDivisionError: a bug of ours" in (sweep / "2_seed=2" / "error.log").read_text()
+    assert sorted(path.parent.name for path in sweep.glob("*/error.log")) == ["1_seed=1", "2_seed=2"]
     assert outcome.output.count("closed: outputs/sweep\n") == 1
+    assert outcome.messages[-1] == "To retry what failed: the same command and sweep.resume=outputs/sweep"
+
+
+@pytest.mark.slow
+def test_a_failing_batch_does_not_keep_the_sweeper_from_the_next(tmp_path: Path, light: Path) -> None:
+    outcome = run(light, "-m", "seed=1,3,5,0", "hydra.sweeper.max_batch_size=1", "hydra.sweep.dir=s", cwd=tmp_path)
+    assert outcome.code == 2
+    assert sorted(path.parent.name for path in tmp_path.glob("s/*/command.txt")) == ["1_seed=3", "2_seed=5", "3_seed=0"]
+
+
+@pytest.mark.slow
+def test_jobs_are_named_by_what_differs(tmp_path: Path, light: Path) -> None:
+    overrides = ["strategy=frozen,finetune", "seed=0", f"dataset.root={tmp_path}", f"backbone.weights={tmp_path},null"]
+    outcome = run(light, "-m", *overrides, "hydra.sweep.dir=s", cwd=tmp_path)
+    assert (outcome.code, outcome.messages) == (0, [])
+    names = [f"{number}_strategy={name}" for number, name in enumerate(("frozen", "frozen", "finetune", "finetune"))]
+    assert sorted(path.name for path in tmp_path.glob("s/*_*")) == names
 
 
 # ---- resume

@@ -453,6 +453,25 @@ class LoggerConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What the jobs of a sweep (`-m`) have in common."""
+
+    resume: str | None = None
+    """Folder of an interrupted sweep: the same command with it skips the finished jobs and goes on with the others."""
+    prune: bool = False
+    """Stop a trial of a search after an epoch in which its val/acc is below the median of the earlier ones'."""
+    prune_after_trials: int = 5
+    """Trials that run to their end before any is stopped."""
+    prune_after_epochs: int = 3
+    """Epochs that each trial is given."""
+
+    def __post_init__(self) -> None:
+        for key in ("prune_after_trials", "prune_after_epochs"):
+            value = getattr(self, key)
+            _require(value >= 0, f"sweep.{key}", "at least 0", value)
+
+
+@dataclass
 class Config:
     """One training, complete."""
 
@@ -476,6 +495,8 @@ class Config:
     """Duration, device, checkpoints."""
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     """Where the curves go."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """Resuming and pruning of sweeps."""
     features: str = "auto"
     """auto runs epochs with a frozen backbone on stored features; off runs them on augmented images."""
     seed: int = 0

@@ -3,12 +3,12 @@
 Imports no torch: a mistake in the options answers at once.
 """
 
+import gc
 import os
 import shlex
 import shutil
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
@@ -25,7 +24,22 @@ from omegaconf.errors import InterpolationResolutionError
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config, register
 from thaw.errors import ThawError
-from thaw.explain import explain, refuse_unknown
+from thaw.explain import refuse_unknown
+from thaw.run import Run
+from thaw.sweep import (
+    ERROR_LOG,
+    Failure,
+    JobError,
+    OutputFolder,
+    expand_sweep,
+    find_failures,
+    find_jobs,
+    is_empty,
+    is_finished,
+    objective,
+    record_failure,
+    remove_if_rejected,
+)
 
 Experiment = Callable[[Config, Path, str], Any]
 
@@ -50,60 +64,82 @@ def run_experiment(
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
-    failures: list[tuple[str, Exception]] = []
-    results: list[Any] = []
-
-    def job(values: DictConfig) -> Any:
-        context = HydraConfig.get()
-        folder, overrides = Path(os.path.relpath(context.runtime.output_dir)), list(context.overrides.task)
-        try:
-            config = _accept(values)
-            results.append(experiment(config, folder, shlex.join(["python", Path(sys.argv[0]).name, *overrides])))
-            return results[-1]
-        except Exception as error:
-            failures.append((" ".join(overrides), error))
-            _remove_if_rejected(folder)
-            if context.mode == RunMode.MULTIRUN or show_traceback:
-                raise
-            return None
-
+    os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")  # Optuna 2 is bound to SQLAlchemy 1.4
+    failures: list[Failure] = []
     try:
         if {"-h", "--help"} & set(sys.argv):
             print(_help(conf, help_file), end="")
             return
         register()
-        program = Path(sys.argv[0]).stem
-        OmegaConf.register_new_resolver("thaw.program", lambda: program, replace=True)
-        OmegaConf.register_new_resolver(
-            "thaw.suffix", lambda: "" if program == "train" else f"_{program}", replace=True
-        )
-        if can_resume:
-            sys.argv[1:] = expand_resume(sys.argv[1:])
+        os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
+        os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
+        arguments = expand_resume(sys.argv[1:]) if can_resume else sys.argv[1:]
+        sys.argv[1:], skip_finished = expand_sweep(arguments)
         _check(conf, sys.argv[1:])
+        job = _make_job(experiment, Path(sys.argv[0]).name, skip_finished, show_traceback)
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except JobError:  # more of them than the search puts up with; their folders tell why
+        pass
     except Exception as error:
         if show_traceback:
             raise
-        if not failures:
-            failures.append(("", error))
-    if HydraConfig.initialized():  # by SweepStart
-        sweep = Path(HydraConfig.get().sweep.dir)
-        _remove_if_rejected(sweep)
-        if results and close_sweep:
-            close_sweep(sweep)
+        failures.append(Failure.of(error))
+    failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    if failures and OutputFolder.sweep is not None and OutputFolder.sweep.exists():
+        print(f"To retry what failed: the same command and sweep.resume={OutputFolder.sweep}", file=sys.stderr)
     if failures:
-        sys.exit(_report(failures, sweep=len(failures) > 1 or "-m" in sys.argv or "--multirun" in sys.argv))
+        sys.exit(2 if all(failure.is_mistake for failure in failures) else 1)
 
 
-class SweepStart(Callback):
-    """Tells where a sweep's folder is: Hydra makes it before it looks whether the choices exist."""
+def _make_job(
+    experiment: Experiment, program: str, skip_finished: bool, show_traceback: bool
+) -> Callable[[DictConfig], Any]:
+    """What Hydra calls for each job: in this process or, by a launcher, in another one on whatever machine."""
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Let `HydraConfig` know the sweep, as it knows each job."""
-        HydraConfig.instance().set_config(config)
+    def job(values: DictConfig) -> Any:
+        context = HydraConfig.get()
+        folder, overrides = Path(os.path.relpath(context.runtime.output_dir)), list(context.overrides.task)
+        (folder / ERROR_LOG).unlink(missing_ok=True)
+        try:
+            config, run = _accept(values), Run(folder)
+            if skip_finished and is_finished(run, config):
+                return objective(run.summary)
+            if skip_finished and run.last.exists():
+                config.resume = str(folder)
+            return experiment(config, folder, shlex.join(["python", program, *overrides]))
+        except Exception as error:
+            record_failure(folder, error)
+            if context.mode == RunMode.RUN and show_traceback:
+                raise
+            if context.mode == RunMode.MULTIRUN and "max_failure_rate" in context.sweeper:
+                raise JobError(f"{folder} failed.") from None  # for the search, which counts failures
+            return None  # raised, it would keep Hydra's basic sweeper from the batches that are left
+        finally:
+            if context.mode == RunMode.MULTIRUN:
+                gc.collect()  # a Trainer and its data refer to each other: all images would stay for some jobs
+
+    return job
+
+
+def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], None] | None) -> list[Failure]:
+    """Have a sweep summarised, and remove what came to nothing; returns why the run, or jobs of the sweep, failed."""
+    if run is not None and (run / ERROR_LOG).exists():
+        failure = Failure((run / ERROR_LOG).read_text(encoding="utf-8").rstrip())
+        if is_empty(run):
+            shutil.rmtree(run)
+        return [failure]
+    if sweep is None or not sweep.exists():
+        return []
+    failures, num_jobs = find_failures(sweep), len(find_jobs(sweep))
+    if len(failures) < num_jobs and close_sweep:
+        close_sweep(sweep)
+    remove_if_rejected(sweep)
+    return failures
 
 
 def _check(conf: Path, arguments: list[str]) -> None:
@@ -147,23 +183,6 @@ def expand_resume(arguments: list[str]) -> list[str]:
 
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
-
-
-def _report(failures: list[tuple[str, Exception]], sweep: bool) -> int:
-    """Print each failure once; returns the exit code."""
-    messages = [explain(error) for _, error in failures]
-    for (overrides, error), message in zip(failures, messages, strict=True):
-        prefix = f"Failed: {overrides}\n  " if sweep and overrides else ""
-        text = message or "".join(traceback.format_exception(error))
-        print(prefix + text, file=sys.stderr)
-    return 2 if all(messages) else 1
-
-
-def _remove_if_rejected(folder: Path) -> None:
-    """Remove the folder of a job or of a sweep if nothing but Hydra has written to it."""
-    log_file = f"{Path(sys.argv[0]).stem}.log"
-    if folder.is_dir() and all(path.name in (".hydra", log_file, "multirun.yaml") for path in folder.iterdir()):
-        shutil.rmtree(folder, ignore_errors=True)  # another process of the job may be at it
 
 
 def _help(conf: Path, name: str) -> str:

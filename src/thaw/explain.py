@@ -18,6 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from thaw.config import Config
 from thaw.errors import ThawError, did_you_mean
 
+_PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
+
 
 def explain(error: BaseException) -> str | None:
     """What a user needs to know of a mistake of his; None if the error is not one."""
@@ -89,6 +91,8 @@ def _describe(key: str) -> str:
 def _explain_choice(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     choices = [str(option) for option in error.options or []]
+    if choice in _PLUGINS.get(group, ()):
+        return f"{group}={choice} needs packages: pip install -e '.[sweeps]'."
     if not group or not choices:
         return str(error)
     listed = ", ".join(choices) if len(choices) <= 20 else "one of those that `python train.py --help` lists"

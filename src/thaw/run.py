@@ -63,6 +63,11 @@ class Run:
         return read_metrics(self._require(self.metrics_csv))
 
     @property
+    def is_started(self) -> bool:
+        """True once the options are written."""
+        return self._config.exists()
+
+    @property
     def is_finished(self) -> bool:
         """True once the summary is written."""
         return self._summary.exists()

@@ -24,6 +24,7 @@ from thaw.model.strategy import is_still_frozen, phase_starts
 from thaw.probe import LinearProbe
 from thaw.progress import EpochLog
 from thaw.run import Run
+from thaw.search import TrialPruning, current_trial
 
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -57,6 +58,8 @@ def make_trainer(
         callbacks.append(EMAWeightAveraging(decay=options.ema_decay))
     if probe is not None:
         callbacks.append(probe)
+    if config.sweep.prune and (trial := current_trial(config.sweep)):
+        callbacks.append(TrialPruning(trial))
     show_bar = options.progress_bar and sys.stdout.isatty()
     if show_bar:
         callbacks.append(RichProgressBar(leave=False))
@@ -199,7 +202,7 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
 def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
     """Keep a figure as PNG, and show it in TensorBoard."""
     path = run.figures / f"{name}.png"
-    figure.savefig(path)
+    figure.savefig(path, pil_kwargs={"compress_level": 1})  # a third of the time of the default, 7 % larger
     if isinstance(trainer.logger, TensorBoardLogger):
         pixels = np.asarray(Image.open(path).convert("RGB"))  # `add_figure` would draw it a second time
         trainer.logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -36,13 +35,13 @@ def make_predictions(labels: list[int], predicted: list[int], certainty: list[fl
     return Predictions([Path(f"{number}.png") for number in range(len(labels))], torch.tensor(labels), logits, CLASSES)
 
 
-def shown(figure: Figure) -> list[Axes]:
-    """The axes that hold an image."""
-    return [axes for axes in figure.axes if axes.images]
-
-
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title() for axes in shown(figure)]
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def places(figure: Figure) -> list[tuple[float, float, float, float]]:
+    """Left, right, bottom and top of each image, in inches."""
+    return [tuple(image.get_extent()) for image in figure.axes[0].images]
 
 
 def heading(figure: Figure) -> str:
@@ -53,15 +52,23 @@ def heading(figure: Figure) -> str:
 def test_a_grid_has_a_place_for_each_image(number: int, rows: int, columns: int) -> None:
     names = [f"image {index}" for index in range(number)]
     figure = image_grid(list(make_images(number)), names, ["#000000"] * number, "All of them")
-    assert len(figure.axes) == rows * columns
     assert titles(figure) == names
     assert heading(figure) == "All of them"
-    assert not any(axes.axison for axes in figure.axes)
-    for axes, image in zip(shown(figure), make_images(number), strict=True):
-        pixels = axes.images[0].get_array()
-        assert pixels is not None
-        assert pixels.shape == (6, 8, 3)
-        assert (pixels == image.permute(1, 2, 0).numpy()).all()
+    assert not figure.axes[0].axison
+    lefts, rights, bottoms, tops = zip(*places(figure), strict=True)
+    assert (len({*lefts}), len({*bottoms})) == (columns, rows)
+    assert len({*zip(lefts, bottoms, strict=True)}) == number
+    width, height = figure.get_size_inches()
+    assert min(*lefts, *bottoms) >= 0
+    assert max(rights) <= width
+    assert max(tops) <= height - 0.7  # room for a title of two lines and for the heading
+    for shown, image in zip(figure.axes[0].images, make_images(number), strict=True):
+        assert (shown.get_array() == image.permute(1, 2, 0).numpy()).all()  # type: ignore[union-attr]
+
+
+def test_an_image_keeps_its_shape() -> None:
+    ((left, right, bottom, top),) = places(image_grid(list(make_images(1)), ["one"], ["#000000"], ""))
+    assert (right - left) / (top - bottom) == pytest.approx(8 / 6)
 
 
 @pytest.mark.parametrize(("number", "expected"), [(3, 3), (24, 24), (40, 24)])
@@ -76,7 +83,7 @@ def test_right_predictions_are_blue_and_wrong_ones_red_with_the_actual_class() -
     chosen = [0, 2, 3]
     figure = prediction_grid(list(make_images(3)), predictions, chosen, "val")
     assert titles(figure) == ["ants 75%", "bees 75%\nis ants", "ants 75%\nis bees"]
-    assert [to_hex(axes.title.get_color()) for axes in shown(figure)] == [RIGHT, WRONG, WRONG]
+    assert [to_hex(text.get_color()) for text in figure.axes[0].texts] == [RIGHT, WRONG, WRONG]
     assert heading(figure) == "Predictions of the best epoch on val: 2 of 4 wrong (red)"
 
 
@@ -127,7 +134,7 @@ def test_the_highest_losses_tell_what_was_said_what_is_true_and_the_loss() -> No
     chosen = predictions.top_losses(2)
     figure = top_losses_grid(list(make_images(2)), predictions, chosen, "val")
     assert titles(figure) == ["bees 90%\nis ants 10%, loss 2.30", "bees 60%\nloss 0.51"]
-    assert [to_hex(axes.title.get_color()) for axes in shown(figure)] == [WRONG, RIGHT]
+    assert [to_hex(text.get_color()) for text in figure.axes[0].texts] == [WRONG, RIGHT]
     assert heading(figure) == "Highest losses on val"
 
 
@@ -136,4 +143,4 @@ def test_the_least_certain_tell_both_classes_and_the_true_one_where_it_lost() ->
     chosen = predictions.least_certain(2)
     figure = least_certain_grid(list(make_images(2)), predictions, chosen, "test")
     assert titles(figure) == ["ants 55%\nbees 45%", "ants 70%\nbees 30%, is bees"]
-    assert [to_hex(axes.title.get_color()) for axes in shown(figure)] == [RIGHT, WRONG]
+    assert [to_hex(text.get_color()) for text in figure.axes[0].texts] == [RIGHT, WRONG]

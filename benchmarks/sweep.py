@@ -1,0 +1,62 @@
+"""Seconds of a sweep over head, rate, weight decay and seed, with and without stored features.
+
+    python benchmarks/sweep.py -- dataset=hymenoptera backbone=squeezenet1_0 backbone.weights=squeezenet1_0.pth
+
+24 jobs each way; `--seeds 1 --rates 2` is a short version. Everything after `--` goes to train.py. The features are
+kept in a new folder, so that the first job has to compute them. Prints a Markdown table; the runs stay in
+outputs/benchmarks/sweep.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[1]
+RATES = ("1e-3", "3e-3", "1e-2", "3e-2")
+
+
+def main() -> None:
+    """Run both sweeps, one after the other, and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=int, default=4)
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "benchmarks" / "sweep")
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    swept = [
+        "strategy=frozen",
+        f"optimizer.lr={','.join(RATES[: options.rates])}",
+        "optimizer.weight_decay=0,1e-2",
+        f"seed={','.join(map(str, range(1, options.seeds + 1)))}",
+    ]
+    print("| features | jobs | total s | start-up s | first job s | each further job s (median) |")
+    print("|---|---|---|---|---|---|")
+    for features in ("auto", "off"):
+        folder = options.folder / features
+        shutil.rmtree(folder, ignore_errors=True)
+        print(measure(features, folder, *options.overrides, *swept))
+
+
+def measure(features: str, folder: Path, *overrides: str) -> str:
+    """A line of the table: one sweep in one process. A job ends when its summary is written."""
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, f"features={features}"]
+    environment = os.environ | {"THAW_CACHE": str(folder / "cache")}
+    started = time.time()
+    subprocess.run(
+        [*command, f"hydra.sweep.dir={folder}"], env=environment, check=True, stdout=subprocess.DEVNULL
+    )  # fmt: skip
+    total = time.time() - started
+    first_starts = min(path.stat().st_mtime for path in folder.glob("*/.hydra/config.yaml"))
+    ends = sorted(path.stat().st_mtime for path in folder.glob("*/summary.json"))
+    seconds = [total, first_starts - started, ends[0] - first_starts, median(b - a for a, b in pairwise(ends))]
+    return f"| {features} | {len(ends)} | {' | '.join(f'{value:.1f}' for value in seconds)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Pruning: a trial of an Optuna search ends early where it is hopeless. The search itself is Hydra's Optuna sweeper."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from thaw.config import SweepConfig
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+log = logging.getLogger(__name__)
+
+
+class TrialPruning(Callback):
+    """Ends a training after a validation that Optuna's pruner finds hopeless; what it has reached is its result.
+
+    The sweeper knows finished and failed trials only, so a pruned one counts as finished, with its low accuracy.
+    """
+
+    def __init__(self, trial: "Trial") -> None:
+        super().__init__()
+        self.trial = trial
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the epoch, and ask."""
+        accuracy, epoch = float(trainer.callback_metrics["val/acc"]), trainer.current_epoch + 1
+        is_hopeless = False
+        if trainer.is_global_zero:
+            self.trial.report(accuracy, epoch)
+            is_hopeless = self.trial.should_prune()
+        if trainer.strategy.broadcast(is_hopeless) and epoch < (trainer.max_epochs or 0):
+            trainer.should_stop = True
+            log.info(f"Stopped after epoch {epoch}: until here worse than half of the earlier trials (sweep.prune)")
+
+
+def current_trial(options: SweepConfig) -> "Trial | None":
+    """The trial of the search that the running job is; None outside a search.
+
+    The sweeper does not tell its jobs. The study does: it is the trial under way with the job's values.
+    """
+    if not HydraConfig.initialized():
+        return None
+    context = HydraConfig.get()
+    if context.mode != RunMode.MULTIRUN or "storage" not in context.sweeper or not context.sweeper.storage:
+        return None
+    import optuna
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    pruner = optuna.pruners.MedianPruner(options.prune_after_trials, options.prune_after_epochs)
+    study = optuna.load_study(context.sweeper.study_name, context.sweeper.storage, pruner=pruner)
+    asked = set(context.overrides.task)
+    for trial in reversed(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))):
+        if all(f"{name}={value}" in asked for name, value in trial.params.items()):
+            return optuna.trial.Trial(study, trial._trial_id)  # as Optuna's own integrations do
+    return None

@@ -1,0 +1,177 @@
+"""A sweep on disk: a folder of jobs, why some failed, and which are left to do. Imports no torch."""
+
+import shutil
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.config import Config
+from thaw.errors import ThawError
+from thaw.explain import explain
+from thaw.run import Run
+
+ERROR_LOG = "error.log"
+SWEEPERS_OWN = ("multirun.yaml", "study.db", ".submitit")
+TRACEBACK = "Traceback (most recent call last)"
+
+
+class OutputFolder(Callback):
+    """Remembers where the command's results go, whatever becomes of it; Hydra calls it (conf/config.yaml).
+
+    Attributes:
+        run: The folder of the run; None in a sweep.
+        sweep: The folder of the sweep; None in a single run.
+    """
+
+    run: Path | None = None
+    sweep: Path | None = None
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Note the run's folder."""
+        OutputFolder.run = Path(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Note the sweep's folder, and make it."""
+        OutputFolder.sweep = Path(config.hydra.sweep.dir)
+        OutputFolder.sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
+
+
+class JobError(ThawError):
+    """Tells the sweeper that a job failed; what happened stands in the job's `error.log`."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that failed, or the command itself.
+
+    Attributes:
+        text: One sentence if it is the user's to mend, else the traceback.
+        overrides: What the job was asked for; empty for the command itself.
+    """
+
+    text: str
+    overrides: str = ""
+
+    def __str__(self) -> str:
+        return f"Failed: {self.overrides}\n  {self.text}" if self.overrides else self.text
+
+    @property
+    def is_mistake(self) -> bool:
+        """True if it is the user's to mend."""
+        return TRACEBACK not in self.text
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """What an error comes to."""
+        return cls(explain(error) or "".join(traceback.format_exception(error)).rstrip())
+
+
+def is_multirun(arguments: list[str]) -> bool:
+    """True if a command line asks for a sweep."""
+    return bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
+
+
+def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
+    """A sweep's options as Hydra knows them: `sweep.resume` as the sweep's folder, and jobs named by what differs.
+
+    Returns:
+        The options, and whether finished jobs are to be skipped.
+
+    Raises:
+        ThawError: There is nothing to go on with.
+    """
+    resume = next((argument for argument in arguments if argument.startswith("sweep.resume=")), None)
+    if resume is not None:
+        folder = Path(resume.removeprefix("sweep.resume=").strip("'\""))
+        if not is_multirun(arguments):
+            raise ThawError(f"{resume} goes on with a sweep: add -m and the options that it was started with.")
+        if not folder.is_dir():
+            raise ThawError(f"sweep.resume={folder} is not there. Name the folder of a sweep.")
+        quoted = str(folder).replace("'", "\\'")
+        arguments = [*(each for each in arguments if each is not resume), f"hydra.sweep.dir='{quoted}'"]
+    if is_multirun(arguments):
+        arguments = [*arguments, *_name_by_what_differs(arguments)]
+    return arguments, resume is not None
+
+
+def _name_by_what_differs(arguments: list[str]) -> list[str]:
+    """The option that leaves what all jobs share out of their folders' names."""
+    try:
+        overrides = OverridesParser.create().parse_overrides(
+            [each for each in arguments if "=" in each and not each.startswith("-")]
+        )
+    except OverrideParseException:  # Hydra will say so
+        return []
+    fixed = [each for each in overrides if not each.is_sweep_override()]
+    if len(fixed) == len(overrides) and all(each.key_or_group != "sweep" for each in fixed):
+        fixed = []  # a single job
+    slashed = [each for each in overrides if "/" in (each.input_line or "")]  # would be folders within folders
+    unnamed = sorted({each.key_or_group for each in [*fixed, *slashed] if not each.is_hydra_override()})
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(unnamed)}]"]
+
+
+def objective(summary: dict[str, Any]) -> float:
+    """What a search maximises: accuracy of the last epoch on val, which no one has chosen among the epochs."""
+    return float(summary["last"]["acc"])
+
+
+def is_finished(run: Run, config: Config) -> bool:
+    """True if the job has finished in an earlier go at the sweep.
+
+    Raises:
+        ThawError: The folder holds a run with other options.
+    """
+    if not run.is_started:
+        return False
+    before, now = run.config, cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(asdict(config))))
+    differing = [key for key in now if key not in ("resume", "sweep") and before.get(key) != now[key]]
+    if differing:
+        names = " and ".join(differing)
+        raise ThawError(f"{run.folder} holds a run with another {names}. sweep.resume takes the same command again.")
+    return run.is_finished
+
+
+def record_failure(job: Path, error: BaseException) -> None:
+    """Keep why a job failed in its folder, where it is found on whichever machine the job has run."""
+    (job / ERROR_LOG).write_text(Failure.of(error).text + "\n", encoding="utf-8")
+
+
+def find_jobs(sweep: Path) -> list[Path]:
+    """Folders of a sweep's jobs, in order of their numbers."""
+
+    def number(job: Path) -> tuple[int, str]:
+        name = str(job.relative_to(sweep))
+        digits = name.partition("_")[0]
+        return (int(digits) if digits.isdigit() else -1, name)
+
+    return sorted((path.parent for path in sweep.rglob(".hydra")), key=number)
+
+
+def find_failures(sweep: Path) -> list[Failure]:
+    """Why jobs of a sweep failed, in order of their numbers."""
+    failures = []
+    for job in find_jobs(sweep):
+        if (job / ERROR_LOG).exists():
+            overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml")))
+            text = (job / ERROR_LOG).read_text(encoding="utf-8").rstrip()
+            failures.append(Failure(text, " ".join(overrides)))
+    return failures
+
+
+def is_empty(job: Path) -> bool:
+    """True if nothing but Hydra and logs have been written to a job's folder."""
+    return all(path.name == ".hydra" or path.suffix == ".log" for path in job.iterdir())
+
+
+def remove_if_rejected(sweep: Path) -> None:
+    """Remove a sweep's folder if none of its jobs got as far as a result."""
+    jobs = find_jobs(sweep)
+    others = {path for path in sweep.iterdir() if path.name not in SWEEPERS_OWN} - {*jobs}
+    if not others and all((job / ERROR_LOG).exists() and is_empty(job) for job in jobs):
+        shutil.rmtree(sweep)

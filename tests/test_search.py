@@ -1,0 +1,151 @@
+"""Optuna searches: the study outlives its process, failures do not end it, hopeless trials are stopped."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+optuna = pytest.importorskip("optuna")
+pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+
+from hydra.core.hydra_config import HydraConfig  # noqa: E402 - after what may be absent
+
+from thaw.config import SweepConfig  # noqa: E402
+from thaw.search import current_trial  # noqa: E402
+from thaw.sweep import find_jobs  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "backbone=squeezenet1_1", "backbone.weights=null", "dataset=folder", "dataset.image_size=64", "trainer=cpu",
+    "trainer.precision=32", "logger=csv",
+]  # fmt: skip
+LIGHT_EXPERIMENT = f"""
+import time
+from pathlib import Path
+from thaw.entry import run_experiment
+from thaw.errors import ThawError
+
+def experiment(config, folder, command):
+    time.sleep(0.2)
+    if config.head.dropout > 0.35:
+        raise ThawError("The disk is full.")
+    (folder / "result.txt").touch()
+    return 1 - abs(config.head.dropout - 0.2)
+
+run_experiment(experiment, Path({str(ROOT / "conf")!r}), lambda sweep: print("closed:", sweep))
+"""
+
+
+def command(script: Path, *overrides: str) -> list[str]:
+    return [sys.executable, str(script), "-m", *overrides]
+
+
+def load(sweep: Path) -> "optuna.Study":
+    return optuna.load_study("thaw", f"sqlite:///{sweep}/study.db")
+
+
+def count(sweep: Path, state: "optuna.trial.TrialState") -> int:
+    return len(load(sweep).get_trials(states=(state,)))
+
+
+@pytest.fixture
+def light(tmp_path: Path) -> Path:
+    script = tmp_path / "light.py"
+    script.write_text(LIGHT_EXPERIMENT)
+    return script
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_with_its_study_past_failures(light: Path, tmp_path: Path) -> None:
+    complete, failed, running = (getattr(optuna.trial.TrialState, name) for name in ("COMPLETE", "FAIL", "RUNNING"))
+    sweep = tmp_path / "sweep"
+    search = ["sweep=search", "head.dropout=interval(0,0.9)", "hydra.sweeper.sampler.seed=3"]
+    process = subprocess.Popen(
+        command(light, *search, "hydra.sweeper.n_trials=1000", f"hydra.sweep.dir={sweep}"),
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while len(list(sweep.glob("*/error.log"))) < 1 or len(list(sweep.glob("*/result.txt"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {trial.number: trial.values for trial in load(sweep).get_trials(states=(complete,))}
+    assert len(before) >= 2
+    assert count(sweep, failed) >= 1
+    done = subprocess.run(
+        command(light, *search, "hydra.sweeper.n_trials=4", f"sweep.resume={sweep}"),
+        cwd=tmp_path, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr  # failures there were, and all are the user's
+    assert "Failed: " in done.stderr
+    trials = load(sweep).get_trials()
+    assert {trial.number: trial.values for trial in trials if trial.number in before} == before
+    assert len([trial for trial in trials if trial.number > max(before) and trial.state.is_finished()]) >= 4
+    assert count(sweep, running) <= 1  # the one that was killed
+    best = OmegaConf.load(sweep / "optimization_results.yaml")
+    assert best.best_value == load(sweep).best_value
+    assert best.best_params["head.dropout"] == load(sweep).best_params["head.dropout"]
+
+
+@pytest.mark.slow
+def test_a_search_that_puts_up_with_no_failure_ends_with_it(light: Path, tmp_path: Path) -> None:
+    search = ["sweep=search", "head.dropout=interval(0.4,0.9)", "hydra.sweeper.max_failure_rate=0"]
+    done = subprocess.run(
+        command(light, *search, f"hydra.sweep.dir={tmp_path / 'sweep'}"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("Failed: ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* is experimental")
+def test_a_hopeless_trial_is_stopped_early(image_folder: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    study = optuna.create_study(f"sqlite:///{sweep}/study.db", study_name="thaw", direction="maximize")
+    for rate in (0.3, 1e-9):
+        study.enqueue_trial({"optimizer.lr": rate})
+    search = [
+        "sweep=search", "optimizer.lr=tag(log,interval(1e-9,1))", "hydra.sweeper.n_trials=2", "head.init=zeros",
+        "optimizer.name=adamw", "trainer.max_epochs=6", "sweep.prune_after_trials=1", "sweep.prune_after_epochs=3",
+        "dataset.batch_size=4", f"dataset.root={image_folder}",
+    ]  # fmt: skip
+    environment = os.environ | {"THAW_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command(ROOT / "train.py", *TINY, *search, f"hydra.sweep.dir={sweep}"), cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = [json.loads((job / "summary.json").read_text()) for job in find_jobs(sweep)]
+    assert [run["epochs"] for run in runs] == [6, 3]
+    assert re.findall(r"Stopped after epoch (\d)", done.stdout) == ["3"]
+    trials = study.get_trials()
+    assert [trial.values[0] for trial in trials] == [run["last"]["acc"] for run in runs]
+    assert [[*trial.intermediate_values] for trial in trials] == [[1, 2, 3, 4, 5, 6], [1, 2, 3]]
+
+
+@pytest.mark.usefixtures("compose")  # starts Hydra
+def test_the_running_trial_is_found_by_its_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study(f"sqlite:///{tmp_path}/study.db", study_name="thaw", direction="maximize")
+    asked = [study.ask() for _ in range(2)]
+    values = [trial.suggest_float("optimizer.lr", 1e-4, 1e-1) for trial in asked]
+    lr = f"optimizer.lr={values[0]}"
+    assert current_trial(SweepConfig()) is None  # no Hydra
+    config = hydra.compose("config", ["sweep=search", lr, f"hydra.sweep.dir={tmp_path}"], return_hydra_config=True)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
+    config.hydra.mode = "RUN"
+    assert current_trial(SweepConfig()) is None  # the command of a trial, typed again
+    config.hydra.mode = "MULTIRUN"
+    trial = current_trial(SweepConfig())
+    assert trial is not None
+    assert trial.number == 0

@@ -1,0 +1,250 @@
+"""Sweeps: what is skipped, retried and continued, and what becomes of jobs in other processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from thaw.config import Config, OptimizerConfig
+from thaw.errors import ThawError
+from thaw.run import Run
+from thaw.sweep import Failure, expand_sweep, find_jobs, is_finished, remove_if_rejected
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "backbone=squeezenet1_1",
+    "dataset=folder",
+    "dataset.image_size=64",
+    "trainer=cpu",
+    "trainer.precision=32",
+    "logger=csv",
+]
+PARALLEL_EXPERIMENT = f"""
+import os
+import time
+from pathlib import Path
+from thaw.entry import run_experiment
+from thaw.errors import ThawError
+
+def experiment(config, folder, command):
+    import torch
+
+    if config.seed == 3:
+        raise ThawError("dataset.root has no images of seed 3.")
+    if config.seed == 4:
+        raise ZeroDivisionError("a bug of ours")
+    (folder / "result.txt").write_text(f"{{os.getpid()}} {{torch.get_num_threads()}}")
+    for _ in range(600):  # until the other one is running, too
+        if len(list(folder.parent.glob("*/result.txt"))) >= 2:
+            return 0.5
+        time.sleep(0.1)
+    raise TimeoutError
+
+if __name__ == "__main__":
+    run_experiment(experiment, Path({str(ROOT / "conf")!r}), lambda sweep: print("closed:", sweep))
+"""
+
+
+def run(script: Path, *overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = os.environ | {"THAW_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"} | environment
+    environment = {name: value for name, value in inherited.items() if value}
+    command = [sys.executable, str(script), *overrides]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def parallel(tmp_path: Path) -> Path:
+    script = tmp_path / "parallel.py"
+    script.write_text(PARALLEL_EXPERIMENT)
+    return script
+
+
+# ---- the command line
+
+
+def test_a_single_run_stays_as_it_is() -> None:
+    assert expand_sweep(["seed=1", "dataset.root=a/b"]) == (["seed=1", "dataset.root=a/b"], False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unnamed"),
+    [
+        (["-m", "seed=1,2", "strategy=frozen"], "strategy"),
+        (["-m", "seed=1", "strategy=frozen"], ""),
+        (["-m", "sweep=frozen_head", "seed=1"], "seed,sweep"),
+        (["-m", "dataset.csv=a/b.csv,c.csv", "seed=1,2"], "dataset.csv"),
+        (["--multirun", "optimizer.lr=range(1,5)", "hydra.sweep.dir=x"], ""),
+    ],
+)
+def test_what_all_jobs_share_is_left_out_of_their_names(arguments: list[str], unnamed: str) -> None:
+    added = [f"hydra.job.config.override_dirname.exclude_keys=[{unnamed}]"]
+    assert expand_sweep(arguments) == (arguments + added, False)
+
+
+def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
+    arguments, skips_finished = expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2"])
+    assert skips_finished
+    assert arguments[:3] == ["-m", "seed=1,2", f"hydra.sweep.dir='{tmp_path}'"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep.resume=."], "sweep.resume=. goes on with a sweep: add -m and the options that it was started with."),
+        (["-m", "sweep.resume=nowhere"], "sweep.resume=nowhere is not there. Name the folder of a sweep."),
+    ],
+)
+def test_nothing_to_go_on_with_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ThawError) as caught:
+        expand_sweep(arguments)
+    assert str(caught.value) == message
+
+
+# ---- the folder
+
+
+def test_a_finished_job_is_known_by_its_options(tmp_path: Path) -> None:
+    run, config = Run(tmp_path), Config(optimizer=OptimizerConfig(lr=1e-5))
+    assert not is_finished(run, config)
+    run.write_config(Config(optimizer=OptimizerConfig(lr=1e-5), resume="elsewhere"))
+    assert not is_finished(run, config)
+    run.write_summary({})
+    assert is_finished(run, config)
+    with pytest.raises(ThawError, match="holds a run with another optimizer and seed"):
+        is_finished(run, Config(seed=1))
+
+
+def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("10_a", "2_b", "1_c"):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+    assert [job.name for job in find_jobs(tmp_path)] == ["1_c", "2_b", "10_a"]
+
+
+@pytest.mark.parametrize(("result", "stays"), [("summary.json", True), ("train.log", False)])
+def test_a_sweep_of_rejected_jobs_is_removed(tmp_path: Path, result: str, stays: bool) -> None:
+    for name in ("0_a", "1_b"):
+        (tmp_path / "sweep" / name / ".hydra").mkdir(parents=True)
+        (tmp_path / "sweep" / name / "error.log").touch()
+    (tmp_path / "sweep" / "1_b" / result).touch()
+    remove_if_rejected(tmp_path / "sweep")
+    assert (tmp_path / "sweep").exists() == stays
+
+
+def test_a_mistake_is_told_from_a_bug() -> None:
+    assert Failure.of(ThawError("seed must be …")) == Failure("seed must be …")
+    assert Failure.of(ThawError("seed must be …")).is_mistake
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as first:
+            raise RuntimeError("second") from first
+    except RuntimeError as error:
+        failure = Failure.of(error)
+    assert not failure.is_mistake
+    assert failure.text.endswith("RuntimeError: second")
+
+
+# ---- whole sweeps
+
+
+@pytest.mark.slow
+def test_a_resumed_sweep_skips_the_finished_jobs_and_retries_the_others(image_folder: Path, tmp_path: Path) -> None:
+    weights, sweep = tmp_path / "weights.pth", tmp_path / "sweep"
+    command = [
+        "-m", *TINY, f"dataset.root={image_folder}", "trainer.max_epochs=1", f"backbone.weights=null,{weights}",
+    ]  # fmt: skip
+    first = run(ROOT / "train.py", *command, f"hydra.sweep.dir={sweep}", cwd=tmp_path)
+    assert first.returncode == 2
+    assert str(weights) in (sweep / "1_" / "error.log").read_text()
+    assert f"sweep.resume={sweep}" in first.stderr
+    finished = (sweep / "0_" / "summary.json").stat()
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
+    second = run(ROOT / "train.py", *command, f"sweep.resume={sweep}", cwd=tmp_path)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert (sweep / "0_" / "summary.json").stat() == finished
+    assert not (sweep / "1_" / "error.log").exists()
+    assert json.loads((sweep / "1_" / "summary.json").read_text())["epochs"] == 1
+    assert len((sweep / "comparison.csv").read_text().splitlines()) == 1 + 2
+    other = run(ROOT / "train.py", *command, "seed=1", f"sweep.resume={sweep}", cwd=tmp_path)
+    assert other.returncode == 2
+    assert other.stderr.count("holds a run with another seed. sweep.resume takes the same command again.") == 2
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_with_the_job_it_was_killed_in(image_folder: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    command = [
+        "-m", *TINY, f"dataset.root={image_folder}", "backbone.weights=null", "strategy=finetune", "seed=1,2",
+        "trainer.max_epochs=16", "trainer.checkpoint_seconds=0", "dataset.batch_size=4",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *command, f"hydra.sweep.dir={sweep}"],
+        cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    metrics, deadline = sweep / "1_seed=2" / "metrics.csv", time.monotonic() + 240
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 4) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    epochs_done = torch.load(sweep / "1_seed=2" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 1
+    assert 3 <= epochs_done < 16
+    resumed = run(ROOT / "train.py", *command, f"sweep.resume={sweep}", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    printed = [line.split("|")[0].split()[1] for line in resumed.stdout.splitlines() if line.startswith("epoch ")]
+    assert printed == [f"{epoch}/16" for epoch in range(epochs_done + 1, 17)]
+    assert [json.loads(path.read_text())["epochs"] for path in sweep.glob("*/summary.json")] == [16, 16]
+
+
+# ---- launchers: jobs in other processes
+
+
+@pytest.mark.slow
+def test_joblib_runs_two_jobs_at_once_and_shares_the_threads(tmp_path: Path, parallel: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    done = run(
+        parallel, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3,4", "hydra.sweep.dir=sweep",
+        cwd=tmp_path, OMP_NUM_THREADS="",
+    )  # fmt: skip
+    assert done.returncode == 1
+    results = [(tmp_path / "sweep" / name / "result.txt").read_text().split() for name in ("0_seed=1", "1_seed=2")]
+    assert len({pid for pid, _ in results}) == 2
+    assert {int(threads) for _, threads in results} == {max(1, len(os.sched_getaffinity(0)) // 2)}
+    assert done.stdout.count("closed: sweep\n") == 1
+    assert "Failed: seed=3\n  dataset.root has no images of seed 3.\nFailed: seed=4\n  Traceback" in done.stderr
+    assert "ZeroDivisionError: a bug of ours" in (tmp_path / "sweep" / "3_seed=4" / "error.log").read_text()
+
+
+@pytest.mark.slow
+def test_submitit_runs_each_job_in_a_process_of_its_own(tmp_path: Path, parallel: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    done = run(
+        parallel, "-m", "hydra/launcher=submitit_local", "seed=1,2,3", "hydra.sweep.dir=sweep", cwd=tmp_path
+    )  # fmt: skip
+    assert done.returncode == 2
+    results = [(tmp_path / "sweep" / name / "result.txt").read_text().split() for name in ("0_seed=1", "1_seed=2")]
+    assert len({pid for pid, _ in results}) == 2
+    assert done.stdout.count("closed: sweep\n") == 1
+    assert "Failed: seed=3\n  dataset.root has no images of seed 3.\n" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_end_up_with_the_runs_of_one(image_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    command = [
+        "-m", *TINY, f"dataset.root={image_folder}", "backbone.weights=null", "trainer.max_epochs=2", "seed=1,2",
+    ]  # fmt: skip
+    others: list[list[str]] = [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]]
+    for name, launcher in zip(("one", "two"), others, strict=True):
+        done = run(ROOT / "train.py", *command, *launcher, f"hydra.sweep.dir={tmp_path / name}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    for job in ("0_seed=1", "1_seed=2"):
+        one, two = (json.loads((tmp_path / name / job / "summary.json").read_text()) for name in ("one", "two"))
+        assert one["last"] == two["last"]
+    assert (tmp_path / "two" / "comparison.csv").exists()
