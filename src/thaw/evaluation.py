@@ -98,6 +98,8 @@ def evaluate(
     module = run.load_data(model)
     _check_views(module.augment, tta, random_views)
     if data is None:
+        if label_pattern is not None:
+            raise ThawError("--label-pattern is for the images of --data, and that is not given. Name both, or none.")
         index = _own_images(run, module.options)
         if split == "test" and index.epoch_chosen_on == "test":
             split = "val"  # these are the test images
@@ -148,8 +150,18 @@ def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> No
         evaluation: What is kept.
         folder: Where; it is made.
         least: Confusions that make a pair of classes worth mentioning.
+
+    Raises:
+        ThawError: The folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(evaluation, folder, least)
+    except OSError as error:
+        raise ThawError(f"{folder} cannot be written to ({error.strerror}). Name another folder by --out.") from error
+
+
+def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
     predictions, split = evaluation.predictions, evaluation.split
     write_predictions(folder / "predictions.csv", {split: predictions})
     about = {name: getattr(evaluation, name) for name in ("split", "caution", "num_views", "device")}

@@ -55,7 +55,7 @@ def test_other_images_views_and_places_can_be_named(
     out, table = tmp_path / "out", tmp_path / "table.csv"
     arguments = ["--data", str(tmp_path / "new"), "--tta", "--out", str(out), "--csv", str(table)]
     assert main(["evaluate", str(finished_run.folder), *arguments]) == 0
-    assert "Best epoch on all, mean of 2 views" in capsys.readouterr().out
+    assert f"Best epoch on all of {tmp_path / 'new'}, mean of 2 views, 32-true on cpu.\n\n" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == FILES
     assert set(read_predictions(out / "predictions.csv")) == {"all"}
     with table.open(newline="") as file:
@@ -67,10 +67,14 @@ def test_other_images_views_and_places_can_be_named(
 def test_mistakes_end_with_one_line_and_code_2(
     finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "file").touch()
     for arguments, message in (
         ([str(tmp_path)], "is not the folder of a finished run"),
         ([str(finished_run.folder), "--device", "toaster"], "The device 'toaster' cannot be used here"),
         ([str(finished_run.folder), "--split", "test"], "There is no test split in"),
+        ([str(finished_run.folder), "--label-pattern", "(.)"], "--label-pattern is for the images of --data"),
+        ([str(finished_run.folder), "--csv", str(tmp_path / "no" / "x.csv")], "there is no folder"),
+        ([str(finished_run.folder), "--out", str(tmp_path / "file")], "cannot be written to (File exists)"),
         ([str(finished_run.folder), "--data", str(tmp_path / "absent")], "There is no folder or CSV file"),
     ):
         assert main(["evaluate", *arguments]) == 2

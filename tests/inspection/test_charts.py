@@ -69,7 +69,7 @@ def test_many_classes_without_a_confusion_can_be_drawn() -> None:
 def test_every_name_is_inside_the_picture(num_classes: int) -> None:
     every = list(range(num_classes))
     predictions = make_predictions(every, every[1:] + every[:1], num_classes)
-    names = [f"staffordshire_bull_terrier_{number}" for number in every]
+    names = [f"staffordshire_$bull_$terrier_{number}" for number in every]  # no formula
     figure = confusion_chart(Predictions(predictions.paths, predictions.labels, predictions.logits, names), "val")
     figure.draw_without_rendering()
     frame, (axes,) = figure.bbox, figure.axes

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from thaw.errors import ThawError
+
 DESCRIPTION = (
     "Accuracy with its 95 % interval, macro-F1, log loss and calibration error, by class, and the classes that are "
     "taken for one another; with the transform, class names and precision of the training. Predictions, metrics and "
@@ -47,13 +49,16 @@ def run(options: argparse.Namespace) -> int:
     from thaw.inspection.scores import score_text, write_class_scores
     from thaw.run import Run
 
+    if options.csv and not options.csv.parent.is_dir():
+        raise ThawError(f"--csv={options.csv} cannot be written: there is no folder {options.csv.parent}.")
     run = Run(options.folder)
     evaluation = evaluate(
         run, options.split, options.data, options.label_pattern, options.tta, options.tta_views, options.device
     )
     folder = options.out or run.evaluation
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
-    print(f"Best epoch on {evaluation.split}, {views}, {evaluation.device}. {evaluation.caution}\n")
+    images = f"{evaluation.split} of {options.data}" if options.data else evaluation.split
+    print(f"Best epoch on {images}, {views}, {evaluation.device}. {evaluation.caution}".rstrip() + "\n")
     print(score_text(evaluation.predictions, options.least))
     write_evaluation(evaluation, folder, options.least)
     if options.csv:

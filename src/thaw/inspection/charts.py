@@ -1,6 +1,6 @@
 """What went wrong, and how sure it was, as charts: the confusion matrix and the calibration curve."""
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,12 +41,13 @@ def confusion_chart(predictions: Predictions, split: str) -> Figure:
     axes = figure.subplots()
     _fill_cells(axes, counts, counts / np.maximum(totals, 1)[:, None], size)
     fits = longest < 0.9 * cell
-    axes.set_xticks(range(len(names)), names, fontsize=min(size, 9), rotation=0 if fits else 45)
+    style: dict[str, Any] = {"fontsize": min(size, 9), "parse_math": False}  # a class's name may hold dollar signs
+    axes.set_xticks(range(len(names)), names, rotation=0 if fits else 45, **style)
     if not fits:
         for tick in axes.get_xticklabels():
             tick.set(ha="right", rotation_mode="anchor")
     rows = [f"{name} ({total})" for name, total in zip(names, totals, strict=True)]
-    axes.set_yticks(range(len(names)), rows, fontsize=min(size, 9))
+    axes.set_yticks(range(len(names)), rows, **style)
     axes.set_xlabel("predicted", fontsize=9, color=INK)
     axes.set_ylabel("actual (images)", fontsize=9, color=INK)
     return figure
