@@ -39,6 +39,7 @@ def test_a_class_of_which_nothing_is_known_is_left_out_of_the_text(insects: Pred
     assert "wasps" not in score_text(insects)
     said = score_text(make_predictions([0, 0], [0, 1], ("ants", "bees")))
     assert ["bees", "0", "0.0000", "–", "0.0000"] in rows(said)
+    assert "macro-F1           0.3333 (counts as 0 what was predicted but has no images: bees)" in said
 
 
 def test_only_pairs_confused_often_enough_are_named(insects: Predictions) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.console import table_text
+from thaw.errors import name_some
 from thaw.inspection.predictions import ClassScore, Predictions, accuracy_text
 
 MOST_CLASSES, FEWER_CLASSES = 40, 20
@@ -17,13 +18,16 @@ MOST_PAIRS = 10
 def score_text(predictions: Predictions, least: int = 1) -> str:
     """Scores over all images, of each class, and the pairs of classes that are confused at least so often."""
     metrics = predictions.metrics()
+    scores = predictions.per_class()
+    absent = [score.name for score in scores if not score.n and not isnan(score.precision)]
+    note = f" (counts as 0 what was predicted but has no images: {name_some(absent, most=3)})" if absent else ""
     lines = [
         f"accuracy           {accuracy_text(metrics)}",
-        f"macro-F1           {metrics['macro_f1']:.4f}",
+        f"macro-F1           {metrics['macro_f1']:.4f}{note}",
         f"log loss           {metrics['loss']:.4f}",
         f"calibration error  {predictions.calibration_error():.4f} (expected, 15 bins)",
         "",
-        _class_table(predictions.per_class()),
+        _class_table(scores),
         "",
         _confusion_table(predictions, least),
     ]
