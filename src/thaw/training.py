@@ -200,7 +200,7 @@ def closing_lines(run: Run, summary: dict[str, Any]) -> str:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
     lines += [
         f"{seconds['total']:.1f} s in all, {seconds['epoch_median']:.2f} s an epoch; everything is in {run.folder}",
-        "Next: tensorboard --logdir outputs",
-        f"      thaw compare {run.folder.parent}",
+        f"Next: thaw report {run.folder}",
+        "      tensorboard --logdir outputs",
     ]
     return "\n".join(lines)
