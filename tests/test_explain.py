@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
 import pytest
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import ThawError, did_you_mean
@@ -137,3 +137,8 @@ def test_option_names_are_groups_and_what_is_in_them() -> None:
 )
 def test_did_you_mean_offers_the_nearest_name_if_one_is_near(name: str, hint: str) -> None:
     assert did_you_mean(name, ["train", "val", "test"]) == hint
+
+
+def test_an_optional_launcher_that_is_not_installed_is_named_with_what_to_install() -> None:
+    error = MissingConfigException("", "hydra/launcher/joblib", ["basic"])
+    assert explain(error) == "hydra/launcher=joblib needs packages: pip install -e '.[sweeps]'."
