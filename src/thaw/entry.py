@@ -26,6 +26,7 @@ from thaw.config import Config, register
 from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
 from thaw.run import Run
+from thaw.signals import interruptible
 from thaw.sweep import (
     ERROR_LOG,
     Failure,
@@ -40,6 +41,7 @@ from thaw.sweep import (
     record_failure,
     remove_if_rejected,
 )
+from thaw.writing import claimed
 
 Experiment = Callable[[Config, Path, str], Any]
 
@@ -102,8 +104,13 @@ def _make_job(
     """What Hydra calls for each job: in this process or, by a launcher, in another one on whatever machine."""
 
     def job(values: DictConfig) -> Any:
+        folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
+        with interruptible(folder), claimed(folder):
+            return attempt(values, folder)
+
+    def attempt(values: DictConfig, folder: Path) -> Any:
         context = HydraConfig.get()
-        folder, overrides = Path(os.path.relpath(context.runtime.output_dir)), list(context.overrides.task)
+        overrides = list(context.overrides.task)
         (folder / ERROR_LOG).unlink(missing_ok=True)
         try:
             config, run = _accept(values), Run(folder)

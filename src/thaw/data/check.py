@@ -14,7 +14,7 @@ from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import STRAYS, ImageIndex
 from thaw.data.splits import Sample
-from thaw.errors import ThawError
+from thaw.errors import ThawError, printable
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def facts(index: ImageIndex) -> str:
         parts.append(f"{title} {len(samples)} ({_class_sizes(index, samples)})")
     count = sum(index.ignored.values())
     ignored = f"; {count} file{'s' * (count > 1)} ignored" if count else ""
-    return f"{index.root.resolve().name}: {', '.join(parts)}{ignored}"
+    return printable(f"{index.root.resolve().name}: {', '.join(parts)}{ignored}")
 
 
 def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:
@@ -157,7 +157,7 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
     if not bad:
         return index
     if on_bad == "error":
-        lines = "".join(f"\n  {index.place(path)}: {reason}" for path, reason in bad.items())
+        lines = "".join(f"\n  {printable(index.place(path))}: {reason}" for path, reason in bad.items())
         raise ThawError(
             f"{len(bad)} file{'s' * (len(bad) > 1)} in {index.root} cannot be read as images:{lines}\n"
             "Repair or remove them; dataset.on_bad=skip leaves them out."
