@@ -272,10 +272,11 @@ class Classifier(LightningModule):
             ThawError: It is of another backbone, of other classes, or of a later epoch than is asked for.
         """
         checkpoint = read_tensors(path)
-        about, epochs = checkpoint.get("thaw", {}), checkpoint.get("epoch", -1) + 1
+        about = checkpoint.get("thaw", {})
         for name, own in (("backbone", self.backbone.name), ("classes", list(self.classes))):
             if about.get(name) != own:
                 raise ThawError(f"resume: {path} was trained with {name} {about.get(name)}, and now it is {own}.")
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         if epochs > max_epochs:
             raise ThawError(f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={max_epochs}.")
 

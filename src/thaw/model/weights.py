@@ -99,7 +99,7 @@ def load_weights(backbone: Backbone, weights: Weights) -> str:
             f"backbone.weights does not fit backbone={backbone.name}: {weights.source} has {len(fitting)} of its "
             f"{len(own)} tensors. Is it the file of another network?"
         )
-    broken = [name for name, value in fitting.items() if value.is_floating_point() and not value.isfinite().all()]
+    broken = [name for name, value in fitting.items() if not value.is_meta and not value.isfinite().all()]
     if broken:
         raise ThawError(
             f"{weights.source} has values that are infinite or no number, in {name_some(broken, most=3)}: the training "
@@ -189,6 +189,8 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
                 "If you trust the file, save its state_dict alone."
             ) from error
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, UnpicklingError):  # torch would advise to read it without any safety
+            reason = "it is damaged, or holds more than tensors and plain Python"
         raise ThawError(f"{path} cannot be read as weights ({reason}).") from error
     if not isinstance(content, Mapping):
         raise ThawError(f"{path} must hold tensors by name, got {type(content).__name__}.")
