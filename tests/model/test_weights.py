@@ -185,7 +185,7 @@ class Payload:
 
 
 def pickle_plain(content: object, path: Path) -> None:
-    path.write_bytes(pickle.dumps(content))
+    path.write_bytes(pickle.dumps(content, protocol=2))
 
 
 @pytest.mark.parametrize("write", [torch.save, pickle_plain])
