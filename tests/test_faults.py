@@ -77,7 +77,7 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(
     (disk / "filler").write_bytes(bytes(1_000_000))
     message = refusal(process)
     assert "could not be written: No space left on device" in message
-    assert str(folder) in message
+    assert "disk/run/checkpoints/" in message
     for name in ("best", "last"):
         assert read_tensors(folder / "checkpoints" / f"{name}.ckpt")["state_dict"]
     assert [path.name for path in (folder / "checkpoints").iterdir() if path.name.endswith(".part")] == []
@@ -98,8 +98,7 @@ def test_a_file_that_may_not_grow_is_named(image_folder: Path, tmp_path: Path) -
 def test_a_read_only_output_folder_is_named(image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]) -> None:
     folder = mount("ro") / "run"
     message = refusal(start(tmp_path, "dataset=folder", f"dataset.root={image_folder}", f"hydra.run.dir={folder}"))
-    assert "Read-only file system" in message
-    assert str(folder) in message
+    assert "disk/run: Read-only file system" in message
 
 
 def test_data_that_vanish_during_a_training_are_named(image_folder: Path, tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ def test_data_that_vanish_during_a_training_are_named(image_folder: Path, tmp_pa
     shutil.rmtree(root)
     message = refusal(process)
     assert "cannot be read as an image: No such file or directory" in message
-    assert str(root) in message
+    assert "mount/train/" in message
     assert read_tensors(last)["state_dict"]
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,6 +13,7 @@ from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import STRAYS, ImageIndex
 from thaw.data.splits import Sample
+from thaw.data.threads import in_threads
 from thaw.errors import ThawError, printable
 
 log = logging.getLogger(__name__)
@@ -122,9 +122,8 @@ def find_unreadable(index: ImageIndex, threads: int, most: int = 10_000) -> dict
         log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
         why = _why_no_image
     Image.init()  # once, not in each thread
-    with ThreadPoolExecutor(threads) as pool:
-        reasons = pool.map(why, paths)
-        return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
+    reasons = in_threads(why, paths, threads)
+    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 
 def _why_unreadable(path: Path) -> str:

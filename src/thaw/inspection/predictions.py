@@ -170,7 +170,7 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
         ThawError: The file is missing, or is no such table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = csv.reader(file)
         if header[: len(COLUMNS)] != COLUMNS:
             raise ValueError(f"its columns are {', '.join(header)}")
