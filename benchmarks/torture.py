@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 OPTIONS = [
     "dataset=folder", "backbone=squeezenet1_1", "backbone.weights=null", "dataset.image_size=64", "trainer=cpu",
     "dataset.batch_size=4", "strategy=gradual", "strategy.head_epochs=2", "strategy.unfreeze_epochs=2",
-    "trainer.max_epochs=8", "augment.mixup=0.2", "head.dropout=0.2", "logger=csv",
+    "trainer.max_epochs=8", "head.dropout=0.2", "logger=csv",
 ]  # fmt: skip
 Moment = Callable[[Path, Path, random.Random], bool]
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -48,28 +48,24 @@ def naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keeps the folder for one run at a time, in which the processes of a distributed one are one.
+def claimed(folder: Path) -> ExitStack:
+    """Takes the folder for one run, in which the processes of a distributed one are one; leaving it gives it back.
 
     Raises:
-        ThawError: Another is writing there.
+        ThawError: Another run is writing there.
     """
+    held = ExitStack()
     if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK")):
-        yield
-        return
+        return held
+    lock = FileLock(folder / ".lock", blocking=False)
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", blocking=False)
         try:
-            lock.acquire()
+            held.enter_context(lock)
         except Timeout as error:
             raise ThawError(f"Another run is writing to {folder}: wait for it, or set hydra.run.dir=FOLDER.") from error
-    try:
-        yield
-    finally:
-        (folder / ".lock").unlink(missing_ok=True)
-        lock.release()
+    held.callback((folder / ".lock").unlink, missing_ok=True)
+    return held
 
 
 def _sync(path: Path, flags: int) -> None:
