@@ -6,12 +6,13 @@ DEMO := outputs/demo
 DATA ?= data
 WEIGHTS ?= squeezenet1_0.pth
 
-.PHONY: help setup demo test lint bench tensorboard clean
+.PHONY: help setup demo test torture lint bench tensorboard clean
 
 help:
 	@echo "make setup        the virtual environment .venv, everything from PyPI"
 	@echo "make demo         transfer between digits, no data to download: four strategies, three seeds, one table"
 	@echo "make test         all tests"
+	@echo "make torture      break trainings and files thousands of times (hours)"
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        seconds against the tutorial's loop, Lightning and fastai: DATA=FOLDER WEIGHTS=FILE; an hour"
 	@echo "make tensorboard  curves and pictures of all runs in outputs/"
@@ -33,6 +34,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+torture: setup
+	$(BIN)/python benchmarks/torture.py --times 60
 
 lint: setup
 	$(BIN)/ruff format --check .

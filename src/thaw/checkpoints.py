@@ -1,12 +1,32 @@
 """What is kept of a training, and when it ends early: best.ckpt, last.ckpt, patience by phase."""
 
+import io
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
+
+from thaw.writing import replacing
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all.
+
+    Lightning writes to the system's temporary folder and moves the file. From one file system to another that is a
+    copy, and one that is broken off leaves half a checkpoint in place of the last good one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the checkpoint."""
+        content = io.BytesIO()  # torch.save's own writer does not say why the system refuses
+        torch.save(checkpoint, content)
+        with replacing(Path(path)) as draft:
+            draft.write_bytes(content.getbuffer())
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -41,6 +61,9 @@ class LastCheckpoint(Checkpoint):
     """`last.ckpt`, written at the end of an epoch if the last writing is some seconds ago, and of the last epoch.
 
     Writing a large frozen backbone after each epoch can take longer than training its head.
+
+    Attributes:
+        epochs_saved: Number of finished epochs that can be gone on from.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -48,10 +71,12 @@ class LastCheckpoint(Checkpoint):
         self.path = folder / "last.ckpt"
         self.seconds = seconds
         self.written_at = 0.0
+        self.epochs_saved = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self.written_at = time.monotonic()
+        self.epochs_saved = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write if it is time."""
@@ -64,6 +89,7 @@ class LastCheckpoint(Checkpoint):
         if is_last_epoch or is_time:
             trainer.save_checkpoint(self.path)
             self.written_at = time.monotonic()
+            self.epochs_saved = trainer.current_epoch + 1
 
 
 class EvaluationEpochs(Callback):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from thaw.commands import check, compare, evaluate, export, predict, report
 from thaw.console import ensure_output
 from thaw.errors import ThawError
+from thaw.explain import explain
 
 # Each is a module of DESCRIPTION, EXAMPLE, add_arguments and run; it imports torch only when it runs.
 COMMANDS = (compare, check, evaluate, report, predict, export)
@@ -18,9 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ensure_output()
     try:
         return int(options.run(options))
-    except ThawError as error:
-        print(error, file=sys.stderr)
+    except (ThawError, OSError) as error:
+        if (message := explain(error)) is None:
+            raise
+        print(message, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

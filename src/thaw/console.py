@@ -1,7 +1,8 @@
 """What is printed: log lines above a running progress bar, tables as text."""
 
 import logging
-from io import StringIO
+import sys
+from io import StringIO, TextIOWrapper
 from typing import Any
 
 from rich import get_console
@@ -20,6 +21,9 @@ class ConsoleHandler(logging.Handler):
 
 def ensure_output() -> None:
     """Show Thaw's log lines where nobody has configured logging, as in a notebook."""
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal lacks is no reason to fail
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     log = logging.getLogger("thaw")
     if not log.hasHandlers():
         log.addHandler(ConsoleHandler())

@@ -26,6 +26,7 @@ from thaw.config import Config, register
 from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
 from thaw.run import Run
+from thaw.signals import interruptible
 from thaw.sweep import (
     ERROR_LOG,
     Failure,
@@ -40,6 +41,7 @@ from thaw.sweep import (
     record_failure,
     remove_if_rejected,
 )
+from thaw.writing import claimed
 
 Experiment = Callable[[Config, Path, str], Any]
 
@@ -76,7 +78,7 @@ def run_experiment(
         arguments = expand_resume(sys.argv[1:]) if can_resume else sys.argv[1:]
         sys.argv[1:], skip_finished = expand_sweep(arguments)
         _check(conf, sys.argv[1:])
-        job = _make_job(experiment, Path(sys.argv[0]).name, skip_finished, show_traceback)
+        job = _make_job(experiment, Path(sys.argv[0]).name, skip_finished, show_traceback, failures)
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -97,13 +99,25 @@ def run_experiment(
 
 
 def _make_job(
-    experiment: Experiment, program: str, skip_finished: bool, show_traceback: bool
+    experiment: Experiment, program: str, skip_finished: bool, show_traceback: bool, failures: list[Failure]
 ) -> Callable[[DictConfig], Any]:
     """What Hydra calls for each job: in this process or, by a launcher, in another one on whatever machine."""
 
     def job(values: DictConfig) -> Any:
+        folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
+        try:
+            lock = claimed(folder)
+        except ThawError as error:  # nothing is to be written there, so no error.log
+            if show_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            failures.append(Failure.of(error))
+            return None
+        with lock, interruptible(folder):
+            return attempt(values, folder)
+
+    def attempt(values: DictConfig, folder: Path) -> Any:
         context = HydraConfig.get()
-        folder, overrides = Path(os.path.relpath(context.runtime.output_dir)), list(context.overrides.task)
+        overrides = list(context.overrides.task)
         (folder / ERROR_LOG).unlink(missing_ok=True)
         try:
             config, run = _accept(values), Run(folder)

@@ -20,6 +20,16 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+def printable(text: str) -> str:
+    """The text in one line, in which line breaks, control characters and bytes that are no UTF-8 are written as codes.
+
+    Names of files can hold them all; a terminal would obey some.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
 def name_some(names: Sequence[str], most: int = 10) -> str:
     """The first few names and the number of the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,5 +1,6 @@
 """Hydra's and omegaconf's complaints in one sentence that names the option, the rule and what to type."""
 
+import errno
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -16,7 +17,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.config import Config
-from thaw.errors import ThawError, did_you_mean
+from thaw.errors import ThawError, did_you_mean, printable
+
+SYSTEM_FAULTS = {
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENODEV, errno.ENOENT,
+    errno.ENOSPC, errno.ENOTCONN, errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
+}  # fmt: skip
+"""No room, no right, no such mount: what is wrong with the machine, not with the program."""
 
 _PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
 
@@ -35,6 +42,9 @@ def explain(error: BaseException) -> str | None:
         return _explain_key_or_value(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return "A group takes the name of one of its choices: see `python train.py --help`."
+    if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
+        place = printable(str(error.filename)) if error.filename else "A file of the run"
+        return f"{place}: {error.strerror}. Mend that and start again; a run with a checkpoint goes on by resume=RUN."
     return str(error) if isinstance(error, HydraException) else None
 
 

@@ -179,7 +179,7 @@ def _evaluated_images(run: Run) -> list[Path]:
         return []
     options = DatasetConfig(**run.config["dataset"])
     root = data_folder(options.name, Path(options.root))
-    with run.predictions_csv.open(newline="", encoding="utf-8") as file:
+    with run.predictions_csv.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         paths = [root / row["path"] for row in csv.DictReader(file)]
     return [path for path in paths if path.is_file()]
 

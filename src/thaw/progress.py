@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from thaw.console import table_text
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import rate_factors
+from thaw.writing import naming, replacing
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,9 @@ class EpochLog(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop what an interrupted run wrote after the checkpoint that is resumed; lay out TensorBoard's charts."""
         if trainer.is_global_zero and self.path.exists():
-            rows = read_metrics(self.path)[: trainer.current_epoch]
-            self.path.unlink()
-            for row in rows:
-                self._append(row)
+            lines = self.path.read_bytes().splitlines(keepends=True)[: trainer.current_epoch + 1]
+            with replacing(self.path) as draft:
+                draft.write_bytes(b"".join(lines))
 
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_custom_scalars(CHARTS)
@@ -105,8 +105,8 @@ class EpochLog(Callback):
         return " | ".join(parts)
 
     def _append(self, row: Mapping[str, object]) -> None:
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        is_new = not self.path.exists() or not self.path.stat().st_size
+        with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
             if is_new:
                 writer.writeheader()

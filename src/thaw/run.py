@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from thaw.config import AugmentConfig, Config, DatasetConfig
 from thaw.errors import ThawError
+from thaw.writing import naming, replacing
 
 if TYPE_CHECKING:
     from thaw.data.datamodule import ImageDataModule
@@ -133,12 +134,15 @@ class Run:
 
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`."""
-        self.figures.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create(asdict(config)), self._config)
+        with naming(self.figures):
+            self.figures.mkdir(parents=True, exist_ok=True)
+        with replacing(self._config) as draft:
+            OmegaConf.save(OmegaConf.create(asdict(config)), draft)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep the figures; the last step of a training."""
-        self._summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        with replacing(self._summary) as draft:
+            draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
     def _require(self, path: Path) -> Path:
         if not path.exists():

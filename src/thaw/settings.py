@@ -144,7 +144,7 @@ def _pooled(metrics: Sequence[dict[str, Any]], name: str) -> float:
 def read_answers(path: Path, split: str) -> dict[tuple[str, str], bool]:
     """Whether each image of a split, by its path and label, is predicted right; empty without a readable file."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == split]
             return {(row["path"], row["label"]): row["predicted"] == row["label"] for row in rows}
     except (OSError, UnicodeError, KeyError, csv.Error):

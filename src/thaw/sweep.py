@@ -139,7 +139,11 @@ def is_finished(run: Run, config: Config) -> bool:
 
 def record_failure(job: Path, error: BaseException) -> None:
     """Keep why a job failed in its folder, where it is found on whichever machine the job has run."""
-    (job / ERROR_LOG).write_text(Failure.of(error).text + "\n", encoding="utf-8")
+    text = Failure.of(error).text + "\n"
+    try:
+        (job / ERROR_LOG).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError:  # a full disk may be what failed it: better said than written down
+        raise error from None
 
 
 def find_jobs(sweep: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from matplotlib.figure import Figure
 from PIL import Image
 
-from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
+from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping, WholeFileIO
 from thaw.config import Config, LoggerConfig, TrainerConfig
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.errors import ThawError
@@ -25,6 +25,7 @@ from thaw.probe import LinearProbe
 from thaw.progress import EpochLog
 from thaw.run import Run
 from thaw.search import TrialPruning, current_trial
+from thaw.stopping import FiniteLoss, Interruption
 
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -45,10 +46,13 @@ def make_trainer(
     options = config.trainer
     num_stages = len(model.backbone.stages)
     epochs = EpochLog(run.metrics_csv, len(data.index.splits["train"]) + len(data.index.splits["val"]))
+    last = LastCheckpoint(run.checkpoints, options.checkpoint_seconds)
     callbacks: list[pl.Callback] = [
+        FiniteLoss(run.last),
         epochs,
         BestCheckpoint(run.checkpoints, options.monitor, options.ties),
-        LastCheckpoint(run.checkpoints, options.checkpoint_seconds),
+        last,
+        Interruption(last),
         EvaluationEpochs(options.eval_from, options.eval_every),
     ]
     if options.early_stopping:
@@ -69,6 +73,7 @@ def make_trainer(
         {
             "max_epochs": options.max_epochs,
             "callbacks": callbacks,
+            "plugins": [WholeFileIO()],
             "logger": make_logger(config.logger, run),
             "log_every_n_steps": 1,
             "enable_progress_bar": show_bar,
@@ -184,6 +189,8 @@ def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> F
 
 def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None = None) -> None:
     """Train; what Lightning says too often or wrongly for us stays silent."""
+    if checkpoint is not None:
+        model.require_own(checkpoint, trainer.max_epochs or 0)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:

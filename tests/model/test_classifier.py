@@ -657,3 +657,31 @@ def test_other_files_are_no_checkpoints(content: Any, message: str, tmp_path: Pa
     torch.save(content, tmp_path / "a.ckpt")
     with pytest.raises(ThawError, match=message):
         Classifier.from_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("damage", ["backbone", "classes", "transform", "head", "no tensors", "other classes"])
+def test_a_checkpoint_with_a_part_missing_or_wrong_is_refused(damage: str, tmp_path: Path, fit: Fit) -> None:
+    path = tmp_path / "best.ckpt"
+    fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    if damage == "no tensors":
+        content["state_dict"] = {}
+    elif damage == "other classes":
+        content["thaw"]["classes"].append("wasps")
+    else:
+        del content["thaw"][damage]
+    torch.save(content, path)
+    with pytest.raises(ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
+        Classifier.from_checkpoint(path)
+
+
+def test_a_training_goes_on_from_its_own_checkpoint_only(tmp_path: Path, fit: Fit) -> None:
+    path = tmp_path / "last.ckpt"
+    fit(classifier(strategy=FROZEN), batch(), max_epochs=2).save_checkpoint(path)
+    classifier().require_own(path, max_epochs=2)
+    with pytest.raises(ThawError, match=rf"was trained with backbone {SMALL}, and now it is {WITH_NORMS}"):
+        classifier(WITH_NORMS).require_own(path, max_epochs=2)
+    with pytest.raises(ThawError, match=r"was trained with classes .*, and now it is .*wasps"):
+        classifier(classes=("ants", "wasps")).require_own(path, max_epochs=2)
+    with pytest.raises(ThawError, match=r"has been trained for 2 epochs; trainer\.max_epochs=1"):
+        classifier().require_own(path, max_epochs=1)

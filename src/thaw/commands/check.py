@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thaw.config import DatasetConfig
-from thaw.errors import ThawError
+from thaw.errors import ThawError, printable
 
 if TYPE_CHECKING:
     from thaw.data.finding import Finding
@@ -95,7 +95,7 @@ def _survey(options: argparse.Namespace) -> "ImageIndex":
 def _print(finding: "Finding") -> None:
     print(f"\n{finding.title}: {len(finding.items)}. {finding.advice}".rstrip())
     for item in finding.items[:MOST_LINES]:
-        print(f"  {item}")
+        print(f"  {printable(item)}")
     if (others := len(finding.items) - MOST_LINES) > 0:
         print(f"  … and {others} more")
 

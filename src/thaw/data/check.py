@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,7 +13,8 @@ from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import STRAYS, ImageIndex
 from thaw.data.splits import Sample
-from thaw.errors import ThawError
+from thaw.data.threads import in_threads
+from thaw.errors import ThawError, printable
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def facts(index: ImageIndex) -> str:
         parts.append(f"{title} {len(samples)} ({_class_sizes(index, samples)})")
     count = sum(index.ignored.values())
     ignored = f"; {count} file{'s' * (count > 1)} ignored" if count else ""
-    return f"{index.root.resolve().name}: {', '.join(parts)}{ignored}"
+    return printable(f"{index.root.resolve().name}: {', '.join(parts)}{ignored}")
 
 
 def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:
@@ -122,9 +122,8 @@ def find_unreadable(index: ImageIndex, threads: int, most: int = 10_000) -> dict
         log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
         why = _why_no_image
     Image.init()  # once, not in each thread
-    with ThreadPoolExecutor(threads) as pool:
-        reasons = pool.map(why, paths)
-        return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
+    reasons = in_threads(why, paths, threads)
+    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 
 def _why_unreadable(path: Path) -> str:
@@ -157,7 +156,7 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
     if not bad:
         return index
     if on_bad == "error":
-        lines = "".join(f"\n  {index.place(path)}: {reason}" for path, reason in bad.items())
+        lines = "".join(f"\n  {printable(index.place(path))}: {reason}" for path, reason in bad.items())
         raise ThawError(
             f"{len(bad)} file{'s' * (len(bad) > 1)} in {index.root} cannot be read as images:{lines}\n"
             "Repair or remove them; dataset.on_bad=skip leaves them out."

@@ -1,9 +1,7 @@
 """Every image file opened and decoded: which cannot be read, are of another type than their name says, or are tiny."""
 
-import os
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +12,7 @@ from rich.progress import track
 from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import ImageIndex
+from thaw.data.threads import in_threads
 
 SAME_TYPE = {"MPO": "JPEG", "DIB": "BMP"}
 """Formats whose files rightly bear another's suffix: cameras call a JPEG with a second picture in it .jpg."""
@@ -35,9 +34,8 @@ def examine(index: ImageIndex) -> list[ImageFile]:
     """Every image, read to its end; on a terminal with a progress bar."""
     paths = [sample.path for sample in chain.from_iterable(index.splits.values())]
     Image.init()  # once, not in each thread
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = pool.map(_examine, paths)
-        return list(track(files, "Reading images", len(paths), transient=True, disable=not sys.stdout.isatty()))
+    files = in_threads(_examine, paths)
+    return list(track(files, "Reading images", len(paths), transient=True, disable=not sys.stdout.isatty()))
 
 
 def _examine(path: Path) -> ImageFile:

@@ -19,7 +19,7 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
     try:
         if file.exists() and not file.read_bytes().startswith(HEADER):
             raise ThawError(f"{file} is there already and no list of images to leave out. Name another: --fix FILE.")
-        with file.open("w", newline="", encoding="utf-8") as stream:
+        with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
             csv.writer(stream).writerows([HEADER.decode().split(","), *sorted(reasons.items())])
     except OSError as error:
         raise ThawError(f"{file} cannot be written ({error.strerror}). Name another file: --fix FILE.") from error
@@ -37,7 +37,7 @@ def read_excluded(file: Path, root: Path) -> frozenset[Path]:
             list of other data.
     """
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
+        with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
             lines = csv.DictReader(stream, skipinitialspace=True)
             if "path" not in (lines.fieldnames or []):
                 raise ThawError(f"dataset.exclude must have a column path: {file} has {lines.fieldnames}.")

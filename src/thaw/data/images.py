@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, printable
 
 # Set once: `warnings.catch_warnings` around each read is not safe in threads. What Pillow warns of (odd metadata)
 # does not change the pixels, except for an image so large that decoding it may fill the memory.
@@ -30,7 +30,7 @@ class BadImage(ThawError):  # noqa: N818  (a finding as often as an error)
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path} cannot be read as an image: {self.reason}."
+        return f"{printable(str(self.path))} cannot be read as an image: {self.reason}."
 
 
 def read_image(path: Path, min_size: int | None = None) -> torch.Tensor:
@@ -109,4 +109,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return printable(lines[0].rstrip(".")) if lines else type(error).__name__

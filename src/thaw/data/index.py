@@ -266,5 +266,9 @@ def fingerprint(index: ImageIndex) -> str:
     digest = hashlib.sha256()
     for split, samples in sorted(index.splits.items()):
         for path, label in samples:
-            digest.update(f"{split}/{index.classes[label]}/{index.place(path)}/{path.stat().st_size}\n".encode())
+            digest.update(
+                f"{split}/{index.classes[label]}/{index.place(path)}/{path.stat().st_size}\n".encode(
+                    errors="surrogateescape"
+                )
+            )
     return digest.hexdigest()[:16]

@@ -1,9 +1,7 @@
 """Decoded images in memory: whether they fit, and reading each of them once."""
 
 import logging
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from thaw.data.images import BadImage, read_image
 from thaw.data.index import ImageIndex
+from thaw.data.threads import in_threads
 from thaw.data.transforms import EvaluationTransform
 
 log = logging.getLogger(__name__)
@@ -43,12 +42,11 @@ class ImageMemory:
         """Decode what is not there yet; returns the reasons why some files cannot be."""
         missing = [path for path in paths if path not in self.images]
         bad = {}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for path, result in zip(missing, pool.map(self._try, missing), strict=True):
-                if isinstance(result, str):
-                    bad[path] = result
-                else:
-                    self.images[path] = result
+        for path, result in zip(missing, in_threads(self._try, missing), strict=True):
+            if isinstance(result, str):
+                bad[path] = result
+            else:
+                self.images[path] = result
         return bad
 
     def load_all(self, paths: Iterable[Path]) -> list[Tensor]:

@@ -6,6 +6,7 @@ from math import ceil
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from thaw.errors import printable
 from thaw.inspection.predictions import Predictions
 
 RIGHT, WRONG = "#1f5fbf", "#c8322b"
@@ -36,8 +37,9 @@ def image_grid(images: Sequence[Tensor], titles: Sequence[str], colors: Sequence
         scale = (CELL[0] - 0.1) / max(image.shape[1:])
         half, top = scale * image.shape[2] / 2, bottom + scale * image.shape[1]
         axes.imshow(image.permute(1, 2, 0).cpu().numpy(), extent=(middle - half, middle + half, bottom, top))
-        # A file's name may hold dollar signs.
-        axes.text(middle, top + 0.05, title, fontsize=9, color=color, ha="center", va="bottom", parse_math=False)
+        # Names may hold dollar signs, and what no font has.
+        text = "\n".join(map(printable, title.splitlines()))
+        axes.text(middle, top + 0.05, text, fontsize=9, color=color, ha="center", va="bottom", parse_math=False)
     axes.set(xlim=(0, width), ylim=(0, height))
     return figure
 

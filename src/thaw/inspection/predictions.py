@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import (
 
 from thaw.errors import ThawError
 from thaw.inspection.uncertainty import wilson_interval
+from thaw.writing import replacing
 
 COLUMNS = ["split", "path", "label", "predicted", "loss"]
 """Of a predictions.csv, before one `p_CLASS` a class."""
@@ -148,7 +149,8 @@ class Predictions:
 
 def write_predictions(path: Path, splits: Mapping[str, Predictions]) -> None:
     """One row an image: split, path, label, predicted, loss and the probability of each class."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # Names of files that are not UTF-8 are written as the bytes that they are.
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         classes = next(iter(splits.values())).classes
         writer.writerow([*COLUMNS, *(f"p_{name}" for name in classes)])
@@ -168,7 +170,7 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
         ThawError: The file is missing, or is no such table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = csv.reader(file)
         if header[: len(COLUMNS)] != COLUMNS:
             raise ValueError(f"its columns are {', '.join(header)}")

@@ -41,7 +41,7 @@ def write_report(run: Run, path: Path, most: int) -> Path:
     """
     page = render(run, most)
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ThawError(f"The report cannot be written to {path}: {error.strerror}.") from error
     return path

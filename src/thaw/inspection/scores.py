@@ -46,7 +46,7 @@ def score_data(predictions: Predictions, least: int = 1) -> dict[str, Any]:
 
 def write_class_scores(path: Path, predictions: Predictions) -> None:
     """One row a class; empty where a figure is undefined."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, ClassScore._fields)
         writer.writeheader()
         writer.writerows(_without_nan(score) for score in predictions.per_class())

@@ -19,7 +19,7 @@ from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import ever_trainable, rate_factors
-from thaw.model.weights import Weights, default_transform, read_tensors
+from thaw.model.weights import FORMAT, Weights, default_transform, read_tensors
 from thaw.seeding import reseed
 
 Batch = tuple[Tensor, Tensor]
@@ -257,12 +257,28 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `from_checkpoint` needs, as plain Python."""
         checkpoint["thaw"] = {
+            "format": FORMAT,
             "backbone": self.backbone.name,
             "classes": list(self.classes),
             "transform": self.transform.to_dict(),
             "transform_input": bool(getattr(self.backbone.network, "transform_input", False)),
             "head": asdict(self.head_options),
         }
+
+    def require_own(self, path: Path, max_epochs: int) -> None:
+        """Refuse to go on from a checkpoint that this training cannot have written.
+
+        Raises:
+            ThawError: It is of another backbone, of other classes, or of a later epoch than is asked for.
+        """
+        checkpoint = read_tensors(path)
+        about = checkpoint.get("thaw", {})
+        for name, own in (("backbone", self.backbone.name), ("classes", list(self.classes))):
+            if about.get(name) != own:
+                raise ThawError(f"resume: {path} was trained with {name} {about.get(name)}, and now it is {own}.")
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        if epochs > max_epochs:
+            raise ThawError(f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={max_epochs}.")
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> "Classifier":
@@ -274,10 +290,14 @@ class Classifier(LightningModule):
         checkpoint = read_tensors(path)
         if "thaw" not in checkpoint:
             raise ThawError(f"{path} is not a checkpoint of Thaw. Expected RUN/checkpoints/best.ckpt or last.ckpt.")
-        about = checkpoint["thaw"]
-        transform = EvaluationTransform.from_dict(about["transform"])
-        model = cls(about["backbone"], about["classes"], transform, HeadConfig(**about["head"]))
-        model.load_state_dict(checkpoint["state_dict"])
-        if about["transform_input"]:
-            setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
+        try:
+            about = checkpoint["thaw"]
+            transform = EvaluationTransform.from_dict(about["transform"])
+            model = cls(about["backbone"], about["classes"], transform, HeadConfig(**about["head"]))
+            model.load_state_dict(checkpoint["state_dict"])
+            if about["transform_input"]:
+                setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # written by hand, or damaged
+            reason = str(error).strip().partition("\n")[0]
+            raise ThawError(f"{path} is no whole checkpoint of Thaw: {type(error).__name__}, {reason}.") from error
         return model.eval()

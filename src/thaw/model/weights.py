@@ -21,6 +21,9 @@ from thaw.model.backbone import Backbone
 
 StateDict = Mapping[str, Tensor]
 
+FORMAT = 1
+"""Of what a checkpoint of ours holds under `thaw`; counted up when an older version could not read it."""
+
 # DenseNet's official files predate the rule that module names hold no dots (torchvision.models.densenet).
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
@@ -95,6 +98,12 @@ def load_weights(backbone: Backbone, weights: Weights) -> str:
         raise ThawError(
             f"backbone.weights does not fit backbone={backbone.name}: {weights.source} has {len(fitting)} of its "
             f"{len(own)} tensors. Is it the file of another network?"
+        )
+    broken = [name for name, value in fitting.items() if not value.is_meta and not value.isfinite().all()]
+    if broken:
+        raise ThawError(
+            f"{weights.source} has values that are infinite or no number, in {name_some(broken, most=3)}: the training "
+            "that wrote it has diverged. Take an earlier checkpoint."
         )
     network.load_state_dict(_with_versions(fitting, network), strict=False)
     if hasattr(network, "transform_input"):
@@ -174,10 +183,20 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is not documented: unpickling, zip, key and value errors
+        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
+            raise ThawError(
+                f"{path} cannot be read as weights: it asks for {forbidden[1]}, which could run code and is refused. "
+                "If you trust the file, save its state_dict alone."
+            ) from error
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, UnpicklingError):  # torch would advise to read it without any safety
+            reason = "it is damaged, or holds more than tensors and plain Python"
         raise ThawError(f"{path} cannot be read as weights ({reason}).") from error
     if not isinstance(content, Mapping):
         raise ThawError(f"{path} must hold tensors by name, got {type(content).__name__}.")
+    version = content["thaw"].get("format", 1) if isinstance(content.get("thaw"), Mapping) else 1
+    if version > FORMAT:
+        raise ThawError(f"{path} is from a newer version of Thaw: format {version}; this one reads up to {FORMAT}.")
     return content
 
 

@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM as an exception: it ends the program with the usual exit code and says how to go on."""
+
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import parent_process
+from pathlib import Path
+from types import FrameType
+
+CAUGHT = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Interrupted(SystemExit):
+    """A signal has ended the program; its exit code is 128 and the signal's number, as shells have it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = CAUGHT[signal.Signals(number)]
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """The handler of both signals.
+
+    Raises:
+        Interrupted: In the main process, and on SIGTERM in a worker. A terminal sends Ctrl-C to the workers too, which
+            may still be needed.
+    """
+    if parent_process() is None or number != signal.SIGINT:
+        raise Interrupted(number)
+
+
+@contextmanager
+def interruptible(folder: Path) -> Iterator[None]:
+    """Inside, both signals raise `Interrupted`; on its way out one line says how the run in the folder goes on."""
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
+        yield
+        return
+    previous = {number: signal.signal(number, interrupt) for number in CAUGHT}
+    try:
+        yield
+    except Interrupted as error:
+        print(_advice(error, folder), file=sys.stderr)
+        raise
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _advice(error: Interrupted, folder: Path) -> str:
+    if (folder / "checkpoints" / "last.ckpt").exists():
+        command = shlex.join(["python", Path(sys.argv[0]).name, f"resume={folder}"])
+        return f"Ended by {error.signal}. To go on from the last saved epoch: {command}"
+    return f"Ended by {error.signal} before an epoch was saved in {folder}: start anew."

@@ -1,0 +1,77 @@
+"""Files that are whole or not there at all, and a sentence where they cannot be written."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from thaw.errors import ThawError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A draft beside the file, to be written inside; it takes the file's place when it is safely on the disk.
+
+    A process that is killed meanwhile, or a disk that is full, leaves the file as it was.
+
+    Raises:
+        ThawError: The system refuses to write.
+    """
+    draft = path.with_name(f".{path.name}.part")  # of one name, so that the next writing clears what a kill has left
+    with naming(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            _sync(draft, os.O_RDWR)
+            draft.replace(path)
+            if os.name == "posix":
+                _sync(path.parent, os.O_RDONLY)  # the new name as well
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write, which often names no file, into a sentence that does.
+
+    Raises:
+        ThawError: Instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ThawError(
+            f"{path} could not be written: {error.strerror or error}. Earlier checkpoints are whole. Make room, or "
+            "leave to write there, and go on with resume=RUN; hydra.run.dir=FOLDER puts a new run elsewhere."
+        ) from error
+
+
+def claimed(folder: Path) -> ExitStack:
+    """Takes the folder for one run, in which the processes of a distributed one are one; leaving it gives it back.
+
+    Raises:
+        ThawError: Another run is writing there.
+    """
+    held = ExitStack()
+    if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK")):
+        return held
+    lock = FileLock(folder / ".lock", blocking=False)
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held.enter_context(lock)
+        except Timeout as error:
+            raise ThawError(f"Another run is writing to {folder}: wait for it, or set hydra.run.dir=FOLDER.") from error
+    held.callback((folder / ".lock").unlink, missing_ok=True)
+    return held
+
+
+def _sync(path: Path, flags: int) -> None:
+    """Wait until the disk has it."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

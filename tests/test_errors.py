@@ -1,0 +1,35 @@
+import errno
+import os
+
+import pytest
+
+from thaw.errors import printable
+from thaw.explain import explain
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Ämeise 蚂蚁.png", "Ämeise 蚂蚁.png"),
+        ("two\nlines", r"two\nlines"),
+        ("\x1b[2Jcleared", r"\x1b[2Jcleared"),
+        (os.fsdecode(b"caf\xe9.jpg"), r"caf\udce9.jpg"),
+        ("right\u202eto left", r"right\u202eto left"),
+    ],
+)
+def test_what_a_terminal_would_obey_or_refuse_is_written_as_a_code(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    shown.encode()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ESTALE])
+def test_what_is_wrong_with_the_machine_is_a_sentence(code: int) -> None:
+    message = explain(OSError(code, os.strerror(code), "mount/a.png"))
+    assert message is not None
+    assert message.startswith(f"mount/a.png: {os.strerror(code)}. ")
+    assert "\n" not in message
+
+
+def test_what_is_wrong_with_the_program_is_not() -> None:
+    assert explain(OSError(errno.EBADF, "Bad file descriptor")) is None
+    assert explain(ZeroDivisionError()) is None

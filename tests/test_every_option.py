@@ -1,0 +1,91 @@
+"""Every option of the schema, mistyped on the command line in every way: one sentence that names it."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.config import Config
+from thaw.explain import explain, refuse_unknown, unknown_option
+
+Compose = Callable[..., DictConfig]
+
+
+def options(owner: type = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option's full name and type."""
+    types = get_type_hints(owner)
+    for field in fields(owner):
+        kind = types[field.name]
+        if is_dataclass(kind):
+            assert isinstance(kind, type)
+            yield from options(kind, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, kind
+
+
+TYPES = dict(options())
+WRONG = {
+    int: ["many", "1.5", "nan", "[1]", "{a:1}"],
+    float: ["many", "[1]", "{a:1}"],
+    bool: ["perhaps", "2.5"],
+    str: ["[1]", "{a:1}"],
+    list: ["5", "text", "{a:1}"],
+}
+ODD = ["", "nan", "-1", "null"]
+ALL = "THAW_EVERY_VALUE" in os.environ
+"""Set by `make torture`: each option gets every value, not one of them in turn."""
+
+
+def wrong_values(kind: Any) -> list[str]:
+    """What no part of the type can be read from."""
+    parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    choices = [set(WRONG.get(get_origin(part) or part, [])) for part in parts if part is not type(None)]
+    return sorted(set.intersection(*choices))
+
+
+def in_turn(values: Sequence[str], number: int) -> Sequence[str]:
+    """One of the values for each number, or all of them."""
+    return values if ALL or not values else [values[number % len(values)]]
+
+
+def answer(compose: Compose, override: str) -> str | None:
+    """What a user reads; None if the option is accepted."""
+    try:
+        values = compose(override)
+        refuse_unknown(values)
+        OmegaConf.to_object(values)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        return message
+    return None
+
+
+@pytest.mark.slow
+def test_a_value_of_the_wrong_type_is_answered_by_name(compose: Compose) -> None:
+    cases = [(key, wrong_values(kind)) for key, kind in TYPES.items() if wrong_values(kind)]
+    assert len(cases) > 60
+    for number, (key, values) in enumerate(cases):
+        for value in in_turn(values, number):
+            message = answer(compose, f"{key}={value}")
+            assert message is not None, f"{key}={value} is accepted"
+            assert "\n" not in message, message
+            assert key in message, message
+
+
+@pytest.mark.slow
+def test_an_odd_value_is_accepted_or_answered_in_one_line(compose: Compose) -> None:
+    for number, key in enumerate(TYPES):
+        for value in in_turn(ODD, number):
+            message = answer(compose, f"{key}={value}")
+            assert message is None or ("\n" not in message and key.rpartition(".")[2] in message), message
+
+
+def test_a_misspelt_option_is_answered_with_the_nearest() -> None:
+    for key in TYPES:
+        assert unknown_option(key + key[-1]).startswith(f"{key + key[-1]} is not an option. Did you mean '{key}'?")

@@ -1,0 +1,139 @@
+"""What the machine does to a training: no room, no right to write, data that vanish, another run beside it."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from thaw.model.weights import read_tensors
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = [
+    "backbone=squeezenet1_1", "backbone.weights=null", "dataset.image_size=64", "trainer=cpu", "trainer.precision=32",
+    "trainer.max_epochs=3", "trainer.checkpoint_seconds=0", "logger=csv",
+]  # fmt: skip
+
+pytestmark = pytest.mark.slow
+
+
+def start(cwd: Path, *overrides: str, limit: int | None = None) -> "subprocess.Popen[str]":
+    """Begin a training; with a limit, of bytes of each file that it writes."""
+    environment = os.environ | {"THAW_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *OPTIONS, *overrides], cwd=cwd, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))),
+    )  # fmt: skip
+
+
+def refusal(process: "subprocess.Popen[str]") -> str:
+    """The one line with which a training has ended by the rules."""
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2, errors
+    lines = errors.splitlines()
+    assert len(lines) == 1, errors
+    return lines[0]
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a small disk in memory, if the system lets us."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> Path:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(place)], capture_output=True)
+        if done.returncode:
+            pytest.skip(f"no right to mount: {done.stderr.decode().strip()}")
+        return place
+
+    yield mount
+    subprocess.run(["umount", str(place)], capture_output=True)
+
+
+def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(
+    image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]
+) -> None:
+    disk = mount("size=18m")  # best.ckpt and last.ckpt of 5.8 MB each and the draft of a third
+    folder = disk / "run"
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=scratch", f"hydra.run.dir={folder}"]
+    process = start(tmp_path, *options, "trainer.max_epochs=500")
+    wait_for((folder / "checkpoints" / "last.ckpt").exists, process)
+    (disk / "filler").write_bytes(bytes(1_000_000))
+    message = refusal(process)
+    assert "could not be written: No space left on device" in message
+    assert "disk/run/checkpoints/" in message
+    for name in ("best", "last"):
+        assert read_tensors(folder / "checkpoints" / f"{name}.ckpt")["state_dict"]
+    assert [path.name for path in (folder / "checkpoints").iterdir() if path.name.endswith(".part")] == []
+    (disk / "filler").unlink()
+    epochs = read_tensors(folder / "checkpoints" / "last.ckpt")["epoch"] + 1
+    resumed = start(tmp_path, f"resume={folder}", f"trainer.max_epochs={epochs + 1}", "strategy=scratch")
+    assert resumed.communicate(timeout=300)[1] == ""
+
+
+def test_a_file_that_may_not_grow_is_named(image_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=frozen", f"hydra.run.dir={folder}"]
+    message = refusal(start(tmp_path, *options, limit=2_000_000))
+    assert "best.ckpt could not be written: File too large" in message
+    assert list((folder / "checkpoints").iterdir()) == []
+
+
+def test_a_read_only_output_folder_is_named(image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]) -> None:
+    folder = mount("ro") / "run"
+    message = refusal(start(tmp_path, "dataset=folder", f"dataset.root={image_folder}", f"hydra.run.dir={folder}"))
+    assert "disk/run: Read-only file system" in message
+
+
+def test_data_that_vanish_during_a_training_are_named(image_folder: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(image_folder, tmp_path / "mount")
+    folder = tmp_path / "run"
+    options = ["dataset=folder", f"dataset.root={root}", "strategy=finetune", f"hydra.run.dir={folder}"]
+    process = start(tmp_path, *options, "dataset.cache=none", "dataset.num_workers=1", "trainer.max_epochs=500")
+    last = folder / "checkpoints" / "last.ckpt"
+    wait_for(last.exists, process)
+    shutil.rmtree(root)
+    message = refusal(process)
+    assert "cannot be read as an image: No such file or directory" in message
+    assert "mount/train/" in message
+    assert read_tensors(last)["state_dict"]
+
+
+def test_two_trainings_at_once_share_data_and_features(tmp_path: Path) -> None:
+    options = ["dataset=digits", "strategy=frozen", "dataset.root=data", "dataset.image_size=32"]
+    folders = [tmp_path / name for name in ("first", "second")]
+    processes = [start(tmp_path, *options, f"hydra.run.dir={folder}") for folder in folders]
+    assert [process.communicate(timeout=500)[1] for process in processes] == ["", ""]
+    first, second = (torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in folders)
+    assert all(torch.equal(tensor, second["state_dict"][name]) for name, tensor in first["state_dict"].items())
+    vals = [json.loads((folder / "summary.json").read_text())["val"] for folder in folders]
+    assert vals[0] == vals[1]
+    assert sorted(path.suffix for path in (tmp_path / "cache" / "features").iterdir()) == [".safetensors"] * 2
+
+
+def test_two_trainings_in_one_folder_do_not_mix(image_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=scratch", f"hydra.run.dir={folder}"]
+    first = start(tmp_path, *options, "trainer.max_epochs=500")
+    wait_for((folder / "metrics.csv").exists, first)
+    assert "Another run is writing to" in refusal(start(tmp_path, *options))
+    assert (folder / "checkpoints").is_dir()
+    first.send_signal(signal.SIGTERM)
+    assert "python train.py resume=" in first.communicate(timeout=300)[1]
+    assert first.returncode == 128 + signal.SIGTERM

@@ -1,0 +1,132 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from thaw.errors import ThawError
+from thaw.writing import claimed, naming, replacing
+
+FOREVER = """
+import sys
+from pathlib import Path
+from thaw.writing import replacing
+path = Path(sys.argv[1])
+while True:
+    for letter in (b"a", b"b"):
+        with replacing(path) as draft:
+            draft.write_bytes(letter * 300_000)
+"""
+HOLD = """
+import sys, time
+from pathlib import Path
+from thaw.writing import claimed
+with claimed(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def start(program: str, *arguments: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        with replacing(tmp_path / "new" / "a.txt") as draft:
+            draft.write_text(text)
+        assert (tmp_path / "new" / "a.txt").read_text() == text
+    assert names(tmp_path / "new") == ["a.txt"]
+
+
+def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as draft:  # noqa: PT012
+        draft.write_text("half of the ne")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    for moment in (0.0, 0.003, 0.011, 0.05):
+        process = start(FOREVER, path)
+        while not path.exists():
+            time.sleep(0.001)
+        time.sleep(moment)
+        process.kill()
+        process.communicate()
+        content = path.read_bytes()
+        assert len(content) == 300_000
+        assert len(set(content)) == 1
+        assert set(names(tmp_path)) <= {"a.bin", ".a.bin.part"}
+        path.unlink()
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file of this process may grow beyond 1000 bytes, as if the disk were full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_is_one_sentence_and_the_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(ThawError, match=r"a\.bin could not be written: File too large\. .* resume=RUN"):  # noqa: SIM117
+        with replacing(path) as draft:
+            draft.write_bytes(bytes(2000))
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ThawError, match=r"file/run/a could not be written: Not a directory"),
+        replacing(tmp_path / "file" / "run" / "a"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ThawError, match="Permission denied"), replacing(tmp_path / "a") as draft:
+        draft.touch()
+
+
+def test_only_the_systems_refusal_is_renamed(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), naming(tmp_path):
+        raise KeyError("a bug of ours")
+
+
+def test_a_folder_takes_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = start(HOLD, tmp_path / "run")
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(ThawError, match=r"Another run is writing to .*run"), claimed(tmp_path / "run"):
+        pass
+    monkeypatch.setenv("LOCAL_RANK", "1")  # a process of the same run
+    with claimed(tmp_path / "run"):
+        pass
+    monkeypatch.delenv("LOCAL_RANK")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    with claimed(tmp_path / "run"):  # the lock of a killed run is free
+        pass
+    assert names(tmp_path / "run") == []
