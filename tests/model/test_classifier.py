@@ -17,7 +17,7 @@ from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConf
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
-from thaw.model.head import Standardize, make_head
+from thaw.model.head import SMALLEST_BATCH, Standardize, make_head
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import rate_factors
 from thaw.model.weights import Weights, default_transform
@@ -185,6 +185,27 @@ def test_standardising_one_image_takes_the_running_statistics() -> None:
     in_training = standardize(one)
     assert same(state_of(standardize), before)
     assert torch.equal(in_training, standardize.eval()(one))
+
+
+def test_standardising_a_small_batch_takes_the_running_statistics_and_adds_to_them() -> None:
+    standardize = Standardize(7).train()
+    batch = 5 + 3 * torch.randn(SMALLEST_BATCH - 1, 7)
+    standardised = standardize(batch)
+    assert torch.allclose(standardised, (batch - standardize.running_mean) / (standardize.running_var + 1e-5).sqrt())
+    for _ in range(200):
+        standardize(5 + 3 * torch.randn(SMALLEST_BATCH - 1, 7))
+    assert torch.allclose(standardize.running_mean, torch.full((7,), 5.0), atol=1.5)
+    assert torch.allclose(standardize.running_var, torch.full((7,), 9.0), atol=5)
+
+
+def test_features_that_a_small_batch_hardly_shows_do_not_explode_the_gradient() -> None:
+    standardize = Standardize(1).train()
+    for _ in range(50):
+        standardize(torch.randn(4, 1))
+    features = torch.tensor([[0.0], [0.0], [0.0], [1e-4]], requires_grad=True)
+    (standardize(features) * torch.tensor([[1.0], [-1.0], [2.0], [0.0]])).sum().backward()
+    assert features.grad is not None
+    assert features.grad.abs().max() < 4  # 474 by the batch's own variance
 
 
 def test_last_batch_of_one_image(fit: Fit) -> None:

@@ -1,9 +1,13 @@
 """The new layer on top: features -> logits."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thaw.config import HeadConfig
+
+SMALLEST_BATCH = 16
+"""Images whose own mean and variance are good enough to standardise by."""
 
 
 class Standardize(nn.BatchNorm1d):
@@ -13,10 +17,17 @@ class Standardize(nn.BatchNorm1d):
         super().__init__(num_features, affine=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Standardised features (B, F); a batch of one image has no variance and takes the running statistics."""
-        if self.training and len(features) == 1:
-            return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
-        return super().forward(features)
+        """Standardised features (B, F); a small batch is counted into the running statistics, and takes those.
+
+        A feature that four images hardly show has next to no variance among them; divided by it, the gradient that the
+        backbone gets would explode.
+        """
+        if not self.training or len(features) >= SMALLEST_BATCH:
+            return super().forward(features)
+        if len(features) > 1:
+            with torch.no_grad():
+                super().forward(features)
+        return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
 
 
 def make_head(options: HeadConfig, num_features: int, num_classes: int) -> nn.Sequential:
