@@ -198,6 +198,13 @@ def test_standardising_a_small_batch_takes_the_running_statistics_and_adds_to_th
     assert torch.allclose(standardize.running_var, torch.full((7,), 9.0), atol=5)
 
 
+def test_the_first_small_batch_sets_the_scale() -> None:
+    batch = 300 + 16 * torch.randn(4, 512) * (torch.rand(512) < 0.5)  # half of the features are constant
+    standardised = Standardize(512).train()(batch)
+    assert 0.5 < standardised.std() < 1.5
+    assert standardised.abs().max() < 6
+
+
 def test_features_that_a_small_batch_hardly_shows_do_not_explode_the_gradient() -> None:
     standardize = Standardize(1).train()
     for _ in range(50):

@@ -25,9 +25,19 @@ class Standardize(nn.BatchNorm1d):
         if not self.training or len(features) >= SMALLEST_BATCH:
             return super().forward(features)
         if len(features) > 1:
-            with torch.no_grad():
-                super().forward(features)
+            self._count(features)
         return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
+
+    @torch.no_grad()
+    def _count(self, features: Tensor) -> None:
+        """Add a batch to the running statistics; the first one gives all features one variance, for want of images."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        if self.num_batches_tracked == 0:
+            self.running_mean.copy_(features.mean(dim=0))
+            self.running_var.fill_(features.var(dim=0).mean())
+        super().forward(features)
 
 
 def make_head(options: HeadConfig, num_features: int, num_classes: int) -> nn.Sequential:
