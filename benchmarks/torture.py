@@ -79,9 +79,11 @@ def finish(place: Path, folder: Path, *options: str) -> None:
 
 def hit(place: Path, folder: Path, number: int, moment: Moment, chance: random.Random, *options: str) -> str:
     """Send a signal at a moment of a training; returns what came of it."""
+    lock = folder / ".lock"  # there as soon as the training listens to signals
+    lock.unlink(missing_ok=True)
     process = start(place, folder, *options)
     wish = random.Random(chance.random())
-    while process.poll() is None and not moment(folder, place / "cache" / folder.name, wish):
+    while process.poll() is None and not (lock.exists() and moment(folder, place / "cache" / folder.name, wish)):
         time.sleep(0.001)
     time.sleep(chance.uniform(0, 0.02))
     process.send_signal(number)

@@ -299,3 +299,14 @@ def test_a_run_that_was_not_started_from_the_command_line_is_refused(tmp_path: P
 def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     folder = interrupted_run(tmp_path / name)
     assert meaning(expand_resume([f"resume={folder}"])) == {"hydra.run.dir": str(folder), "resume": str(folder)}
+
+
+def test_ctrl_c_outside_a_job_shows_no_traceback(tmp_path: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(
+        "from pathlib import Path\nfrom thaw import entry\n"
+        "def experiment(config, folder, command):\n    raise KeyboardInterrupt\n"
+        f"entry.run_experiment(experiment, Path({str(ROOT / 'conf')!r}), None)\n"
+    )
+    outcome = run(script, cwd=tmp_path)
+    assert (outcome.code, outcome.messages) == (130, [])

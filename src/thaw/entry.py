@@ -83,6 +83,8 @@ def run_experiment(
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except KeyboardInterrupt:  # outside a job: there is nothing to save
+        sys.exit(130)
     except JobError:  # more of them than the search puts up with; their folders tell why
         pass
     except Exception as error:
