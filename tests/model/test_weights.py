@@ -194,7 +194,8 @@ def test_code_in_a_file_is_refused_and_not_run(
 ) -> None:
     path, trace = tmp_path / "a.pth", tmp_path / "was here"
     write({"state_dict": state, "extra": Payload(trace)}, path)
-    with pytest.raises(ThawError, match=r"it asks for (posix\.mkdir|torch\.storage\._load_from_bytes), .* refused") as caught:
+    asked = r"it asks for (posix\.mkdir|torch\.storage\._load_from_bytes), .* refused"
+    with pytest.raises(ThawError, match=asked) as caught:
         find_weights(NAME, str(path))
     assert not trace.exists()
     assert str(path) in str(caught.value)
