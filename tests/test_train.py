@@ -15,6 +15,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from thaw.training import train
 
@@ -77,7 +78,12 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 3
     assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + 9
     assert all(line in done.stdout for line in ("epoch 3/3 | train loss", "Best val accuracy", "Next: "))
-    assert list((folder / "tensorboard").glob("events*"))
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert set(events.Tags()["images"]) == {path.stem for path in (folder / "figures").glob("*.png")}
+    shown = events.Images("predictions")[0]
+    assert shown.encoded_image_string == (folder / "figures" / "predictions.png").read_bytes()
+    with Image.open(folder / "figures" / "predictions.png") as drawn:
+        assert (shown.width, shown.height) == drawn.size
 
 
 @pytest.mark.slow
