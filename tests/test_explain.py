@@ -59,7 +59,7 @@ def accept(compose: Compose, *overrides: str) -> None:
             "trainer.profiler is not an option. A flag of Lightning's Trainer is written "
             "+trainer.extra.profiler=VALUE.",
         ),
-        ("+trainer.max_epoch=1", "trainer.max_epoch is not an option. Did you mean 'max_epochs'? A flag of"),
+        ("+trainer.max_epoch=1", "trainer.max_epoch is not an option. Did you mean 'trainer.max_epochs'? A flag of"),
         ("trainer.max_epochs=ten", "trainer.max_epochs must be a whole number, got 'ten'."),
         ("trainer.max_epochs=1.5", "trainer.max_epochs must be a whole number, got '1.5'."),
         ("head.dropout=much", "head.dropout must be a number, got 'much'."),

@@ -68,10 +68,8 @@ def unknown_option(name: str) -> str:
     if name.startswith("trainer."):
         own = [option.removeprefix("trainer.") for option in option_names() if option.startswith("trainer.")]
         key = name.removeprefix("trainer.")
-        return (
-            f"{name} is not an option.{did_you_mean(key, own)} "
-            f"A flag of Lightning's Trainer is written +trainer.extra.{key}=VALUE."
-        )
+        near = did_you_mean(key, own).replace("'", "'trainer.", 1)
+        return f"{name} is not an option.{near} A flag of Lightning's Trainer is written +trainer.extra.{key}=VALUE."
     return f"{name} is not an option.{did_you_mean(name, list(option_names()))} `python train.py --cfg job` lists all."
 
 
