@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,20 +75,22 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
         path.unlink()
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file of this process may grow beyond 1000 bytes, as if the disk were full."""
+    """No file of this process may grow beyond 1000 bytes, as if the disk were full; pytest's own output neither."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.usefixtures("small_files")
 def test_a_full_disk_is_one_sentence_and_the_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(ThawError, match=r"a\.bin could not be written: File too large\. .* resume=RUN"):  # noqa: SIM117
+    sentence = r"a\.bin could not be written: File too large\. .* resume=RUN"
+    with small_files(), pytest.raises(ThawError, match=sentence):  # noqa: SIM117
         with replacing(path) as draft:
             draft.write_bytes(bytes(2000))
     assert path.read_bytes() == b"old"
