@@ -37,6 +37,7 @@ test: setup
 
 torture: setup
 	$(BIN)/python benchmarks/torture.py --times 60
+	THAW_EVERY_VALUE=1 $(BIN)/python -m pytest tests/test_every_option.py
 
 lint: setup
 	$(BIN)/ruff format --check .
