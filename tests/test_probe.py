@@ -25,11 +25,17 @@ def blobs(num_classes: int, num_views: int = 1) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
-def test_a_probe_is_the_logistic_regression_on_standardised_features(num_classes: int) -> None:
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_probe_is_the_logistic_regression_on_standardised_features(num_classes: int, balanced: bool) -> None:
     views, labels = blobs(num_classes)
-    probe = fit_probe(views, labels, num_classes)
+    labels[:28] = 1
+    weights = len(labels) / (num_classes * labels.bincount()) if balanced else None
+    probe = fit_probe(views, labels, num_classes, weights)
     plain = ((views[0] - views[0].mean(0)) / (views[0].var(0, correction=0) + 1e-5).sqrt()).numpy()
-    expected = LogisticRegression(C=INVERSE_PENALTY, max_iter=1000).fit(plain, labels).predict_proba(plain)
+    # Of two classes, scikit-learn has one vector of weights, whose square is twice the sum of the squares of our two.
+    strength = INVERSE_PENALTY * (2 if num_classes == 2 else 1)
+    regression = LogisticRegression(C=strength, class_weight="balanced" if balanced else None, max_iter=1000)
+    expected = regression.fit(plain, labels).predict_proba(plain)
     assert torch.allclose(probe(views[0]).softmax(1), torch.from_numpy(expected).float(), atol=1e-3)
 
 
@@ -42,7 +48,9 @@ def test_all_views_of_an_image_are_learned_from() -> None:
 def test_rare_classes_weigh_more_where_the_options_balance_them() -> None:
     views, labels = blobs(2)
     labels[:28] = 1  # 2 and a few are left of class 0
-    plain, balanced = (fit_probe(views, labels, 2, balanced)(views[0]).argmax(1) for balanced in (False, True))
+    plain, balanced = (
+        fit_probe(views, labels, 2, weights)(views[0]).argmax(1) for weights in (None, torch.tensor([10.0, 0.5]))
+    )
     assert (balanced == 0).sum() > (plain == 0).sum()
 
 

@@ -68,7 +68,7 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) == {
         "val", "last", "test", "best_epoch", "epochs", "epoch_chosen_on", "seconds", "params", "classes", "lr", "probe",
-        "precision", "seed", "command", "versions", "data_fingerprint",
+        "precision", "gpu_memory_gb", "seed", "command", "versions", "data_fingerprint",
     }  # fmt: skip
     assert set(summary["val"]) == {"acc", "acc_ci95", "n", "loss", "macro_f1"}
     assert (summary["epochs"], summary["epoch_chosen_on"], summary["test"]) == (3, "val", None)
@@ -130,15 +130,24 @@ def wait_for_rows(path: Path, at_least: int, seconds: float = 120) -> int:
 
 
 @pytest.mark.slow
-def test_worker_processes_do_not_change_the_result(compose: Compose, image_folder: Path, tmp_path: Path) -> None:
-    summaries = []
-    for num_workers in (0, 2):
+def test_worker_processes_and_caches_do_not_change_the_result(
+    compose: Compose, image_folder: Path, tmp_path: Path
+) -> None:
+    ways = [("ram", 0), ("none", 0), ("none", 2)]
+    for number, (cache, num_workers) in enumerate(ways):
         config = compose(
-            *TINY, "dataset=folder", f"dataset.root={image_folder}", "strategy=finetune", "trainer.max_epochs=2",
-            f"dataset.num_workers={num_workers}", "logger=csv", "augment=trivial",
+            *TINY, "dataset=folder", f"dataset.root={image_folder}", "strategy=gradual", "strategy.head_epochs=1",
+            "strategy.feature_views=2", "trainer.max_epochs=3", "head.dropout=0.2", "logger=csv", "augment=trivial",
+            f"dataset.cache={cache}", f"dataset.num_workers={num_workers}",
         )  # fmt: skip
-        summaries.append(train(OmegaConf.to_object(config), tmp_path / str(num_workers)))  # type: ignore[arg-type]
-    assert summaries[0]["last"] == summaries[1]["last"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("THAW_CACHE", str(tmp_path / f"cache_{number}"))  # the features, too, are made anew
+            train(OmegaConf.to_object(config), tmp_path / str(number))  # type: ignore[arg-type]
+    states = [state_of(tmp_path / str(number) / "checkpoints" / "last.ckpt") for number in range(len(ways))]
+    predictions = [(tmp_path / str(number) / "predictions.csv").read_bytes() for number in range(len(ways))]
+    for state, table in zip(states, predictions, strict=True):
+        assert_equal_states(state, states[0])
+        assert table == predictions[0]
 
 
 def draw(path: Path, generator: np.random.Generator, shade: int) -> None:

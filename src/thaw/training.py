@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -56,6 +57,8 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     started = time.perf_counter()
     ensure_output()
     keep_freed_memory()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     run = Run(folder)
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
@@ -139,11 +142,18 @@ def summarise(
         "classes": list(data.classes),
         "lr": config.optimizer.rate,
         "precision": trainer.precision,
+        "gpu_memory_gb": _gpu_memory(trainer),
         "seed": config.seed,
         "command": command,
         "versions": _versions(),
         "data_fingerprint": fingerprint(data.index),
     }
+
+
+def _gpu_memory(trainer: pl.Trainer) -> float | None:
+    """The most that tensors have taken on the GPU so far, in GB; None on another device."""
+    device = trainer.strategy.root_device
+    return round(torch.cuda.max_memory_allocated(device) / 1e9, 3) if device.type == "cuda" else None
 
 
 def _versions() -> dict[str, str]:
@@ -198,8 +208,10 @@ def closing_lines(run: Run, summary: dict[str, Any]) -> str:
         ]
     if summary["test"]:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
+    memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
     lines += [
-        f"{seconds['total']:.1f} s in all, {seconds['epoch_median']:.2f} s an epoch; everything is in {run.folder}",
+        f"{seconds['total']:.1f} s in all, {seconds['epoch_median']:.2f} s an epoch{memory}; "
+        f"everything is in {run.folder}",
         f"Next: thaw report {run.folder}",
         "      tensorboard --logdir outputs",
     ]

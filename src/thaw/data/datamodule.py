@@ -131,7 +131,13 @@ class ImageDataModule(LightningDataModule):
 
     def class_weights(self) -> Tensor | None:
         """Weights (K,) of the classes in the loss, inverse to their frequency; None if not asked for."""
-        return self._inverse_frequencies() if self.options.balance == "loss" else None
+        return self.inverse_frequencies() if self.options.balance == "loss" else None
+
+    def inverse_frequencies(self) -> Tensor:
+        """Weights (K,) of the classes, inverse to the number of their training images; 1 on average over the images."""
+        labels = self.datasets["train"].labels
+        counts = torch.bincount(labels, minlength=len(self.classes)).float()
+        return len(labels) / (len(self.classes) * counts)
 
     # ---- loaders
 
@@ -140,7 +146,7 @@ class ImageDataModule(LightningDataModule):
         dataset, epoch = self.datasets["train"], self._epoch()
         weights = None
         if self.options.balance == "sampler":
-            weights = self._inverse_frequencies()[dataset.labels]
+            weights = self.inverse_frequencies()[dataset.labels]
         sampler = EpochSampler(len(dataset), self.seed, *self._rank(), weights)
         # An epoch of less than one batch would be no epoch at all.
         drop_last = self.options.drop_last and len(sampler) >= self.options.batch_size
@@ -293,8 +299,3 @@ class ImageDataModule(LightningDataModule):
         # Cutting crops out of images in memory is as much work on the CPU as small networks are; on a GPU nothing is.
         is_fast = self._memory is not None and not torch.cuda.is_available() and isinstance(dataset, ImageDataset)
         return 0 if is_fast else min(8, os.cpu_count() or 1)
-
-    def _inverse_frequencies(self) -> Tensor:
-        labels = self.datasets["train"].labels
-        counts = torch.bincount(labels, minlength=len(self.classes)).float()
-        return len(labels) / (len(self.classes) * counts)
