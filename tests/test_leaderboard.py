@@ -36,3 +36,9 @@ def test_long_values_are_shortened() -> None:
     assert shorten("/somewhere/weights/squeezenet.pth") == "squeezenet.pth"
     assert shorten("null") == shorten("") == "–"
     assert len(shorten("a" * 100)) == 28
+    assert [shorten(number) for number in ("0.008162428558540437", "1e-05", "0.9", "64")] == [
+        "0.008162",
+        "1e-05",
+        "0.9",
+        "64",
+    ]

@@ -3,6 +3,7 @@
 import csv
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -204,8 +205,11 @@ class Leaderboard:
 
 
 def shorten(value: str, most: int = 28) -> str:
-    """The value for a narrow column: of a path its last part, of a long text its ends."""
+    """The value for a narrow column: of a path its last part, of a number four digits, of a long text its ends."""
     value = Path(value).name if "/" in value and " " not in value else value
+    if "." in value and len(value) > 8:
+        with suppress(ValueError):  # not a number
+            return f"{float(value):.4g}"
     value = {"null": "–", "": "–"}.get(value, value)
     return value if len(value) <= most else f"{value[: most // 2 - 1]}…{value[-most // 2 :]}"
 
