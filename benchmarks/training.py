@@ -6,7 +6,8 @@ Each program is a process of its own. Ours runs all its epochs; a peer's run is 
 time for all epochs is its start (imports, model) plus its median epoch times their number. Without official weights at
 hand, ResNet-18 starts from random ones: the seconds are the same. Peers: the PyTorch tutorial's loop, a plain
 LightningModule, fastai (`--fastai` names the Python of an environment that has it). Prints a Markdown table: medians,
-and each ratio with its range.
+each ratio with its range, and the floor: to decode each image once and to do the networks' products at the rate of a
+large bf16 matrix product (backward counts as two forward passes).
 """
 
 import argparse
@@ -19,17 +20,37 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
+
+from floor import Floor
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
 EPOCHS = 25
 
 
-# Title, what the peers do, our overrides.
+class Job(NamedTuple):
+    """What is timed.
+
+    Attributes:
+        title: Its name in the table.
+        strategy: What the peers are told to do.
+        overrides: What train.py is told.
+        passes: Forward passes of a training image and of a validation image that the floor counts.
+    """
+
+    title: str
+    strategy: str
+    overrides: tuple[str, ...]
+    passes: tuple[int, int]
+
+
 JOBS = {
-    "frozen_fresh": ("frozen, fresh views", "frozen", ("strategy=frozen", "strategy.feature_views=fresh")),
-    "frozen": ("frozen, our default", "frozen", ("strategy=frozen",)),
-    "finetune": ("fine-tune", "finetune", ("strategy=finetune", "features=off")),
+    "frozen_fresh": Job(
+        "frozen, fresh views", "frozen", ("strategy=frozen", "strategy.feature_views=fresh"), (EPOCHS, 1)
+    ),
+    "frozen": Job("frozen, our default", "frozen", ("strategy=frozen",), (2, 1)),
+    "finetune": Job("fine-tune", "finetune", ("strategy=finetune", "features=off"), (3 * EPOCHS, EPOCHS)),
 }
 
 
@@ -37,11 +58,13 @@ def main() -> None:
     """Time what is asked for, in turn, and print the table."""
     options = parse()
     weights = {"squeezenet1_0": options.squeezenet, "resnet18": options.resnet or random_weights("resnet18")}
-    print(f"| job, {EPOCHS} epochs, whole process | ours, s | against | its s | ratio | range, n |")
-    print("|---|---|---|---|---|---|")
+    floor = Floor(options.data / "hymenoptera_data")
+    print(f"{floor}\n")
+    print(f"| job, {EPOCHS} epochs, whole process | floor, s | ours, s | against | its s | ratio | range, n |")
+    print("|---|---|---|---|---|---|---|")
     for backbone in options.backbones:
         for name in options.jobs:
-            measure(name, backbone, str(weights[backbone]), options)
+            measure(JOBS[name], backbone, str(weights[backbone]), floor, options)
 
 
 def parse() -> argparse.Namespace:
@@ -61,21 +84,22 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def measure(job: str, backbone: str, weights: str, options: argparse.Namespace) -> None:
+def measure(job: Job, backbone: str, weights: str, floor: Floor, options: argparse.Namespace) -> None:
     """Run ours and each peer in turn, and print a row for each peer."""
-    title, strategy, overrides = JOBS[job]
     script: dict[str, tuple[Path | str, str, tuple[str, ...]]] = {
         "tutorial": (sys.executable, "tutorial.py", ()),
         "lightning": (sys.executable, "plain_lightning.py", ("32-true",)),
         "lightning bf16": (sys.executable, "plain_lightning.py", ("bf16-mixed",)),
         "fastai": (options.fastai, "with_fastai.py", ()),
     }
-    programs: dict[str, Callable[[], float]] = {"ours": lambda: time_ours(backbone, weights, options.data, *overrides)}
+    programs: dict[str, Callable[[], float]] = {
+        "ours": lambda: time_ours(backbone, weights, options.data, *job.overrides)
+    }
     for name in options.peers:
         python, file, rest = script[name]
         if python is not None:
             images = options.data / "hymenoptera_data"
-            arguments = [python, PEERS / file, images, backbone, weights, strategy, options.peer_epochs, *rest]
+            arguments = [python, PEERS / file, images, backbone, weights, job.strategy, options.peer_epochs, *rest]
             programs[name] = lambda arguments=arguments: time_peer([str(part) for part in arguments])
     times: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(options.rounds):
@@ -85,8 +109,9 @@ def measure(job: str, backbone: str, weights: str, options: argparse.Namespace) 
     for name, theirs in times.items():
         ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
         span = f"{min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)}"
-        seconds = f"{median(ours):.1f} | {name} | {median(theirs):.0f}"
-        print(f"| {backbone}, {title} | {seconds} | {median(ratios):.1f} | {span} |", flush=True)
+        least = floor.seconds(backbone, job.passes)
+        seconds = f"{least:.1f} | {median(ours):.1f} | {name} | {median(theirs):.0f}"
+        print(f"| {backbone}, {job.title} | {seconds} | {median(ratios):.1f} | {span} |", flush=True)
 
 
 def time_ours(backbone: str, weights: str, data: Path, *overrides: str) -> float:
