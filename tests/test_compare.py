@@ -229,16 +229,19 @@ def test_a_single_run_is_a_table_too(finished_run: Run) -> None:
 
 def test_unfinished_runs_and_strange_files_are_counted(sweep: Path) -> None:
     (sweep / "broken" / ".hydra").mkdir(parents=True)
+    (sweep / "failed" / ".hydra").mkdir(parents=True)
+    (sweep / "failed" / "error.log").write_text("dataset.root is no folder.")
     Run(sweep / "training").write_config(Config())
     (sweep / "other").mkdir()
     (sweep / "other" / "summary.json").write_text('{"val": 1}')
     (sweep / "half").mkdir()
     (sweep / "half" / "summary.json").write_text('{"val": ')
     board = compare([sweep])
-    assert [path.name for path in board.unfinished] == ["broken", "training"]
+    assert [path.name for path in board.unfinished] == ["broken", "failed", "training"]
     assert [path.name for path in board.unreadable] == ["half", "other"]
     assert len(board.settings) == 2
     assert "Left out: 2 unfinished" in str(board)
+    assert "Left out: 1 failed, each error.log says why" in str(board)
 
 
 def test_a_run_that_is_named_twice_counts_once(sweep: Path) -> None:

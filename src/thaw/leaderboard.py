@@ -13,6 +13,7 @@ from thaw.console import table_text
 from thaw.differences import short_names, tell_apart
 from thaw.errors import name_some
 from thaw.settings import Setting
+from thaw.sweep import ERROR_LOG
 
 WIDTH = 118
 """Most characters of a line."""
@@ -198,7 +199,12 @@ class Leaderboard:
                 )
         if len(self.sections) > 1 or any(verdict.reason == OTHER_IMAGES for verdict in self.sections[0].verdicts):
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
-        for paths, what in ((self.unfinished, "unfinished"), (self.unreadable, "with a summary.json not of Thaw's")):
+        failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]
+        for what, paths in {
+            f"failed, each {ERROR_LOG} says why": failed,
+            "unfinished": [path for path in self.unfinished if path not in failed],
+            "with a summary.json not of Thaw's": self.unreadable,
+        }.items():
             if paths:
                 notes.append(f"Left out: {len(paths)} {what} ({name_some([str(path) for path in paths], most=1)}).")
         return notes
