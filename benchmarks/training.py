@@ -2,21 +2,23 @@
 
     python benchmarks/training.py --data data --squeezenet squeezenet1_0.pth
 
-Each program is a process of its own. Ours runs all its epochs; a peer's run is cut after `--peer-epochs`, and its
-time for all epochs is its start (imports, model) plus its median epoch times their number. Without official weights at
-hand, ResNet-18 starts from random ones: the seconds are the same. Peers: the PyTorch tutorial's loop, a plain
-LightningModule, fastai (`--fastai` names the Python of an environment that has it). Prints a Markdown table: medians,
-each ratio with its range, and the floor: to decode each image once and to do the networks' products at the rate of a
-large bf16 matrix product (backward counts as two forward passes).
+Each program is a process of its own. What trains on images is cut after `--epochs`, ours and the peers' alike: the time
+of all epochs is that of the process plus the median epoch for each one left out. Ours on stored features runs them all.
+Without official weights at hand, ResNet-18 starts from random ones: the seconds are the same. Peers: the PyTorch
+tutorial's loop, a plain LightningModule, fastai (`--fastai` names the Python of an environment that has it). Prints a
+Markdown table: medians, each ratio with its range, and the floor: to decode each image once and to do the networks'
+products at the rate of a large bf16 matrix product (backward counts as two forward passes). Each time goes to stderr.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -34,23 +36,24 @@ class Job(NamedTuple):
 
     Attributes:
         title: Its name in the table.
-        strategy: What the peers are told to do.
         overrides: What train.py is told.
         passes: Forward passes of a training image and of a validation image that the floor counts.
+        is_cut: Whether not all epochs are run.
     """
 
     title: str
-    strategy: str
     overrides: tuple[str, ...]
     passes: tuple[int, int]
+    is_cut: bool = True
 
 
+# By what the peers do.
 JOBS = {
-    "frozen_fresh": Job(
-        "frozen, fresh views", "frozen", ("strategy=frozen", "strategy.feature_views=fresh"), (EPOCHS, 1)
-    ),
-    "frozen": Job("frozen, our default", "frozen", ("strategy=frozen",), (2, 1)),
-    "finetune": Job("fine-tune", "finetune", ("strategy=finetune", "features=off"), (3 * EPOCHS, EPOCHS)),
+    "frozen": [
+        Job("frozen, our default", ("strategy=frozen",), (2, 1), is_cut=False),
+        Job("frozen, fresh views", ("strategy=frozen", "strategy.feature_views=fresh"), (EPOCHS, 1)),
+    ],
+    "finetune": [Job("fine-tune", ("strategy=finetune", "features=off"), (3 * EPOCHS, EPOCHS))],
 }
 
 
@@ -63,8 +66,9 @@ def main() -> None:
     print(f"| job, {EPOCHS} epochs, whole process | floor, s | ours, s | against | its s | ratio | range, n |")
     print("|---|---|---|---|---|---|---|")
     for backbone in options.backbones:
-        for name in options.jobs:
-            measure(JOBS[name], backbone, str(weights[backbone]), floor, options)
+        for strategy in options.strategies:
+            times = measure(strategy, backbone, str(weights[backbone]), options)
+            print_rows(JOBS[strategy], backbone, times, floor)
 
 
 def parse() -> argparse.Namespace:
@@ -74,64 +78,66 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--squeezenet", type=Path, required=True, help="weights of squeezenet1_0")
     parser.add_argument("--resnet", type=Path, help="weights of resnet18")
     parser.add_argument("--backbones", nargs="+", default=["squeezenet1_0", "resnet18"])
-    parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=JOBS)
+    parser.add_argument("--strategies", nargs="+", default=list(JOBS), choices=JOBS)
     parser.add_argument("--peers", nargs="+", default=["tutorial", "lightning", "lightning bf16", "fastai"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer-epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--fastai", type=Path, help="Python of an environment with fastai; without it, it is left out")
     options = parser.parse_args()
     options.data, options.squeezenet = options.data.absolute(), options.squeezenet.absolute()
     return options
 
 
-def measure(job: Job, backbone: str, weights: str, floor: Floor, options: argparse.Namespace) -> None:
-    """Run ours and each peer in turn, and print a row for each peer."""
-    script: dict[str, tuple[Path | str, str, tuple[str, ...]]] = {
+def measure(strategy: str, backbone: str, weights: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each of our jobs, by title, and of each peer, by name, in rounds."""
+    scripts: dict[str, tuple[Path | str | None, str, tuple[str, ...]]] = {
         "tutorial": (sys.executable, "tutorial.py", ()),
         "lightning": (sys.executable, "plain_lightning.py", ("32-true",)),
         "lightning bf16": (sys.executable, "plain_lightning.py", ("bf16-mixed",)),
         "fastai": (options.fastai, "with_fastai.py", ()),
     }
     programs: dict[str, Callable[[], float]] = {
-        "ours": lambda: time_ours(backbone, weights, options.data, *job.overrides)
+        job.title: partial(time_ours, job, backbone, weights, options) for job in JOBS[strategy]
     }
     for name in options.peers:
-        python, file, rest = script[name]
+        python, file, rest = scripts[name]
         if python is not None:
             images = options.data / "hymenoptera_data"
-            arguments = [python, PEERS / file, images, backbone, weights, job.strategy, options.peer_epochs, *rest]
-            programs[name] = lambda arguments=arguments: time_peer([str(part) for part in arguments])
+            arguments = [python, PEERS / file, images, backbone, weights, strategy, options.epochs, *rest]
+            programs[name] = partial(time_peer, list(map(str, arguments)))
     times: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(options.rounds):
         for name, program in programs.items():
             times[name].append(program())
-    ours = times.pop("ours")
-    for name, theirs in times.items():
-        ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
-        span = f"{min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)}"
-        least = floor.seconds(backbone, job.passes)
-        seconds = f"{least:.1f} | {median(ours):.1f} | {name} | {median(theirs):.0f}"
-        print(f"| {backbone}, {job.title} | {seconds} | {median(ratios):.1f} | {span} |", flush=True)
+            print(f"{backbone}, {strategy}, {name}: {times[name][-1]:.1f} s", file=sys.stderr, flush=True)
+    return times
 
 
-def time_ours(backbone: str, weights: str, data: Path, *overrides: str) -> float:
-    """Wall seconds of `python train.py …`, nothing stored before it."""
+def print_rows(jobs: list[Job], backbone: str, times: dict[str, list[float]], floor: Floor) -> None:
+    """A row for each of our jobs and each peer."""
+    for job in jobs:
+        ours, least = times[job.title], floor.seconds(backbone, job.passes)
+        for name in [name for name in times if name not in {job.title for job in jobs}]:
+            ratios = [their / our for our, their in zip(ours, times[name], strict=True)]
+            span = f"{min(ratios):.1f} to {max(ratios):.1f}, {len(ratios)}"
+            seconds = f"{least:.1f} | {median(ours):.1f} | {name} | {median(times[name]):.0f}"
+            print(f"| {backbone}, {job.title} | {seconds} | {median(ratios):.1f} | {span} |", flush=True)
+
+
+def time_ours(job: Job, backbone: str, weights: str, options: argparse.Namespace) -> float:
+    """Wall seconds of `python train.py …` with all epochs, nothing stored before it."""
+    epochs = options.epochs + 1 if job.is_cut else EPOCHS  # in one of them all images are decoded
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable,
-            ROOT / "train.py",
-            f"dataset.root={data}",
-            f"backbone={backbone}",
-            f"backbone.weights={weights}",
-            *overrides,
-            f"trainer.max_epochs={EPOCHS}",
+            *(sys.executable, str(ROOT / "train.py"), f"dataset.root={options.data}", f"backbone={backbone}"),
+            *(f"backbone.weights={weights}", *job.overrides, f"trainer.max_epochs={epochs}"),
             f"hydra.run.dir={folder}/run",
         ]
         started = time.perf_counter()
-        subprocess.run(
-            list(map(str, command)), check=True, capture_output=True, env=os.environ | {"THAW_CACHE": f"{folder}/cache"}
-        )
-        return time.perf_counter() - started
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"THAW_CACHE": f"{folder}/cache"})
+        seconds = time.perf_counter() - started
+        summary = json.loads(Path(folder, "run", "summary.json").read_text())
+    return seconds + (EPOCHS - epochs) * float(summary["seconds"]["epoch_median"])
 
 
 def time_peer(command: list[str]) -> float:
