@@ -17,6 +17,10 @@ multiprocessing.set_start_method("fork")
 with interruptible(Path(sys.argv[1])):
     if sys.argv[2] == "alone":
         work()
+    elif sys.argv[2] == "finished":
+        time.sleep(0.02)  # the clock of files is a coarse one
+        Path(sys.argv[1], "summary.json").touch()
+        work()
     else:
         worker = multiprocessing.Process(target=work)
         worker.start()
@@ -52,6 +56,39 @@ def test_the_line_says_how_to_go_on_where_there_is_a_checkpoint(tmp_path: Path) 
     assert process.communicate()[1] == (
         f"Ended by SIGTERM. To go on from the last saved epoch: python -c 'resume={folder}'\n"
     )
+
+
+def test_a_training_that_is_over_is_not_to_be_gone_on_with(tmp_path: Path) -> None:
+    process = start(tmp_path, "finished")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    assert process.communicate()[1] == (
+        f"Ended by SIGTERM after the training: all of it is saved. Next: thaw report {tmp_path}\n"
+    )
+
+
+def test_a_summary_of_before_is_not_this_trainings(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").touch()
+    os.utime(tmp_path / "summary.json", (0, 0))
+    process = start(tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    assert "before an epoch was saved" in process.communicate()[1]
+
+
+def test_a_signal_that_is_to_be_ignored_is_ignored(tmp_path: Path) -> None:
+    seen = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell script's `&` leaves it
+    try:
+        process = start(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, seen)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.terminate()
+    assert process.communicate()[1].startswith("Ended by SIGTERM")
 
 
 def test_a_worker_minds_sigterm_but_not_the_terminals_ctrl_c(tmp_path: Path) -> None:

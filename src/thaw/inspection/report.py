@@ -20,6 +20,7 @@ from thaw.inspection.gallery import make_gallery
 from thaw.inspection.predictions import ClassScore, Predictions, read_predictions
 from thaw.options import changed, typed
 from thaw.run import Run
+from thaw.writing import drafting
 
 MOST_CLASSES = 60
 """Above it, the confusion matrix is left out, and the table of classes ends with the weakest."""
@@ -41,7 +42,8 @@ def write_report(run: Run, path: Path, most: int) -> Path:
     """
     page = render(run, most)
     try:
-        path.write_text(page, encoding="utf-8", errors="backslashreplace")
+        with drafting(path) as draft:
+            draft.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ThawError(f"The report cannot be written to {path}: {error.strerror}.") from error
     return path
