@@ -53,6 +53,8 @@ FILES = ("predictions.csv", "figures/predictions.png", "figures/confusion.png", 
 Reached = Callable[[], bool]
 Hit = tuple[str, str, str]
 """Signal and precision, moment, outcome."""
+drafts: Counter[str] = Counter()
+"""Half-written files that were found beside the whole ones."""
 
 
 def num_rows(place: Path) -> int:
@@ -193,8 +195,8 @@ def hit(place: Path, number: int, name: str, chance: random.Random, options: lis
     return True
 
 
-def examine(place: Path) -> list[str]:
-    """Read every file that a broken training has left under its name; returns the drafts beside them."""
+def examine(place: Path) -> None:
+    """Read every file that a broken training has left under its name; count the drafts beside them."""
     run = place / "run"
     for path in run.glob("checkpoints/*.ckpt"):
         torch.load(path, weights_only=True)
@@ -204,7 +206,7 @@ def examine(place: Path) -> list[str]:
         read_predictions(path)
     for path in run.glob("report.html"):
         assert path.read_text().rstrip().endswith("</html>"), path
-    return [path.name for path in place.rglob("*.part")]
+    drafts.update(re.sub("^tmp.*", "features", path.name) for path in place.rglob("*.part"))
 
 
 def differences(first: Path, second: Path) -> list[str]:
@@ -242,17 +244,17 @@ def break_run(place: Path, unbroken: Path, number: int, name: str, chance: rando
     # In half of the runs last.ckpt is held back: a kill then costs epochs, and a signal has to wait for the epoch.
     options = [*options, f"trainer.checkpoint_seconds={3600 * (chance.random() < 0.5 and 'last' not in name)}"]
     was_hit = hit(place, number, name, chance, options)
-    drafts = examine(place)
+    examine(place)
     is_again = chance.random() < 0.3 and not (place / "run" / "summary.json").exists()
     if is_again:
         hit(place, number, "inside an epoch", chance, options)
-        drafts += examine(place)
+        examine(place)
     finish(place, options)
     examine(place)
     found = differences(unbroken, place)
     outcome = "different: " + ", ".join(found) if found else "identical"
-    twice, left = " twice" * is_again, f", left {' and '.join(drafts)}" if drafts else ""
-    print(f"{place.name} {signal.Signals(number).name} {name}{twice}{left}: {outcome}", flush=True)
+    when = name + ", and again" * is_again if was_hit else "too late"
+    print(f"{place.name} {signal.Signals(number).name} {when}: {outcome}", flush=True)
     return outcome if was_hit or found else ""
 
 
@@ -311,7 +313,8 @@ def main() -> int:
         Path(place, "train.py").write_text(script)
         for precision in options.precision:
             counts += break_runs(Path(place), precision, options.kills, options.signals, chance)
-    print(f"\n{table(counts)}\n")
+    left = ", ".join(f"{name} {n}" for name, n in drafts.most_common())
+    print(f"\n{table(counts)}\n\nHalf-written files found beside the whole ones: {left}")
     is_well = all(outcome == "identical" for _, _, outcome in counts)
     return int(not (is_well and (options.cases == 0 or fuzz(options.cases))))
 

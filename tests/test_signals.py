@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import multiprocessing, os, sys, time
+import multiprocessing, os, sys, time, weakref
 from pathlib import Path
 from thaw.signals import interruptible
 def work():
@@ -17,6 +17,11 @@ multiprocessing.set_start_method("fork")
 with interruptible(Path(sys.argv[1])):
     if sys.argv[2] == "alone":
         work()
+    elif sys.argv[2] == "callback":
+        thing = {1}
+        watch = weakref.ref(thing, lambda _: work())
+        del thing
+        time.sleep(60)
     elif sys.argv[2] == "finished":
         time.sleep(0.02)  # the clock of files is a coarse one
         Path(sys.argv[1], "summary.json").touch()
@@ -42,6 +47,16 @@ def test_a_signal_is_one_line_and_the_usual_code(tmp_path: Path, number: int, na
     process.stdout.readline()
     process.send_signal(number)
     assert process.communicate()[1] == f"Ended by {name} before an epoch was saved in {tmp_path}: start anew.\n"
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_callback_that_swallows_exceptions_is_not_lost(tmp_path: Path, number: int, code: int) -> None:
+    process = start(tmp_path, "callback")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    assert len(process.communicate(timeout=30)[1].splitlines()) == 1
     assert process.returncode == code
 
 

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as an exception: it ends the program with the usual exit code and says how to go on."""
 
+import os
 import shlex
 import signal
 import sys
@@ -19,6 +20,7 @@ class Interrupted(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
+        self.number = number
         self.signal = CAUGHT[signal.Signals(number)]
 
 
@@ -42,13 +44,23 @@ def interruptible(folder: Path) -> Iterator[None]:
     # A shell script's `&` has Ctrl-C ignored, which is meant for what runs in front.
     heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, interrupt) for number in heard}
-    begun = time.time()
+    begun, hook = time.time(), sys.unraisablehook
+
+    def repeat(swallowed: "sys.UnraisableHookArgs") -> None:
+        """Send the signal again if the exception was raised in a callback of the interpreter's, which swallows it."""
+        if isinstance(swallowed.exc_value, Interrupted):
+            threading.Timer(0.05, os.kill, (os.getpid(), swallowed.exc_value.number)).start()
+        else:
+            hook(swallowed)
+
+    sys.unraisablehook = repeat
     try:
         yield
     except Interrupted as error:
         print(_advice(error, folder, begun), file=sys.stderr)
         raise
     finally:
+        sys.unraisablehook = hook
         for number, handler in previous.items():
             signal.signal(number, handler)
 
