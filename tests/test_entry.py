@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -299,6 +300,17 @@ def test_a_run_that_was_not_started_from_the_command_line_is_refused(tmp_path: P
 def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     folder = interrupted_run(tmp_path / name)
     assert meaning(expand_resume([f"resume={folder}"])) == {"hydra.run.dir": str(folder), "resume": str(folder)}
+
+
+@pytest.mark.parametrize("command", [[str(TRAIN)], [str(FIND_LR)], ["-m", "thaw.cli"]])
+def test_ctrl_c_during_the_imports_shows_no_traceback(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "hydra.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_ctrl_c_outside_a_job_shows_no_traceback(tmp_path: Path) -> None:
