@@ -89,7 +89,7 @@ MOMENTS: dict[str, tuple[Callable[[Path, random.Random], Reached], float]] = {
     "during the download": (has("data/hotdog.zip.part"), 0.8),
     "while features are stored": (has("cache/features"), 0.003),
     "inside an epoch": (in_epoch, 0.3),
-    "while `best.ckpt` is written": (is_writing("best.ckpt", 2), 0.004),
+    "while `best.ckpt` is written": (is_writing("best.ckpt", 1), 0.004),
     "while `last.ckpt` is written": (is_writing("last.ckpt", NUM_EPOCHS), 0.004),
     "while results are written": (lambda place, chance: lambda: num_rows(place) == NUM_EPOCHS, 1.0),
     "during the report": (has("run/summary.json"), 1.0),

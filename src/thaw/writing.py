@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,8 +30,13 @@ def drafting(path: Path) -> Iterator[Path]:
         draft.replace(path)
         if os.name == "posix":
             _sync(path.parent, os.O_RDONLY)  # the new name as well
+    except OSError as error:
+        if error.filename == str(draft):
+            error.filename = str(path)  # the name that the user knows
+        raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or cannot be
+            draft.unlink()
 
 
 @contextmanager
