@@ -65,8 +65,10 @@ def num_rows(place: Path) -> int:
 
 def in_epoch(place: Path, chance: random.Random) -> Reached:
     """A moment of one of the epochs."""
-    epoch = chance.randrange(NUM_EPOCHS)
-    return lambda: num_rows(place) >= epoch and (place / "run/checkpoints/best.ckpt").exists()
+    epoch = chance.randrange(min(num_rows(place), NUM_EPOCHS - 1), NUM_EPOCHS)
+    curves, lock = place / "run" / "metrics.csv", place / "run" / ".lock"
+    # A resumed training takes up the curves when it begins with an epoch.
+    return lambda: num_rows(place) >= epoch and curves.exists() and curves.stat().st_mtime > lock.stat().st_mtime
 
 
 def is_writing(name: str, most: int) -> Callable[[Path, random.Random], Reached]:
@@ -179,10 +181,11 @@ def finish(place: Path, options: list[str]) -> None:
 
 def hit(place: Path, number: int, name: str, chance: random.Random, options: list[str]) -> bool:
     """Send a signal at a moment of a training; returns whether it came before the end."""
-    (place / "run" / ".lock").unlink(missing_ok=True)  # a kill has left it
+    lock = place / "run" / ".lock"  # there as soon as the training listens to signals
+    lock.unlink(missing_ok=True)
     process = start(place, options)
     reached, spread = MOMENTS[name][0](place, chance), MOMENTS[name][1]
-    while process.poll() is None and not reached():
+    while process.poll() is None and not (lock.exists() and reached()):
         time.sleep(0.0005)
     time.sleep(chance.uniform(0, spread))
     process.send_signal(number)

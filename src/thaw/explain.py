@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -69,6 +69,8 @@ def refuse_unknown(values: DictConfig) -> None:
 
 def unknown_option(name: str) -> str:
     """The sentence for a name that is none."""
+    if name == "trainer.extra":
+        return "trainer.extra takes flags of Lightning's Trainer one by one: +trainer.extra.FLAG=VALUE."
     if name.startswith("trainer."):
         own = [option.removeprefix("trainer.") for option in option_names() if option.startswith("trainer.")]
         key = name.removeprefix("trainer.")
@@ -98,8 +100,9 @@ def _describe(key: str) -> str:
     if "[" in key:  # an element of a list
         kind = get_args(kind)[0]
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    words |= {list: "a list", dict: "a mapping"}
     parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    return " or ".join(words.get(part, "a list") for part in parts if part is not int or float not in parts)
+    return " or ".join(words[get_origin(part) or part] for part in parts if part is not int or float not in parts)
 
 
 def _explain_choice(error: MissingConfigException) -> str:

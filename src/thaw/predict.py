@@ -69,7 +69,7 @@ class Predictor:
     def __init__(self, run: Run, device: str = "auto", batch_size: int | None = None) -> None:
         classifier = run.load_classifier()
         self.classes, self.transform = classifier.classes, classifier.transform
-        options = TrainerConfig(accelerator=device, precision=run.config["trainer"]["precision"])
+        options = TrainerConfig(accelerator=device, precision=run.trainer.precision)
         self.precision = choose_precision(options)
         try:
             fabric = Fabric(accelerator=device, devices=1, precision=cast(Any, self.precision))

@@ -98,6 +98,8 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
         quoted = str(folder).replace("'", "\\'")
         arguments = [*(each for each in arguments if each is not resume), f"hydra.sweep.dir='{quoted}'"]
     if is_multirun(arguments):
+        # First, for argparse takes no option between two lists of overrides.
+        arguments = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
         arguments = [*arguments, *_name_by_what_differs(arguments)]
     return arguments, resume is not None
 

@@ -51,11 +51,11 @@ def write_report(run: Run, path: Path, most: int) -> Path:
 
 def render(run: Run, most: int) -> str:
     """The report as HTML."""
-    summary, config = run.summary, run.config
+    summary, config = run.full_summary, run.config
     metrics = run.metrics if summary["epochs"] else []
     splits = read_predictions(run.predictions_csv)
     split = "test" if "test" in splits else "val"
-    predictions, data = splits[split], look_at_data(config, summary)
+    predictions, data = splits[split], look_at_data(run.dataset, summary)
     return _template().render(
         run=run.folder.resolve().name,
         summary=summary,
@@ -175,9 +175,8 @@ class DataNow:
     """Why there is no index, or whether its files are those that the run was trained on."""
 
 
-def look_at_data(config: dict[str, Any], summary: dict[str, Any]) -> DataNow:
+def look_at_data(options: DatasetConfig, summary: dict[str, Any]) -> DataNow:
     """The data check, done again where the data lies."""
-    options = DatasetConfig(**config["dataset"])
     folder = data_folder(options.name, Path(options.root))
     if not folder.is_dir():
         place = folder.absolute()
