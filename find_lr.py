@@ -1,14 +1,17 @@
 """Suggest a learning rate: `python find_lr.py strategy=finetune backbone=resnet18`; the options are train.py's."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from thaw.config import Config
-from thaw.entry import run_experiment
-from thaw.errors import ThawError
+if TYPE_CHECKING:
+    from thaw.config import Config
 
 
-def experiment(config: Config, folder: Path, command: str) -> float:
+def experiment(config: "Config", folder: Path, command: str) -> float:
     """Test a range of rates, and return the suggested one; torch is imported only here, as in train.py."""
+    from thaw.errors import ThawError
+
     if config.resume:
         raise ThawError("resume=RUN goes on with a training: it is an option of train.py.")
     from thaw.finding import find_lr
@@ -17,4 +20,8 @@ def experiment(config: Config, folder: Path, command: str) -> float:
 
 
 if __name__ == "__main__":
+    try:
+        from thaw.entry import run_experiment
+    except KeyboardInterrupt:
+        sys.exit(130)
     run_experiment(experiment, Path(__file__).parent / "conf", help_file="help_find_lr.txt", can_resume=False)

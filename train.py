@@ -1,14 +1,16 @@
 """Train an image classifier: `python train.py strategy=frozen backbone=resnet18`; `--help` shows the choices."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from thaw.config import Config
-from thaw.entry import run_experiment
-from thaw.sweep import objective
+if TYPE_CHECKING:
+    from thaw.config import Config
 
 
-def experiment(config: Config, folder: Path, command: str) -> float:
+def experiment(config: "Config", folder: Path, command: str) -> float:
     """Train, and return what a search maximises; torch is imported only here, after the options are accepted."""
+    from thaw.sweep import objective
     from thaw.training import train
 
     return objective(train(config, folder, command))
@@ -29,4 +31,8 @@ def close_sweep(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    try:
+        from thaw.entry import run_experiment
+    except KeyboardInterrupt:
+        sys.exit(130)
     run_experiment(experiment, Path(__file__).parent / "conf", close_sweep)

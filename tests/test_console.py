@@ -23,3 +23,7 @@ def test_a_table_aligns_names_left_and_numbers_right() -> None:
         "head     0.01",
         "0 conv1     1",
     ]
+
+
+def test_a_name_in_a_table_does_not_command_the_terminal() -> None:
+    assert "\x1b" not in table_text(["class"], [["\x1b[31mred"]])

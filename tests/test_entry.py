@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -79,6 +80,13 @@ def light(tmp_path: Path) -> Path:
         (["optimizer.lrr=1"], "optimizer.lrr is not an option[.] Did you mean 'optimizer.lr'[?] .*"),
         (["+optimizer.beta=1"], "optimizer.beta is not an option[.].*"),
         (["strategy.first_stage_factor=2"], r"strategy.first_stage_factor must be in \(0, 1\], got 2.0[.]"),
+        (["dataset.root=größe"], "Cannot read the option 'dataset.root=größe': .* in quotes within quotes: .*"),
+        (["dataset.batch_size=99999999999"], "dataset.batch_size must be a whole number below .*, got 99999999999[.]"),
+        (["dataset.root=${oc.env:THAW_X}"], "dataset.root refers to what is not there: .* 'THAW_X' not found[.]"),
+        (["dataset.root=${dataset.root}"], "dataset.root refers to what is not there: Recursive interpolation .*"),
+        (["seed=${nope:1}"], "seed refers to what is not there: Unsupported interpolation type nope[.]"),
+        (["hydra.run.dir=null"], "hydra.run.dir must be something else, got 'null'[.]"),
+        (["~dataset.root"], "dataset.root cannot be removed: give it a value, dataset.root=VALUE[.]"),
         (["trainer.max_epochs=many"], "trainer.max_epochs must be a whole number, got 'many'[.]"),
         (["dataset.classes=[ants"], "Cannot read the option 'dataset.classes=.ants': write KEY=VALUE, .*"),
         (["resume=outputs/none"], "resume=outputs/none has no checkpoints/last.ckpt to go on from[.].*"),
@@ -181,6 +189,17 @@ def test_a_mistake_found_by_the_experiment_is_one_line_and_leaves_no_folder(tmp_
     outcome = run(light, "seed=1", cwd=tmp_path)
     assert (outcome.code, outcome.messages) == (2, ["dataset.root has no images of seed 1."])
     assert run_folders(tmp_path) == []
+
+
+def test_a_rejected_run_leaves_what_it_has_not_written(tmp_path: Path, light: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "server.log").touch()
+    (tmp_path / "empty").mkdir()
+    assert run(light, "seed=1", "hydra.run.dir=mine", cwd=tmp_path).code == 2
+    assert (tmp_path / "mine" / "server.log").exists()
+    outcome = run(light, "seed=1", "hydra.run.dir=.", cwd=tmp_path / "empty")
+    assert (outcome.code, outcome.messages) == (2, ["dataset.root has no images of seed 1."])
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_a_folder_with_results_in_it_is_kept(tmp_path: Path, light: Path) -> None:
@@ -299,6 +318,17 @@ def test_a_run_that_was_not_started_from_the_command_line_is_refused(tmp_path: P
 def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     folder = interrupted_run(tmp_path / name)
     assert meaning(expand_resume([f"resume={folder}"])) == {"hydra.run.dir": str(folder), "resume": str(folder)}
+
+
+@pytest.mark.parametrize("command", [[str(TRAIN)], [str(FIND_LR)], ["-m", "thaw.cli"]])
+def test_ctrl_c_during_the_imports_shows_no_traceback(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "hydra.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_ctrl_c_outside_a_job_shows_no_traceback(tmp_path: Path) -> None:

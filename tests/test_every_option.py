@@ -35,7 +35,7 @@ WRONG = {
     str: ["[1]", "{a:1}"],
     list: ["5", "text", "{a:1}"],
 }
-ODD = ["", "nan", "-1", "null"]
+ODD = ["", "nan", "-1", "null", "${nothing}"]
 ALL = "THAW_EVERY_VALUE" in os.environ
 """Set by `make torture`: each option gets every value, not one of them in turn."""
 

@@ -25,13 +25,12 @@ OPTIONS = [
 pytestmark = pytest.mark.slow
 
 
-def start(cwd: Path, *overrides: str, limit: int | None = None) -> "subprocess.Popen[str]":
-    """Begin a training; with a limit, of bytes of each file that it writes."""
+def start(cwd: Path, *overrides: str, before: Callable[[], None] | None = None) -> "subprocess.Popen[str]":
+    """Begin a training; `before` is called first in its process."""
     environment = os.environ | {"THAW_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *OPTIONS, *overrides], cwd=cwd, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=before,
     )  # fmt: skip
 
 
@@ -90,7 +89,8 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(
 def test_a_file_that_may_not_grow_is_named(image_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=frozen", f"hydra.run.dir={folder}"]
-    message = refusal(start(tmp_path, *options, limit=2_000_000))
+    limit = (2_000_000, 2_000_000)
+    message = refusal(start(tmp_path, *options, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)))
     assert "best.ckpt could not be written: File too large" in message
     assert list((folder / "checkpoints").iterdir()) == []
 
@@ -99,6 +99,48 @@ def test_a_read_only_output_folder_is_named(image_folder: Path, tmp_path: Path, 
     folder = mount("ro") / "run"
     message = refusal(start(tmp_path, "dataset=folder", f"dataset.root={image_folder}", f"hydra.run.dir={folder}"))
     assert "disk/run: Read-only file system" in message
+
+
+@pytest.mark.parametrize("place", ["runs", "images/train/blue/0.png", "images/train/blue", "images/val"])
+def test_a_place_without_permission_is_named(
+    image_folder: Path, tmp_path: Path, obey_permissions: Callable[[], None], place: str
+) -> None:
+    root = shutil.copytree(image_folder, tmp_path / "images")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / place).chmod(0o500 if place == "runs" else 0)
+    options = ["dataset=folder", f"dataset.root={root}", "hydra.run.dir=runs/run"]
+    process = start(tmp_path, *options, before=obey_permissions)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 2
+    assert place.removeprefix("images/") in errors
+    assert "Permission denied" in errors
+    assert "Traceback" not in errors
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_permission_that_is_lost_during_a_training_leaves_the_last_good_checkpoint(
+    image_folder: Path, tmp_path: Path, obey_permissions: Callable[[], None]
+) -> None:
+    folder = tmp_path / "run"
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=scratch", f"hydra.run.dir={folder}"]
+    process = start(tmp_path, *options, "trainer.max_epochs=500", before=obey_permissions)
+    last = folder / "checkpoints" / "last.ckpt"
+    wait_for(last.exists, process)
+    last.parent.chmod(0o500)
+    assert "ckpt could not be written: Permission denied" in refusal(process)
+    assert read_tensors(last)["state_dict"]
+
+
+def test_a_cache_without_permission_costs_time_alone(
+    image_folder: Path, tmp_path: Path, obey_permissions: Callable[[], None]
+) -> None:
+    (tmp_path / "cache").mkdir(0o500)
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=frozen", "hydra.run.dir=run"]
+    process = start(tmp_path, *options, before=obey_permissions)
+    assert process.communicate(timeout=300)[1] == ""
+    assert process.returncode == 0
+    assert (tmp_path / "run" / "summary.json").exists()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_data_that_vanish_during_a_training_are_named(image_folder: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,29 @@ def test_runs_that_were_begun_and_have_no_summary_are_unfinished(tmp_path: Path)
 def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match=r"is not the folder of a finished run: it has no summary\.json"):
         _ = Run(tmp_path).summary
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", b""),
+        ("summary.json", b'{"val": {"acc"'),
+        ("summary.json", b"\xff\xfe"),
+        ("summary.json", b"[1]"),
+        ("summary.json", b'{"val": 1}'),
+        ("config.yaml", b"{{{"),
+        ("config.yaml", b"- 1"),
+        ("config.yaml", b"\xff\xfe\x00"),
+        ("config.yaml", b"seed: 1"),
+        ("config.yaml", b"dataset: {nope: 1}"),
+        ("config.yaml", b"dataset: {batch_size: many}"),
+    ],
+)
+def test_a_damaged_file_is_named(finished_run: Run, tmp_path: Path, name: str, content: bytes) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    (run.folder / name).write_bytes(content)
+    with pytest.raises(ThawError, match=rf"^\S+{name} is damaged, or of another version of Thaw: [^\n]+\.$"):
+        _ = run.full_summary if name == "summary.json" else run.dataset
 
 
 def test_the_classifier_and_the_data_of_a_run_are_loaded_back(finished_run: Run) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import multiprocessing, os, sys, time
+import multiprocessing, os, sys, time, weakref
 from pathlib import Path
 from thaw.signals import interruptible
 def work():
@@ -16,6 +16,15 @@ def work():
 multiprocessing.set_start_method("fork")
 with interruptible(Path(sys.argv[1])):
     if sys.argv[2] == "alone":
+        work()
+    elif sys.argv[2] == "callback":
+        thing = {1}
+        watch = weakref.ref(thing, lambda _: work())
+        del thing
+        time.sleep(60)
+    elif sys.argv[2] == "finished":
+        time.sleep(0.02)  # the clock of files is a coarse one
+        Path(sys.argv[1], "summary.json").touch()
         work()
     else:
         worker = multiprocessing.Process(target=work)
@@ -41,6 +50,16 @@ def test_a_signal_is_one_line_and_the_usual_code(tmp_path: Path, number: int, na
     assert process.returncode == code
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_callback_that_swallows_exceptions_is_not_lost(tmp_path: Path, number: int, code: int) -> None:
+    process = start(tmp_path, "callback")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    assert len(process.communicate(timeout=30)[1].splitlines()) == 1
+    assert process.returncode == code
+
+
 def test_the_line_says_how_to_go_on_where_there_is_a_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "my runs"
     (folder / "checkpoints").mkdir(parents=True)
@@ -52,6 +71,39 @@ def test_the_line_says_how_to_go_on_where_there_is_a_checkpoint(tmp_path: Path) 
     assert process.communicate()[1] == (
         f"Ended by SIGTERM. To go on from the last saved epoch: python -c 'resume={folder}'\n"
     )
+
+
+def test_a_training_that_is_over_is_not_to_be_gone_on_with(tmp_path: Path) -> None:
+    process = start(tmp_path, "finished")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    assert process.communicate()[1] == (
+        f"Ended by SIGTERM after the training: all of it is saved. Next: thaw report {tmp_path}\n"
+    )
+
+
+def test_a_summary_of_before_is_not_this_trainings(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").touch()
+    os.utime(tmp_path / "summary.json", (0, 0))
+    process = start(tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    assert "before an epoch was saved" in process.communicate()[1]
+
+
+def test_a_signal_that_is_to_be_ignored_is_ignored(tmp_path: Path) -> None:
+    seen = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell script's `&` leaves it
+    try:
+        process = start(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, seen)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.terminate()
+    assert process.communicate()[1].startswith("Ended by SIGTERM")
 
 
 def test_a_worker_minds_sigterm_but_not_the_terminals_ctrl_c(tmp_path: Path) -> None:

@@ -88,6 +88,10 @@ def test_what_all_jobs_share_is_left_out_of_their_names(arguments: list[str], un
     assert expand_sweep(arguments) == (arguments + added, False)
 
 
+def test_a_sweep_may_be_asked_for_anywhere_on_the_line() -> None:  # argparse would refuse it
+    assert expand_sweep(["seed=1", "-m", "seed=2"])[0][:3] == ["-m", "seed=1", "seed=2"]
+
+
 def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
     arguments, skips_finished = expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2"])
     assert skips_finished

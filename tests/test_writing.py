@@ -4,14 +4,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from thaw.errors import ThawError
-from thaw.writing import claimed, naming, replacing
+from thaw.writing import claimed, drafting, naming, replacing
 
 FOREVER = """
 import sys
@@ -37,8 +38,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def start(program: str, *arguments: object) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+def start(program: str, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -106,11 +108,27 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_named(tmp_path: Path, obey_permissions: Callable[[], None]) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(ThawError, match="Permission denied"), replacing(tmp_path / "a") as draft:
+    process = start(FOREVER, tmp_path / "a", preexec_fn=obey_permissions, stderr=subprocess.PIPE)
+    assert f"ThawError: {tmp_path / 'a'} could not be written: Permission denied." in process.communicate()[1]
+    assert names(tmp_path) == []
+
+
+def test_what_is_no_plain_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    process = start("import sys; print(open(sys.argv[1]).read())", tmp_path / "pipe")
+    with drafting(tmp_path / "pipe") as draft:
+        draft.write_text("all")
+    assert process.communicate()[0] == "all\n"
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_a_refusal_names_the_file_and_not_the_draft(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as caught, drafting(tmp_path / "file" / "a") as draft:
         draft.touch()
+    assert caught.value.filename == str(tmp_path / "file" / "a")
 
 
 def test_only_the_systems_refusal_is_renamed(tmp_path: Path) -> None:

@@ -4,17 +4,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from thaw.commands import check, compare, evaluate, export, predict, report
-from thaw.console import ensure_output
-from thaw.errors import ThawError
-from thaw.explain import explain
-
-# Each is a module of DESCRIPTION, EXAMPLE, add_arguments and run; it imports torch only when it runs.
-COMMANDS = (compare, check, evaluate, report, predict, export)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code: 2 with one line for a user's mistake."""
+    """Run one subcommand; returns the exit code: 2 with one line for a user's mistake, 130 after Ctrl-C."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # perhaps during the imports
+        return 130
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from thaw.console import ensure_output
+    from thaw.errors import ThawError, printable
+    from thaw.explain import explain
+
     options = _parser().parse_args(arguments)
     ensure_output()
     try:
@@ -22,16 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ThawError, OSError) as error:
         if (message := explain(error)) is None:
             raise
-        print(message, file=sys.stderr)
+        print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
+    from thaw.commands import check, compare, evaluate, export, predict, report
+
     parser = argparse.ArgumentParser("thaw", description="Look at finished runs. Trainings are started by train.py.")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
+    # Each is a module of DESCRIPTION, EXAMPLE, add_arguments and run; it imports torch only when it runs.
+    for command in (compare, check, evaluate, report, predict, export):
         subparser = subparsers.add_parser(
             command.__name__.rpartition(".")[2],
             help=(command.__doc__ or "").partition(": ")[2].rstrip("."),

@@ -4,7 +4,7 @@ The YAML files in `conf/` hold named presets, that is, only what differs from th
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
 from hydra.core.config_store import ConfigStore
@@ -507,6 +507,10 @@ class Config:
     """Folder of an interrupted run to continue, with its own options."""
 
     def __post_init__(self) -> None:
+        for group in fields(self):
+            for key, value in vars(getattr(self, group.name)).items() if is_dataclass(group.type) else ():
+                small = not isinstance(value, int) or value < 2**32
+                _require(small, f"{group.name}.{key}", "a whole number below 2**32", value)
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
         _require_choice("features", self.features, ("auto", "off"))
         if self.dataset.cache == "device" and (self.augment.policy != "default" or self.augment.erasing):

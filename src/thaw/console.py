@@ -9,6 +9,8 @@ from rich import get_console
 from rich.console import Console
 from rich.table import Table
 
+from thaw.errors import printable
+
 
 class ConsoleHandler(logging.Handler):
     """Prints log records through rich's console, so that lines stay whole and appear above a progress bar."""
@@ -36,7 +38,7 @@ def table_text(columns: list[str], rows: list[list[Any]], title: str | None = No
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True, vertical="bottom")
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(printable(str(cell)) for cell in row))
     text = StringIO()
     Console(file=text, width=1000, markup=False, emoji=False).print(table)  # a file may be called [a].jpg
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

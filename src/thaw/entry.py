@@ -6,11 +6,9 @@ Imports no torch: a mistake in the options answers at once.
 import gc
 import os
 import shlex
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from string import Template
 from typing import Any, cast
@@ -35,10 +33,10 @@ from thaw.sweep import (
     expand_sweep,
     find_failures,
     find_jobs,
-    is_empty,
     is_finished,
     objective,
     record_failure,
+    remove_if_empty,
     remove_if_rejected,
 )
 from thaw.writing import claimed
@@ -146,8 +144,7 @@ def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], N
     """Have a sweep summarised, and remove what came to nothing; returns why the run, or jobs of the sweep, failed."""
     if run is not None and (run / ERROR_LOG).exists():
         failure = Failure((run / ERROR_LOG).read_text(encoding="utf-8").rstrip())
-        if is_empty(run):
-            shutil.rmtree(run)
+        remove_if_empty(run)
         return [failure]
     if sweep is None or not sweep.exists():
         return []
@@ -162,8 +159,13 @@ def _check(conf: Path, arguments: list[str]) -> None:
     """Refuse the options of a single run before Hydra makes a folder, sets up logging and composes twice more."""
     if any(argument.startswith(("-", "hydra.mode=")) for argument in arguments):
         return
-    with hydra.initialize_config_dir(str(conf), version_base="1.3"), suppress(InterpolationResolutionError):
-        _accept(hydra.compose("config", arguments))  # ${hydra:...} is known to the job only
+    is_for_hydra = any("${hydra:" in argument for argument in arguments)  # which is known to the job only
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        try:
+            _accept(hydra.compose("config", arguments))
+        except InterpolationResolutionError:
+            if not is_for_hydra:
+                raise
 
 
 def _accept(values: DictConfig) -> Config:

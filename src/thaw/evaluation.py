@@ -114,7 +114,7 @@ def evaluate(
     name = TRAINING_IMAGES if split == "train" else split
     module.load(replace(index, splits={name: index.splits[split]}))
     _name_missing(index.splits[split], module.index.splits[name], index)
-    trainer = make_predictor(run.summary["precision"], device or run.config["trainer"]["accelerator"])
+    trainer = make_predictor(run.full_summary["precision"], device or run.trainer.accelerator)
     views = [predict(trainer, model, module, name)]
     for loader in _other_views(module, name, tta, random_views):
         views.append(predict(trainer, model, module, name, loader))
@@ -186,9 +186,9 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
             "was started, or name labelled images by --data."
         )
     index = build_index(fetch(options.name, Path(options.root)), options)
-    if options.on_bad == "error" and fingerprint(index) != run.summary["data_fingerprint"]:
+    if options.on_bad == "error" and fingerprint(index) != run.full_summary["data_fingerprint"]:
         log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
-    return in_known_classes(index, run.summary["classes"])
+    return in_known_classes(index, run.full_summary["classes"])
 
 
 def _name_missing(samples: Sequence[Sample], left: Sequence[Sample], index: ImageIndex) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -14,14 +14,14 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from thaw.config import Config
 from thaw.errors import ThawError, did_you_mean, printable
 
 SYSTEM_FAULTS = {
-    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENODEV, errno.ENOENT,
-    errno.ENOSPC, errno.ENOTCONN, errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENODEV,
+    errno.ENOENT, errno.ENOSPC, errno.ENOTCONN, errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
 }  # fmt: skip
 """No room, no right, no such mount: what is wrong with the machine, not with the program."""
 
@@ -36,8 +36,12 @@ def explain(error: BaseException) -> str | None:
         return _explain_choice(error)
     if isinstance(error, OverrideParseException):
         return (
-            f"Cannot read the option {error.override!r}: write KEY=VALUE, lists as KEY=[a,b], texts with = in quotes."
+            f"Cannot read the option {error.override!r}: write KEY=VALUE, lists as KEY=[a,b], texts with = or letters "
+            "beyond a to z in quotes within quotes: \"KEY='größe'\"."
         )
+    if isinstance(error, InterpolationResolutionError):
+        reason = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ").strip('"')
+        return f"{error.full_key or 'An option'} refers to what is not there: {reason}."
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return _explain_key_or_value(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
@@ -65,6 +69,8 @@ def refuse_unknown(values: DictConfig) -> None:
 
 def unknown_option(name: str) -> str:
     """The sentence for a name that is none."""
+    if name == "trainer.extra":
+        return "trainer.extra takes flags of Lightning's Trainer one by one: +trainer.extra.FLAG=VALUE."
     if name.startswith("trainer."):
         own = [option.removeprefix("trainer.") for option in option_names() if option.startswith("trainer.")]
         key = name.removeprefix("trainer.")
@@ -87,13 +93,16 @@ def _describe(key: str) -> str:
     owner: Any = Config
     *groups, name = key.partition("[")[0].split(".")
     for group in groups:
-        owner = get_type_hints(owner)[group]
+        owner = get_type_hints(owner).get(group, Config)
+    if name not in get_type_hints(owner):  # one of Hydra's
+        return "something else"
     kind = get_type_hints(owner)[name]
     if "[" in key:  # an element of a list
         kind = get_args(kind)[0]
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    words |= {list: "a list", dict: "a mapping"}
     parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    return " or ".join(words.get(part, "a list") for part in parts if part is not int or float not in parts)
+    return " or ".join(words[get_origin(part) or part] for part in parts if part is not int or float not in parts)
 
 
 def _explain_choice(error: MissingConfigException) -> str:
@@ -122,5 +131,7 @@ def _explain_key_or_value(error: BaseException) -> str:
     if wrong := re.search(r"Error merging override [^=]+=(.*)\n[\s\S]*?full_key: ([^\s\[]+)", text):
         value, key = wrong.groups()
         return f"{key} must be {_describe(key)}, got {value!r}."
+    if removed := re.search(r"Error merging override ~([^\s=]+)", text):
+        return f"{removed[1]} cannot be removed: give it a value, {removed[1]}=VALUE."
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("object_type")]
     return "\n".join(lines)

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from thaw.config import DatasetConfig
 from thaw.data.images import BadImage, read_image
 from thaw.data.inputs import list_images, spread
 from thaw.data.sources import data_folder
@@ -177,7 +176,7 @@ def _evaluated_images(run: Run) -> list[Path]:
     """The files in the run's `predictions.csv` that are still there."""
     if not run.predictions_csv.exists():
         return []
-    options = DatasetConfig(**run.config["dataset"])
+    options = run.dataset
     root = data_folder(options.name, Path(options.root))
     with run.predictions_csv.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         paths = [root / row["path"] for row in csv.DictReader(file)]

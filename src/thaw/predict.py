@@ -24,6 +24,7 @@ from thaw.errors import ThawError
 from thaw.inspection.figures import image_grid
 from thaw.run import Run
 from thaw.trainer import choose_precision
+from thaw.writing import drafting
 
 MOST_THREADS = 32  # each holds a batch of images and its activations
 
@@ -68,7 +69,7 @@ class Predictor:
     def __init__(self, run: Run, device: str = "auto", batch_size: int | None = None) -> None:
         classifier = run.load_classifier()
         self.classes, self.transform = classifier.classes, classifier.transform
-        options = TrainerConfig(accelerator=device, precision=run.config["trainer"]["precision"])
+        options = TrainerConfig(accelerator=device, precision=run.trainer.precision)
         self.precision = choose_precision(options)
         try:
             fabric = Fabric(accelerator=device, devices=1, precision=cast(Any, self.precision))
@@ -152,7 +153,7 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     """One row a file: path, label, probability, the next classes and theirs, error."""
     most = max(len(prediction.top) for prediction in predictions)
     others = [name for rank in range(2, most + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with drafting(path) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, ["path", "label", "probability", *others, "error"])
         writer.writeheader()
         for prediction in predictions:
@@ -174,7 +175,8 @@ def write_json(predictions: Sequence[Prediction], path: Path) -> None:
         for prediction in predictions
     ]
     text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON reads such codes back
+    with drafting(path) as draft:
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON reads such codes back
 
 
 def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Figure:

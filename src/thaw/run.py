@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from thaw.config import AugmentConfig, Config, DatasetConfig
+from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.writing import naming, replacing
 
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
     from thaw.inspection.predictions import Predictions
     from thaw.model.classifier import Classifier
     from thaw.predict import Prediction
+
+
+Options = TypeVar("Options", DatasetConfig, AugmentConfig, TrainerConfig)
+SUMMARY = {
+    "val": dict, "last": dict, "best_epoch": int, "epochs": int, "epoch_chosen_on": str, "seconds": dict,
+    "params": dict, "classes": list, "precision": str, "seed": int, "versions": dict, "data_fingerprint": str,
+}  # fmt: skip
+"""What a `summary.json` has in any case."""
 
 
 class Run:
@@ -45,16 +55,43 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """Every option of the run, resolved, as plain Python."""
-        content = OmegaConf.to_container(OmegaConf.load(self._require(self._config)))
-        assert isinstance(content, dict)
+        try:
+            content = OmegaConf.to_container(OmegaConf.load(self._require(self._config)))
+        except (OSError, UnicodeError, YAMLError, OmegaConfBaseException) as error:
+            raise self._damaged(self._config, error) from error
+        if not isinstance(content, dict):
+            raise self._damaged(self._config, "it holds no options")
         return {str(key): value for key, value in content.items()}
+
+    @property
+    def dataset(self) -> DatasetConfig:
+        """The options of its data."""
+        return self._options(DatasetConfig, "dataset")
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """How long and on what it was trained."""
+        return self._options(TrainerConfig, "trainer")
 
     @property
     def summary(self) -> dict[str, Any]:
         """The figures of `summary.json`."""
-        content = json.loads(self._require(self._summary).read_text(encoding="utf-8"))
-        assert isinstance(content, dict)
+        try:
+            content = json.loads(self._require(self._summary).read_text(encoding="utf-8"))
+        except ValueError as error:  # no JSON, no UTF-8
+            raise self._damaged(self._summary, error) from error
+        if not isinstance(content, dict):
+            raise self._damaged(self._summary, "it holds no figures")
         return content
+
+    @property
+    def full_summary(self) -> dict[str, Any]:
+        """The figures of `summary.json`, with all that a training has written."""
+        summary = self.summary
+        wrong = [key for key, kind in SUMMARY.items() if not isinstance(summary.get(key), kind)]
+        if wrong:
+            raise self._damaged(self._summary, f"it lacks {', '.join(wrong)}")
+        return summary
 
     @property
     def metrics(self) -> list[dict[str, str]]:
@@ -83,9 +120,8 @@ class Run:
         """The data set that the run was trained on, with the same splits, as it is now; `setup` is left to do."""
         from thaw.data.datamodule import ImageDataModule
 
-        config = self.config
-        dataset, augment = DatasetConfig(**config["dataset"]), AugmentConfig(**config["augment"])
-        return ImageDataModule(dataset, classifier.transform, augment, config["seed"])
+        augment = self._options(AugmentConfig, "augment")
+        return ImageDataModule(self.dataset, classifier.transform, augment, self.config["seed"])
 
     def evaluate(
         self,
@@ -143,6 +179,16 @@ class Run:
         """Keep the figures; the last step of a training."""
         with replacing(self._summary) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    def _options(self, kind: type[Options], group: str) -> Options:
+        try:
+            return kind(**self.config[group])
+        except (KeyError, TypeError) as error:
+            raise self._damaged(self._config, f"{group}: {error}") from error
+
+    def _damaged(self, path: Path, why: object) -> ThawError:
+        reason = " ".join(str(why).split())
+        return ThawError(f"{path} is damaged, or of another version of Thaw: {reason}. Nothing can be read from it.")
 
     def _require(self, path: Path) -> Path:
         if not path.exists():

@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM as an exception: it ends the program with the usual exit code and says how to go on."""
 
+import os
 import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
@@ -18,6 +20,7 @@ class Interrupted(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
+        self.number = number
         self.signal = CAUGHT[signal.Signals(number)]
 
 
@@ -38,18 +41,35 @@ def interruptible(folder: Path) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
         yield
         return
-    previous = {number: signal.signal(number, interrupt) for number in CAUGHT}
+    # A shell script's `&` has Ctrl-C ignored, which is meant for what runs in front.
+    heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, interrupt) for number in heard}
+    begun, hook = time.time(), sys.unraisablehook
+
+    def repeat(swallowed: "sys.UnraisableHookArgs") -> None:
+        """Send the signal again if the exception was raised in a callback of the interpreter's, which swallows it."""
+        if isinstance(swallowed.exc_value, Interrupted):
+            threading.Timer(0.05, os.kill, (os.getpid(), swallowed.exc_value.number)).start()
+        else:
+            hook(swallowed)
+
+    sys.unraisablehook = repeat
     try:
         yield
     except Interrupted as error:
-        print(_advice(error, folder), file=sys.stderr)
+        print(_advice(error, folder, begun), file=sys.stderr)
         raise
     finally:
+        sys.unraisablehook = hook
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _advice(error: Interrupted, folder: Path) -> str:
+def _advice(error: Interrupted, folder: Path, begun: float) -> str:
+    summary = folder / "summary.json"
+    if summary.exists() and summary.stat().st_mtime >= begun:  # not of a run that is trained for longer
+        command = shlex.join(["thaw", "report", str(folder)])
+        return f"Ended by {error.signal} after the training: all of it is saved. Next: {command}"
     if (folder / "checkpoints" / "last.ckpt").exists():
         command = shlex.join(["python", Path(sys.argv[0]).name, f"resume={folder}"])
         return f"Ended by {error.signal}. To go on from the last saved epoch: {command}"

@@ -101,7 +101,7 @@ class Interruption(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over, from Lightning too, which would break the epoch off."""
-        if signal.getsignal(signal.SIGINT) is not interrupt:
+        if signal.getsignal(signal.SIGINT) not in (interrupt, signal.SIG_IGN):
             return
 
         def handle(number: int, frame: FrameType | None) -> None:
@@ -112,7 +112,8 @@ class Interruption(Callback):
             log.warning(f"{CAUGHT[signal.Signals(number)]}: ends after this epoch; once more ends it at once.")
             return None
 
-        self.previous = {number: signal.signal(number, handle) for number in CAUGHT}
+        heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+        self.previous = {number: signal.signal(number, handle) for number in heard}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let this epoch be the last if a signal has come, on whichever process; then it is saved."""

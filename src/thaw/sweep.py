@@ -1,7 +1,9 @@
 """A sweep on disk: a folder of jobs, why some failed, and which are left to do. Imports no torch."""
 
+import os
 import shutil
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -96,6 +98,8 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
         quoted = str(folder).replace("'", "\\'")
         arguments = [*(each for each in arguments if each is not resume), f"hydra.sweep.dir='{quoted}'"]
     if is_multirun(arguments):
+        # First, for argparse takes no option between two lists of overrides.
+        arguments = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
         arguments = [*arguments, *_name_by_what_differs(arguments)]
     return arguments, resume is not None
 
@@ -169,8 +173,18 @@ def find_failures(sweep: Path) -> list[Failure]:
 
 
 def is_empty(job: Path) -> bool:
-    """True if nothing but Hydra and logs have been written to a job's folder."""
-    return all(path.name == ".hydra" or path.suffix == ".log" for path in job.iterdir())
+    """True if nothing but Hydra and our logs have been written to a job's folder."""
+    log = f"{os.environ.get('THAW_PROGRAM', 'train')}.log"  # as in conf/hydra/job_logging
+    return all(path.name in (".hydra", ERROR_LOG, log) for path in job.iterdir())
+
+
+def remove_if_empty(job: Path) -> None:
+    """Remove the folder of a run that came to nothing; what else lies there is the user's own."""
+    if is_empty(job):
+        for path in job.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(OSError):  # it is `.`
+            job.rmdir()
 
 
 def remove_if_rejected(sweep: Path) -> None:

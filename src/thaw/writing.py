@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -11,25 +11,45 @@ from thaw.errors import ThawError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def drafting(path: Path) -> Iterator[Path]:
     """A draft beside the file, to be written inside; it takes the file's place when it is safely on the disk.
 
-    A process that is killed meanwhile, or a disk that is full, leaves the file as it was.
+    A process that is killed meanwhile, or a disk that is full, leaves the file as it was. What is no plain file, as
+    /dev/stdout, is written to as it is.
+
+    Raises:
+        OSError: The system refuses to write.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    draft = path.with_name(f".{path.name}.part")  # of one name, so that the next writing clears what a kill has left
+    try:
+        yield draft
+        _sync(draft, os.O_RDWR)
+        draft.replace(path)
+        if os.name == "posix":
+            _sync(path.parent, os.O_RDONLY)  # the new name as well
+    except OSError as error:
+        if error.filename == str(draft):
+            error.filename = str(path)  # the name that the user knows
+        raise
+    finally:
+        with suppress(OSError):  # it is not there, or cannot be
+            draft.unlink()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """`drafting` for a file of a run, whose folder is made.
 
     Raises:
         ThawError: The system refuses to write.
     """
-    draft = path.with_name(f".{path.name}.part")  # of one name, so that the next writing clears what a kill has left
     with naming(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with drafting(path) as draft:
             yield draft
-            _sync(draft, os.O_RDWR)
-            draft.replace(path)
-            if os.name == "posix":
-                _sync(path.parent, os.O_RDONLY)  # the new name as well
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -688,13 +688,19 @@ def test_other_files_are_no_checkpoints(content: Any, message: str, tmp_path: Pa
         Classifier.from_checkpoint(tmp_path / "a.ckpt")
 
 
-@pytest.mark.parametrize("damage", ["backbone", "classes", "transform", "head", "no tensors", "other classes"])
+@pytest.mark.parametrize(
+    "damage", ["backbone", "classes", "transform", "head", "no tensors", "other classes", "no texts", "huge"]
+)
 def test_a_checkpoint_with_a_part_missing_or_wrong_is_refused(damage: str, tmp_path: Path, fit: Fit) -> None:
     path = tmp_path / "best.ckpt"
     fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
     content = torch.load(path, weights_only=True)
     if damage == "no tensors":
         content["state_dict"] = {}
+    elif damage == "no texts":
+        content["thaw"]["classes"][0] = 1
+    elif damage == "huge":
+        content["thaw"]["transform"]["crop"] = 10**9
     elif damage == "other classes":
         content["thaw"]["classes"].append("wasps")
     else:

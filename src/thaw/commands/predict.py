@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.errors import ThawError, name_some
+from thaw.errors import ThawError, name_some, printable
 
 if TYPE_CHECKING:
     from thaw.predict import Prediction, Predictor
@@ -116,7 +116,7 @@ def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Pat
 def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:
     """How many images of each class there are, and how fast they were classified."""
     counts = Counter(prediction.label for prediction in predictions if prediction.label)
-    classes = name_some([f"{label} {count}" for label, count in counts.most_common()])
+    classes = name_some([f"{printable(label)} {count}" for label, count in counts.most_common()])
     speed = f"{seconds:.1f} s, {len(predictions) / seconds:.0f} images/s"
     return f"{counts.total()} images: {classes or 'none'}; {speed} ({predictor.precision} on {predictor.device})"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from thaw.errors import ThawError, name_some
+from thaw.writing import drafting
 
 HEADER = b"path,reason"
 
@@ -19,7 +20,7 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
     try:
         if file.exists() and not file.read_bytes().startswith(HEADER):
             raise ThawError(f"{file} is there already and no list of images to leave out. Name another: --fix FILE.")
-        with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        with drafting(file) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
             csv.writer(stream).writerows([HEADER.decode().split(","), *sorted(reasons.items())])
     except OSError as error:
         raise ThawError(f"{file} cannot be written ({error.strerror}). Name another file: --fix FILE.") from error

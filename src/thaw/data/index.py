@@ -223,9 +223,16 @@ def find_images(folder: Path, left_out: Mapping[Path, str], ignored: Counter[str
     """The images in a folder and below it, sorted, but for those that are left out, each for a reason.
 
     Links to folders are not followed: they could lead in a circle.
+
+    Raises:
+        OSError: A folder cannot be listed; without its images the others would be another data set.
     """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
     images = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         ignored["linked folders"] += sum(Path(parent, name).is_symlink() for name in folders)
         ignored["hidden"] += sum(_is_hidden(name) for name in folders + files)
         folders[:] = [name for name in folders if not _is_hidden(name)]

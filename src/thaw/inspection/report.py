@@ -20,6 +20,7 @@ from thaw.inspection.gallery import make_gallery
 from thaw.inspection.predictions import ClassScore, Predictions, read_predictions
 from thaw.options import changed, typed
 from thaw.run import Run
+from thaw.writing import drafting
 
 MOST_CLASSES = 60
 """Above it, the confusion matrix is left out, and the table of classes ends with the weakest."""
@@ -41,7 +42,8 @@ def write_report(run: Run, path: Path, most: int) -> Path:
     """
     page = render(run, most)
     try:
-        path.write_text(page, encoding="utf-8", errors="backslashreplace")
+        with drafting(path) as draft:
+            draft.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ThawError(f"The report cannot be written to {path}: {error.strerror}.") from error
     return path
@@ -49,11 +51,11 @@ def write_report(run: Run, path: Path, most: int) -> Path:
 
 def render(run: Run, most: int) -> str:
     """The report as HTML."""
-    summary, config = run.summary, run.config
+    summary, config = run.full_summary, run.config
     metrics = run.metrics if summary["epochs"] else []
     splits = read_predictions(run.predictions_csv)
     split = "test" if "test" in splits else "val"
-    predictions, data = splits[split], look_at_data(config, summary)
+    predictions, data = splits[split], look_at_data(run.dataset, summary)
     return _template().render(
         run=run.folder.resolve().name,
         summary=summary,
@@ -173,9 +175,8 @@ class DataNow:
     """Why there is no index, or whether its files are those that the run was trained on."""
 
 
-def look_at_data(config: dict[str, Any], summary: dict[str, Any]) -> DataNow:
+def look_at_data(options: DatasetConfig, summary: dict[str, Any]) -> DataNow:
     """The data check, done again where the data lies."""
-    options = DatasetConfig(**config["dataset"])
     folder = data_folder(options.name, Path(options.root))
     if not folder.is_dir():
         place = folder.absolute()

@@ -23,6 +23,8 @@ from thaw.model.weights import FORMAT, Weights, default_transform, read_tensors
 from thaw.seeding import reseed
 
 Batch = tuple[Tensor, Tensor]
+MAX_SIDE = 10_000
+"""Pixels of an input; a checkpoint that asks for more is damaged, or means harm."""
 
 
 class Classifier(LightningModule):
@@ -304,6 +306,8 @@ class Classifier(LightningModule):
         try:
             about = checkpoint["thaw"]
             transform = EvaluationTransform.from_dict(about["transform"])
+            if not all(isinstance(name, str) for name in about["classes"]) or transform.crop > MAX_SIDE:
+                raise ValueError(f"its classes must be texts and its images of at most {MAX_SIDE} pixels")
             model = cls(about["backbone"], about["classes"], transform, HeadConfig(**about["head"]))
             model.load_state_dict(checkpoint["state_dict"])
             if about["transform_input"]:
