@@ -4,13 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from thaw.commands import check, compare, evaluate, export, predict, report
+from thaw.commands import check, compare, evaluate, export, pack, predict, report
 from thaw.console import ensure_output
 from thaw.errors import ThawError
 from thaw.explain import explain
 
 # Each is a module of DESCRIPTION, EXAMPLE, add_arguments and run; it imports torch only when it runs.
-COMMANDS = (compare, check, evaluate, report, predict, export)
+COMMANDS = (compare, check, pack, evaluate, report, predict, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
