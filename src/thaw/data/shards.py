@@ -81,13 +81,15 @@ class Shards:
         return self._reader
 
     def _read_table(self) -> tuple[list[Row], dict[Path, Packed]]:
-        reader = self._open()
         try:
+            reader = self._open()
             reader[0]  # LitData reads the index with the first item
             last = reader.cache.get_chunk_intervals()[-1].chunk_end - 1
             text = bytes(reader[last]).decode(errors="surrogateescape")
+        except ThawError:
+            raise
         except Exception as error:  # LitData raises what its libraries do
-            raise ThawError(f"dataset.root={self.root} cannot be read: {printable(str(error))}.") from error
+            raise ThawError(f"dataset.root={self.root} cannot be read: {_first_line(error)}.") from error
         lines = csv.DictReader(StringIO(text, newline=""))
         if lines.fieldnames != COLUMNS:
             raise ThawError(f"dataset.root={self.root} was not packed by `thaw pack`: its last item is no table.")
@@ -154,7 +156,7 @@ def pack(rows: Iterable[Row], out: str, megabytes: int) -> None:
             # LitData uploads from a process of its own: the only one, as the table has to come last.
             litdata.optimize(
                 partial(_items, list(rows)),
-                [None],
+                [0],  # one input, of which all items come
                 out,
                 chunk_bytes=megabytes * 10**6,
                 num_workers=1,
@@ -172,11 +174,11 @@ def pack(rows: Iterable[Row], out: str, megabytes: int) -> None:
         writer.merge()
     except Exception as error:  # the file system's or the storage's, or whatever LitData raises
         raise ThawError(
-            f"{out} cannot be written: {printable(str(error))}. Delete what is there, pack again."
+            f"{out} cannot be written: {_first_line(error)}. Delete what is there, pack again."
         ) from error
 
 
-def _items(rows: Iterable[Row], _: None = None) -> Iterator[bytes]:
+def _items(rows: Iterable[Row], _: int = 0) -> Iterator[bytes]:
     """What the shards hold: each encoded image, then the table."""
     table = StringIO(newline="")
     lines = csv.writer(table)
@@ -187,6 +189,12 @@ def _items(rows: Iterable[Row], _: None = None) -> Iterator[bytes]:
         lines.writerow([row.source, row.name, row.split, len(contents), digest])
         yield contents
     yield table.getvalue().encode(errors="surrogateescape")
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong, in one line without a full stop."""
+    lines = str(error).strip().splitlines()
+    return printable(lines[0].rstrip(".")) if lines else type(error).__name__
 
 
 def import_litdata() -> Any:
