@@ -37,7 +37,7 @@ def test_it_packs_a_folder_and_says_what_trains_on_it(
     assert lines[1:] == [
         "PNG 27",
         "",
-        f"27 images, 1 MB, are in {out}",
+        f"Packing 27 images, 1 MB, into {out}",
         f"Train: python train.py dataset=stream dataset.root={out}",
     ]
     assert len(labelled(index_of(out))) == 27

@@ -31,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
 
     from thaw.data.check import facts, find_problems
     from thaw.data.examine import count_types, examine
-    from thaw.data.shards import import_litdata, pack
+    from thaw.data.features import cache_folder
+    from thaw.data.shards import Shards, import_litdata, pack
     from thaw.data.splits import Row
 
     import_litdata()
@@ -51,9 +52,12 @@ def run(options: argparse.Namespace) -> int:
         for split, samples in index.splits.items()
         for path, label in samples
     ]
-    pack(track(rows, "Packing", transient=True, disable=not sys.stdout.isatty()), options.out, options.shard_mb)
     size = sum(index.size(row.path) for row in rows)
-    print(f"\n{len(rows)} images, {size / 1e6:.0f} MB, are in {options.out}")
+    print(f"\nPacking {len(rows)} images, {size / 1e6:.0f} MB, into {options.out}", flush=True)
+    pack(track(rows, "Packing", transient=True, disable=not sys.stdout.isatty()), options.out, options.shard_mb)
+    found = len(Shards(options.out, cache_folder() / "shards").rows)
+    if found != len(rows):
+        raise ThawError(f"{options.out} has {found} of {len(rows)} images: delete what is there, and pack again.")
     print(f"Train: python train.py dataset=stream dataset.root={options.out}")
     return 0
 

@@ -90,14 +90,19 @@ class Shards:
             raise
         except Exception as error:  # LitData raises what its libraries do
             raise ThawError(f"dataset.root={self.root} cannot be read: {_first_line(error)}.") from error
-        lines = csv.DictReader(StringIO(text, newline=""))
-        if lines.fieldnames != COLUMNS:
-            raise ThawError(f"dataset.root={self.root} was not packed by `thaw pack`: its last item is no table.")
-        rows, images = [], {}
-        for number, line in enumerate(lines):
-            path = Path(self.root, line["path"])
-            rows.append(Row(path, line["label"], line["split"], Path(line["path"]).parent.as_posix()))
-            images[path] = Packed(number, int(line["bytes"]), line["sha256"])
+        try:
+            lines = csv.reader(StringIO(text, newline=""), strict=True)
+            if next(lines) != COLUMNS:
+                raise ValueError
+            rows, images = [], {}
+            for number, (name, label, split, size, digest) in enumerate(lines):
+                path = Path(self.root, name)
+                rows.append(Row(path, label, split, Path(name).parent.as_posix()))
+                images[path] = Packed(number, int(size), digest)
+        except (csv.Error, ValueError, StopIteration) as error:
+            raise ThawError(
+                f"dataset.root={self.root} was not packed by `thaw pack`: its last item is no table of images."
+            ) from error
         return rows, images
 
     def __getstate__(self) -> dict[str, Any]:
@@ -173,9 +178,7 @@ def pack(rows: Iterable[Row], out: str, megabytes: int) -> None:
             writer.done()
         writer.merge()
     except Exception as error:  # the file system's or the storage's, or whatever LitData raises
-        raise ThawError(
-            f"{out} cannot be written: {_first_line(error)}. Delete what is there, pack again."
-        ) from error
+        raise ThawError(f"{out} cannot be written: {_first_line(error)}. Delete what is there, pack again.") from error
 
 
 def _items(rows: Iterable[Row], _: int = 0) -> Iterator[bytes]:
