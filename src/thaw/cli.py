@@ -30,12 +30,12 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from thaw.commands import check, compare, evaluate, export, predict, report
+    from thaw.commands import check, compare, evaluate, export, pack, predict, report
 
     parser = argparse.ArgumentParser("thaw", description="Look at finished runs. Trainings are started by train.py.")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     # Each is a module of DESCRIPTION, EXAMPLE, add_arguments and run; it imports torch only when it runs.
-    for command in (compare, check, evaluate, report, predict, export):
+    for command in (compare, check, pack, evaluate, report, predict, export):
         subparser = subparsers.add_parser(
             command.__name__.rpartition(".")[2],
             help=(command.__doc__ or "").partition(": ")[2].rstrip("."),

@@ -36,9 +36,11 @@ class DatasetConfig:
     """Where the images lie, what their labels are, and how they are split and read."""
 
     name: str = "folder"
-    """A data set that Thaw can fetch (hymenoptera, hotdog, canidae, pets), digits, or folder for your own images."""
+    """A data set that Thaw can fetch (hymenoptera, hotdog, canidae, pets), digits, folder for your own images, or
+    stream for what `thaw pack` has made of them."""
     root: str = "data"
-    """Folder that holds the named data set's folder; with name=folder, the folder of images itself."""
+    """Folder that holds the named data set's folder; with name=folder, the folder of images itself; with name=stream,
+    what they were packed to: a folder, or s3://…, gs://…, r2://…"""
     label_pattern: str | None = None
     """Regular expression with one group that finds the class in a file name: '^(.+)_[0-9]+[.]'. For flat folders."""
     csv: str | None = None
@@ -79,7 +81,7 @@ class DatasetConfig:
     """Evaluation resize before the centre crop: of the shorter side, or [height, width] exactly, in pixels."""
 
     def __post_init__(self) -> None:
-        choices = ("hymenoptera", "hotdog", "canidae", "pets", "digits", "folder")
+        choices = ("hymenoptera", "hotdog", "canidae", "pets", "digits", "folder", "stream")
         _require_choice("dataset.name", self.name, choices)
         _require_choice("dataset.on_bad", self.on_bad, ("error", "skip"))
         _require_choice("dataset.balance", self.balance, ("none", "loss", "sampler"))
@@ -131,6 +133,14 @@ class DatasetConfig:
             (self.csv, self.label_pattern),
         )
         _require(bool(self.root), "dataset.root", "a folder", self.root)
+        if self.name == "stream":
+            for key in ("label_pattern", "csv", "exclude"):
+                _require(
+                    getattr(self, key) is None,
+                    f"dataset.{key}",
+                    "null for dataset=stream, as `thaw pack` has it",
+                    getattr(self, key),
+                )
 
 
 @dataclass

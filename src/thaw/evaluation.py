@@ -15,10 +15,10 @@ from torch import Tensor
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data.datamodule import ImageDataModule, Loader
-from thaw.data.images import read_image
 from thaw.data.index import ImageIndex, build_index, fingerprint
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.sampling import ImageDataset, SequentialPositions
+from thaw.data.shards import is_address
 from thaw.data.sources import fetch
 from thaw.data.splits import Sample
 from thaw.data.transforms import Mirrored, training_transform
@@ -180,7 +180,7 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
 
 def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
     """The run's own data set as it is now."""
-    if not Path(options.root).is_dir():
+    if not (Path(options.root).is_dir() or is_address(options.root)):
         raise ThawError(
             f"The images of {run.folder} are not at {options.root}, as seen from {Path.cwd()}. Go where the training "
             "was started, or name labelled images by --data."
@@ -226,7 +226,7 @@ def _other_views(data: ImageDataModule, split: str, tta: bool, random_views: int
     if tta and augment.flip > 0:
         mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform), data.seed, dataset.read)
         yield data.image_loader(mirrored, SequentialPositions(len(dataset)))
-    read = partial(read_image, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
+    read = partial(data.index.read, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
     random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)
     for number in range(random_views):
         yield data.image_loader(random, SequentialPositions(len(random), epoch=number))

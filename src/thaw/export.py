@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from thaw.data.images import BadImage, read_image
+from thaw.data.images import BadImage, Read, read_image
+from thaw.data.index import build_index
 from thaw.data.inputs import list_images, spread
 from thaw.data.sources import data_folder
 from thaw.errors import ThawError, name_some
@@ -158,11 +159,13 @@ def images_for_proof(run: Run, classifier: Classifier, items: Sequence[str] | No
     Raises:
         ThawError: Of the given files none can be read.
     """
-    paths = list_images(items) if items else _evaluated_images(run)
+    paths, read = _evaluated_images(run)
+    if items:
+        paths, read = list_images(items), read_image
     transform, crops = classifier.transform, []
     for path in spread(paths, NUM_IMAGES):
         with suppress(BadImage):
-            crops.append(transform(read_image(path, transform.decoded_side)))
+            crops.append(transform(read(path, transform.decoded_side)))
     if crops:
         return torch.stack(crops), f"{len(crops)} {'given images' if items else 'images of its data'}"
     if items:
@@ -172,15 +175,20 @@ def images_for_proof(run: Run, classifier: Classifier, items: Sequence[str] | No
     return noise, f"{NUM_IMAGES} random images, since its data is not there any more (--images takes others)"
 
 
-def _evaluated_images(run: Run) -> list[Path]:
-    """The files in the run's `predictions.csv` that are still there."""
+def _evaluated_images(run: Run) -> tuple[list[Path], Read]:
+    """The images in the run's `predictions.csv` that are still there, and what reads them."""
     if not run.predictions_csv.exists():
-        return []
+        return [], read_image
     options = run.dataset
     root = data_folder(options.name, Path(options.root))
     with run.predictions_csv.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         paths = [root / row["path"] for row in csv.DictReader(file)]
-    return [path for path in paths if path.is_file()]
+    if options.name == "stream":
+        with suppress(ThawError):  # gone, too
+            index = build_index(root, options)
+            assert index.shards
+            return [path for path in paths if path in index.shards.images], index.read
+    return [path for path in paths if path.is_file()], read_image
 
 
 # ---- formats

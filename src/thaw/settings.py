@@ -166,7 +166,7 @@ def read_record(run: Run) -> Record | None:
             relevant(config),
             None if fold == "null" else int(fold),
             0 if num_folds == "null" else int(num_folds),
-            Path(root).resolve().name if name == "folder" else name,
+            Path(root).resolve().name if name in ("folder", "stream") else name,
         )
         _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"], summary["params"]["trainable"]
         return record

@@ -196,7 +196,8 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
     except RuntimeError as error:
         if "Caught BadImage" in str(error):  # a loader process's, in a traceback of its own
             reason = str(error).strip().rpartition("BadImage: ")[2]
-            raise ThawError(f"{reason} `thaw check {data.index.root} --fix` lists all such files.") from error
+            remedy = f"`thaw check {data.index.root} --fix` lists all such files."
+            raise ThawError(f"{reason} {'Its shard is damaged.' if data.index.shards else remedy}") from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         half = max(data.options.batch_size // 2, 1)

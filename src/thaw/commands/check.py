@@ -30,13 +30,18 @@ MOST_LINES = 20
 """Of a finding; the others are counted."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+def add_folder(parser: argparse.ArgumentParser) -> None:
+    """A folder of images, and what tells their labels."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="CLASS/* or {train,val,test}/CLASS/*")
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument("--csv", type=Path, metavar="FILE", help="labels are in this file, as in dataset.csv")
     labels.add_argument("--pattern", metavar="REGEX", help="labels are in the file names, as in dataset.label_pattern")
     parser.add_argument("--exclude", type=Path, metavar="FILE", help="leave out what this list names")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may stand behind the command."""
+    add_folder(parser)
     parser.add_argument("--min-size", type=int, default=32, metavar="PIXELS", help="smallest shorter side; default 32")
     parser.add_argument(
         "--fix",
@@ -54,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from thaw.data.check import facts, find_problems
     from thaw.data.examine import count_types, examine, find_bad_files
 
-    index = _survey(options)
+    index = survey_folder(options)
     print(facts(index))
     files = examine(index)
     print(count_types(files))
@@ -72,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     return int(num_wrong > 0)
 
 
-def _survey(options: argparse.Namespace) -> "ImageIndex":
+def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     """The folder's images; mistakes are told in the words of the flags."""
     from thaw.data.index import survey
 

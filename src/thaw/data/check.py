@@ -115,7 +115,12 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
 
 
 def find_unreadable(index: ImageIndex, threads: int, most: int = 10_000) -> dict[Path, str]:
-    """Every file that cannot be decoded, with the reason; of more than `most` files, only the headers are read."""
+    """Every file that cannot be decoded, with the reason; of more than `most` files, only the headers are read.
+
+    Images in shards are left alone: each was read before it was packed.
+    """
+    if index.shards:
+        return {}
     paths = [sample.path for sample in chain.from_iterable(index.splits.values())]
     why = _why_unreadable
     if len(paths) > most:

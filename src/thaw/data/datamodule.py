@@ -18,7 +18,6 @@ from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
 from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device
 from thaw.data.features import Extract, FeatureStore, compute_features, make_key
-from thaw.data.images import read_image
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
@@ -127,7 +126,7 @@ class ImageDataModule(LightningDataModule):
 
     def _read(self, path: Path) -> Tensor:
         """One image, uint8 (3, H, W), from memory if it is kept there."""
-        return read_image(path, self.transform.decoded_side) if self._memory is None else self._memory(path)
+        return self.index.read(path, self.transform.decoded_side) if self._memory is None else self._memory(path)
 
     def class_weights(self) -> Tensor | None:
         """Weights (K,) of the classes in the loss, inverse to their frequency; None if not asked for."""
@@ -275,7 +274,7 @@ class ImageDataModule(LightningDataModule):
             assert self.backbone is not None
             paths = [sample.path for sample in dataset.samples]
             facts = (name, self.transform, self.options.batch_size, *self.backbone.facts)
-            key = make_key(self.backbone.module.state_dict(), paths, *facts)
+            key = make_key(self.backbone.module.state_dict(), paths, *facts, stamp=self.index.stamp)
             self._views[name] = FeatureStore().get(key, compute)
         return self._views[name]
 

@@ -22,25 +22,6 @@ def compute_features(extract: Extract, batches: Iterable[tuple[Tensor, Tensor]])
     return torch.cat([extract(images).cpu() for images, _ in batches])
 
 
-def make_key(state: Mapping[str, Tensor], images: Iterable[Path], *facts: object) -> str:
-    """A hash of the module's tensors, the image files (path, size, time of change), the facts and the libraries.
-
-    Args:
-        state: State dict of the module.
-        images: The files, in the order of their features.
-        facts: Whatever else the features depend on, each with an unambiguous `repr`: transform, precision, device, …
-    """
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    for path in images:
-        digest.update(file_stamp(path).encode(errors="surrogateescape"))
-    versions = [version(package) for package in ("torch", "torchvision", "pillow")]
-    digest.update(repr((facts, versions)).encode())
-    return digest.hexdigest()
-
-
 def file_stamp(path: Path) -> str:
     """A line that changes when the file does: path, size and time of change; the error's number if there is none."""
     try:
@@ -48,6 +29,28 @@ def file_stamp(path: Path) -> str:
     except OSError as error:  # a dangling link, a lost mount
         return f"{path.absolute()}|{error.errno}\n"
     return f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n"
+
+
+def make_key(
+    state: Mapping[str, Tensor], images: Iterable[Path], *facts: object, stamp: Callable[[Path], str] = file_stamp
+) -> str:
+    """A hash of the module's tensors, the images, the facts and the libraries.
+
+    Args:
+        state: State dict of the module.
+        images: The images, in the order of their features.
+        facts: Whatever else the features depend on, each with an unambiguous `repr`: transform, precision, device, …
+        stamp: Image -> what changes when it does.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for path in images:
+        digest.update(stamp(path).encode(errors="surrogateescape"))
+    versions = [version(package) for package in ("torch", "torchvision", "pillow")]
+    digest.update(repr((facts, versions)).encode())
+    return digest.hexdigest()
 
 
 def cache_folder() -> Path:

@@ -2,6 +2,8 @@
 
 import contextlib
 import warnings
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,10 @@ from thaw.errors import ThawError, printable
 # does not change the pixels, except for an image so large that decoding it may fill the memory.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+Read = Callable[[Path, int], torch.Tensor]
+"""An image and the least length of its shorter side -> uint8 (3, H, W)."""
 
 
 class BadImage(ThawError):  # noqa: N818  (a finding as often as an error)
@@ -33,7 +39,7 @@ class BadImage(ThawError):  # noqa: N818  (a finding as often as an error)
         return f"{printable(str(self.path))} cannot be read as an image: {self.reason}."
 
 
-def read_image(path: Path, min_size: int | None = None) -> torch.Tensor:
+def read_image(path: Path, min_size: int | None = None, file: BytesIO | None = None) -> torch.Tensor:
     """The image as uint8 (3, H, W) in RGB, upright, with its memory laid out channels-last.
 
     Transparency is laid on white, 16-bit grey scaled to 8 bits, an animation stands at its first frame; colour
@@ -43,12 +49,13 @@ def read_image(path: Path, min_size: int | None = None) -> torch.Tensor:
         path: The file; its contents, not its suffix, tell the format.
         min_size: Lets JPEG, and only JPEG, be decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster,
             as long as the shorter side keeps this many pixels. A larger image than needed is not cut down to it.
+        file: What to read in its place, where there is no such file.
 
     Raises:
         BadImage: The file is missing, damaged, not an image, or too large to be decoded safely.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file or path) as image:
             if min_size is not None:
                 image.draft(None, (min_size, min_size))
             image.load()

@@ -1,4 +1,4 @@
-"""Class folders, a file-name pattern or a CSV file -> a table of (path, label), the class names and the splits."""
+"""Class folders, a file-name pattern, a CSV file or shards -> a table of (path, label), class names and splits."""
 
 import csv
 import hashlib
@@ -8,10 +8,16 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from io import BytesIO
 from pathlib import Path
+
+from torch import Tensor
 
 from thaw.config import DatasetConfig
 from thaw.data.exclude import absolute, read_excluded
+from thaw.data.features import cache_folder, file_stamp
+from thaw.data.images import read_image
+from thaw.data.shards import Shards
 from thaw.data.splits import Row, Sample, draw, keep_classes, learn_classes, split_rows
 from thaw.errors import ThawError, name_some
 
@@ -40,10 +46,28 @@ class ImageIndex:
     """Folders of a class or a split, relative to `root`, that have no image."""
     misspelt: tuple[str, ...] = ()
     """Folders whose names are nearly those of a split, each with what it may be meant to be: `vaild (val?)`."""
+    shards: Shards | None = field(default=None, compare=False)
+    """Where the images lie if not in files at their paths."""
 
     def place(self, path: Path) -> str:
         """The path as seen from the data's root, or as it is where it lies elsewhere."""
         return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+
+    def read(self, path: Path, min_size: int | None = None) -> Tensor:
+        """An image, uint8 (3, H, W), from its file or its shard; see `read_image`."""
+        return read_image(path, min_size, self.file(path))
+
+    def file(self, path: Path) -> BytesIO | None:
+        """An encoded image out of its shard; None where it has a file of its own."""
+        return BytesIO(self.shards.contents(path)) if self.shards else None
+
+    def size(self, path: Path) -> int:
+        """Bytes of an encoded image."""
+        return self.shards.images[path].size if self.shards else path.stat().st_size
+
+    def stamp(self, path: Path) -> str:
+        """A line that changes when an image does."""
+        return f"{self.shards.images[path].digest}\n" if self.shards else file_stamp(path)
 
 
 @dataclass
@@ -54,13 +78,14 @@ class _Scan:
     ignored: Counter[str] = field(default_factory=Counter)
     empty_folders: list[str] = field(default_factory=list)
     misspelt: list[str] = field(default_factory=list)
+    shards: Shards | None = None
 
 
 def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     """The images, classes and splits of a data set; equal files and options give equal splits.
 
     Labels come from `dataset.csv`, from `dataset.label_pattern`, or from one folder per class; the last two below
-    train, val and test folders or in one tree, which is split here.
+    train, val and test folders or in one tree, which is split here. Shards have those of the folder they were made of.
 
     Raises:
         ThawError: The files cannot give what the options ask for.
@@ -107,11 +132,14 @@ def _index(
     root: Path, classes: tuple[str, ...], splits: dict[str, list[Sample]], epoch_chosen_on: str, scan: _Scan
 ) -> ImageIndex:
     ignored, empty_folders, misspelt = dict(+scan.ignored), tuple(scan.empty_folders), tuple(scan.misspelt)
-    return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, empty_folders, misspelt)
+    return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, empty_folders, misspelt, scan.shards)
 
 
 def _scan(root: Path, options: DatasetConfig) -> _Scan:
     """What there is, without the files that `dataset.exclude` names."""
+    if options.name == "stream":
+        shards = Shards(options.root, cache_folder() / "shards")
+        return _Scan(shards.rows, shards=shards)
     excluded = read_excluded(root / options.exclude, root) if options.exclude else frozenset()
     return _read_csv(root / options.csv, excluded) if options.csv else _read_folders(root, options, excluded)
 
@@ -274,7 +302,7 @@ def fingerprint(index: ImageIndex) -> str:
     for split, samples in sorted(index.splits.items()):
         for path, label in samples:
             digest.update(
-                f"{split}/{index.classes[label]}/{index.place(path)}/{path.stat().st_size}\n".encode(
+                f"{split}/{index.classes[label]}/{index.place(path)}/{index.size(path)}\n".encode(
                     errors="surrogateescape"
                 )
             )

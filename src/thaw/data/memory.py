@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import psutil
 from PIL import Image
 from torch import Tensor
 
-from thaw.data.images import BadImage, read_image
+from thaw.data.images import BadImage
 from thaw.data.index import ImageIndex
 from thaw.data.threads import in_threads
 from thaw.data.transforms import EvaluationTransform
@@ -30,11 +31,12 @@ class ImageMemory:
 
     def __init__(self, index: ImageIndex, transform: EvaluationTransform) -> None:
         self.transform = transform
+        self.read = index.read
         self.train = {sample.path for sample in index.splits.get("train", ())}
         self.images: dict[Path, Tensor] = {}
 
     def __call__(self, path: Path) -> Tensor:
-        """The image, uint8 (3, H, W), from memory or, if it has not been loaded, from its file."""
+        """The image, uint8 (3, H, W), from memory or, if it has not been loaded, from where it lies."""
         image = self.images.get(path)
         return self._decode(path) if image is None else image
 
@@ -62,31 +64,33 @@ class ImageMemory:
             return error.reason
 
     def _decode(self, path: Path) -> Tensor:
-        image = read_image(path, self.transform.decoded_side)
+        image = self.read(path, self.transform.decoded_side)
         return image if path in self.train else self.transform(image)
 
 
 def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:
     """True if the decoded images take no more than a share of the free memory; logs the figures."""
-    needed = _estimate_bytes(index, transform)
     allowed = psutil.virtual_memory().available * SHARE_OF_FREE_MEMORY
+    needed = _estimate_bytes(index, transform, allowed)
     verdict = "decoded once, kept in memory" if needed <= allowed else "decoded anew in each epoch"
     log.info(f"Images: {verdict} ({needed / 1e9:.2f} GB; dataset.cache=auto allows {allowed / 1e9:.2f} GB)")
     return needed <= allowed
 
 
-def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, most: int = 256) -> float:
+def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, allowed: float, most: int = 256) -> float:
     """Bytes of the decoded training images, by the headers of some files, and of the evaluation crops."""
     train = index.splits.get("train", [])
+    if index.shards and (encoded := sum(index.size(sample.path) for sample in train)) > allowed:
+        return encoded  # decoded they take more: no need to fetch any
     step = max(1, -(-len(train) // most))
-    pixels = [_count_pixels(sample.path, transform.decoded_side) for sample in train[::step]]
+    pixels = [_count_pixels(index.file(sample.path) or sample.path, transform.decoded_side) for sample in train[::step]]
     num_eval = sum(len(samples) for split, samples in index.splits.items() if split != "train")
     return 3 * (sum(pixels) / max(1, len(pixels)) * len(train) + num_eval * transform.crop**2)
 
 
-def _count_pixels(path: Path, decoded_side: int) -> int:
+def _count_pixels(file: Path | BytesIO, decoded_side: int) -> int:
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.draft(None, (decoded_side, decoded_side))
             return image.width * image.height
     except Exception:  # an unreadable file is named when it is decoded

@@ -77,7 +77,7 @@ SOURCES = {
 
 def data_folder(name: str, root: Path) -> Path:
     """Where `fetch` finds or makes the data set's folder."""
-    return root if name == "folder" else root / SOURCES[name].folder
+    return root if name in ("folder", "stream") else root / SOURCES[name].folder
 
 
 def fetch(name: str, root: Path) -> Path:
@@ -87,11 +87,14 @@ def fetch(name: str, root: Path) -> Path:
 
     Args:
         name: As in `DatasetConfig.name`.
-        root: Folder that holds the data sets' folders and archives; for `folder`, the folder of images itself.
+        root: Folder that holds the data sets' folders and archives; for `folder`, the folder of images itself, and for
+            `stream`, what it was packed to.
 
     Raises:
         ThawError: The folder is missing, or could not be downloaded, verified, unpacked or written.
     """
+    if name == "stream":
+        return root
     if name == "folder":
         if not root.is_dir():
             raise ThawError(f"dataset.root is not a folder: {root}. Set it to the folder that holds your images.")

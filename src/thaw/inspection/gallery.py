@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from thaw.data.images import BadImage, read_image
+from thaw.data.images import BadImage, Read, read_image
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.inspection.grad_cam import grad_cam, overlay
@@ -49,7 +49,7 @@ class Gallery:
     """Why there are no pictures or no heat maps; empty if there are."""
 
 
-def make_gallery(run: Run, predictions: Predictions, folder: Path, most: int) -> Gallery:
+def make_gallery(run: Run, predictions: Predictions, folder: Path, most: int, read: Read = read_image) -> Gallery:
     """The images of highest loss, with heat maps, and those of lowest confidence.
 
     Args:
@@ -57,6 +57,7 @@ def make_gallery(run: Run, predictions: Predictions, folder: Path, most: int) ->
         predictions: Of one split.
         folder: Where the images lie.
         most: How many of each.
+        read: What reads them.
     """
     highest, lowest = predictions.top_losses(most), predictions.least_certain(most)
     images: dict[int, Tensor] = {}
@@ -64,7 +65,7 @@ def make_gallery(run: Run, predictions: Predictions, folder: Path, most: int) ->
     note = ""
     try:
         classifier = run.load_classifier()
-        images = read_inputs(folder, predictions.paths, {*highest, *lowest}, classifier.transform)
+        images = read_inputs(folder, predictions.paths, {*highest, *lowest}, classifier.transform, read)
         heat = explain(
             classifier, {index: images[index] for index in highest if index in images}, predictions.predicted
         )
@@ -75,13 +76,13 @@ def make_gallery(run: Run, predictions: Predictions, folder: Path, most: int) ->
 
 
 def read_inputs(
-    folder: Path, paths: Sequence[str], chosen: Iterable[int], transform: EvaluationTransform
+    folder: Path, paths: Sequence[str], chosen: Iterable[int], transform: EvaluationTransform, read: Read
 ) -> dict[int, Tensor]:
     """The chosen images (3, S, S) as the network sees them, without those that cannot be read."""
     images = {}
     for index in chosen:
         with suppress(BadImage):
-            images[index] = transform(read_image(folder / paths[index], transform.decoded_side))
+            images[index] = transform(read(folder / paths[index], transform.decoded_side))
     return images
 
 

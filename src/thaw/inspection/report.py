@@ -11,7 +11,9 @@ from omegaconf import OmegaConf
 
 from thaw.config import DatasetConfig
 from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
+from thaw.data.images import read_image
 from thaw.data.index import ImageIndex, build_index, fingerprint
+from thaw.data.shards import is_address
 from thaw.data.sources import data_folder
 from thaw.errors import ThawError
 from thaw.inspection import svg
@@ -73,7 +75,7 @@ def render(run: Run, most: int) -> str:
         confused=most_confused(predictions),
         classes=weakest_first(predictions, data.index),
         dots=svg.reliability(predictions.calibration_curve()),
-        gallery=make_gallery(run, predictions, data.folder, most),
+        gallery=make_gallery(run, predictions, data.folder, most, data.index.read if data.index else read_image),
         data=data,
         config=config,
         changed=changed(config),
@@ -178,7 +180,7 @@ class DataNow:
 def look_at_data(options: DatasetConfig, summary: dict[str, Any]) -> DataNow:
     """The data check, done again where the data lies."""
     folder = data_folder(options.name, Path(options.root))
-    if not folder.is_dir():
+    if not (folder.is_dir() or is_address(options.root)):
         place = folder.absolute()
         return DataNow(
             folder, note=f"The data is not at {place}: this report is made without its images and its check."

@@ -1,0 +1,135 @@
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from thaw.cli import main
+from thaw.config import DatasetConfig
+from thaw.data.index import ImageIndex, build_index
+from thaw.errors import ThawError
+from thaw.export import images_for_proof
+from thaw.run import Run
+
+pytest.importorskip("litdata")
+
+
+def index_of(root: Path) -> ImageIndex:
+    return build_index(root, DatasetConfig("stream", str(root)))
+
+
+def labelled(index: ImageIndex) -> set[tuple[str, str, str]]:
+    """Split, path and class of each image."""
+    return {
+        (split, index.place(path), index.classes[label])
+        for split, samples in index.splits.items()
+        for path, label in samples
+    }
+
+
+def test_it_packs_a_folder_and_says_what_trains_on_it(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "packed"
+    assert main(["pack", str(image_folder), str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("train 18 (blue 4, green 6, red 8), val 9 (blue 3, green 3, red 3)")
+    assert lines[1:] == [
+        "PNG 27",
+        "",
+        f"Packing 27 images, 1 MB, into {out}",
+        f"Train: python train.py dataset=stream dataset.root={out}",
+    ]
+    assert len(labelled(index_of(out))) == 27
+    assert {path.name for path in out.iterdir()} == {"chunk-0-0.bin", "index.json"}
+
+
+def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = [("path", "label", "split")]
+    for path in image_folder.rglob("*.png"):
+        split, label, name = path.relative_to(image_folder).parts
+        rows.append((f"{label}_{split}_{name}", label, split))
+        shutil.copy(path, flat / rows[-1][0])
+    with (flat / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+    assert main(["pack", str(flat), str(tmp_path / "by_csv"), "--csv", str(flat / "labels.csv")]) == 0
+    assert labelled(index_of(tmp_path / "by_csv")) == {(split, name, label) for name, label, split in rows[1:]}
+
+    assert main(["pack", str(flat), str(tmp_path / "by_name"), "--pattern", "^([a-z]+)_"]) == 0
+    expected = build_index(flat, DatasetConfig(root=str(flat), label_pattern="^([a-z]+)_"))
+    assert labelled(index_of(tmp_path / "by_name")) == labelled(expected)
+
+
+def test_a_damaged_image_is_named_and_nothing_packed(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = Path(shutil.copytree(image_folder, tmp_path / "photos")), tmp_path / "packed"
+    (root / "train/green/0.png").write_text("<html>404</html>")
+    assert main(["pack", str(root), str(out)]) == 2
+    assert capsys.readouterr().err == (
+        "1 of 27 files cannot be read as images:\n"
+        "  train/green/0.png: its contents are in no image format that Pillow reads\n"
+        f"Repair or remove them, or leave them out: thaw check {root} --fix lists them for --exclude.\n"
+    )
+    assert not out.exists()
+    assert main(["check", str(root), "--fix"]) == 1
+    assert main(["pack", str(root), str(out), "--exclude", str(root / "exclude.csv")]) == 0
+    assert len(labelled(index_of(out))) == 26
+
+
+def test_a_copy_in_two_splits_is_told(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(shutil.copytree(image_folder, tmp_path / "photos"))
+    shutil.copy(root / "val/red/0.png", root / "train/red/leak.png")
+    assert main(["pack", str(root), str(tmp_path / "packed")]) == 0
+    assert "Images in two splits: 1 (train/red/leak.png = val/red/0.png)." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "{tmp}/out"], "FOLDER must be a folder that exists, got 'nowhere'."),
+        ([".", "packed"], "OUT must be outside FOLDER, whose images it would join, got packed."),
+        ([".", "{tmp}"], "OUT must be a new or empty folder, got {tmp}. Name another, or delete it."),
+        ([".", "{tmp}/file"], "OUT must be a new or empty folder, got {tmp}/file. Name another, or delete it."),
+        ([".", "{tmp}/file/out"], "{tmp}/file/out cannot be written: "),
+        ([".", "{tmp}/out", "--shard-mb", "0"], "--shard-mb must be from 1 to 2000, got 0."),
+        ([".", "{tmp}/out", "--pattern", "("], "--pattern is no regular expression: '('"),
+    ],
+)
+def test_misuse(
+    arguments: list[str],
+    message: str,
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(image_folder)
+    (tmp_path / "file").write_text("text")
+    assert main(["pack", *(argument.format(tmp=tmp_path) for argument in arguments)]) == 2
+    assert capsys.readouterr().err.startswith(message.format(tmp=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("option", ["label_pattern", "csv", "exclude"])
+def test_labels_are_fixed_when_they_are_packed(option: str) -> None:
+    with pytest.raises(ThawError, match=rf"dataset\.{option} must be null for dataset=stream, as `thaw pack` has it"):
+        DatasetConfig("stream", **{option: "text"})
+
+
+def test_a_run_finds_its_images_in_the_shards(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:
+    assert main(["pack", str(image_folder), str(tmp_path / "packed")]) == 0
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    config = (run.folder / "config.yaml").read_text()
+    config = config.replace("name: folder", "name: stream").replace(str(image_folder), str(tmp_path / "packed"))
+    (run.folder / "config.yaml").write_text(config)
+    classifier = finished_run.load_classifier()
+    expected, whose = images_for_proof(finished_run, classifier)
+    images, also = images_for_proof(run, classifier)
+    assert images.equal(expected)
+    assert also == whose == "9 images of its data"
+    shutil.rmtree(tmp_path / "packed")
+    assert "random images" in images_for_proof(run, classifier)[1]
