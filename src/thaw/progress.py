@@ -75,7 +75,7 @@ class EpochLog(Callback):
         assert isinstance(pl_module, Classifier)
         seconds = time.perf_counter() - self.starts[-1]
         rates = pl_module.rates()
-        pl_module.log_dict({"time/epoch_seconds": seconds, **rates})
+        pl_module.log_dict({"time/epoch_seconds": seconds, **rates}, sync_dist=True)
         # On every process: Lightning gathers the metrics when they are asked for.
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name} | rates
         if not trainer.is_global_zero:

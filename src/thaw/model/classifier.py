@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
@@ -75,6 +76,8 @@ class Classifier(LightningModule):
             }
         )
         self.train_metrics, self.val_metrics = metrics.clone("train/"), metrics.clone("val/")
+        # Lightning's own mean over processes rounds the mean number of images.
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
 
     # ---- what it computes
 
@@ -159,26 +162,54 @@ class Classifier(LightningModule):
         """Loss of one batch of images or features (B, …) and labels (B,)."""
         inputs, labels = batch
         targets = labels
-        if self.mix is not None and inputs.ndim == 4:
-            images, targets = self.mix(self.normalize(inputs), labels)
-            logits = self.classify(self.extract(images))
-        else:
-            logits = self(inputs)
-        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.augment.label_smoothing)
-        self._log_epoch("train/loss", loss.detach(), self.train_metrics, logits.detach(), labels)
+        if inputs.ndim == 4:
+            inputs = self.normalize(inputs)
+            if self.mix is not None and len(labels):
+                inputs, targets = self.mix(inputs, labels)
+            inputs = self.extract(inputs)
+        logits = self.classify(inputs[: len(labels)])  # an image without label only fills the step
+        loss, num_images = self._loss(logits, targets)
+        self.train_loss.update(loss.detach(), num_images)
+        self._log_epoch("train/loss", self.train_loss, self.train_metrics, logits.detach(), labels)
         return loss
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        """Mean loss of a step's images, and their number.
+
+        Of several processes, each gives its own images' share in the mean over all, times the number of processes:
+        DDP takes the mean of the gradients, and processes may differ by an image.
+        """
+        smoothing, weights = self.augment.label_smoothing, self.class_weights
+        if self.trainer.world_size == 1:
+            return F.cross_entropy(logits, targets, weights, label_smoothing=smoothing), len(targets)
+        total = F.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=smoothing)
+        num_images = total.new_tensor(len(targets))
+        weight = num_images if weights is None or targets.ndim == 2 else weights[targets].sum()
+        counts = self.trainer.strategy.reduce(torch.stack([weight, num_images]), reduce_op="sum")
+        return total * self.trainer.world_size / counts[0], int(counts[1])
+
+    def on_validation_epoch_start(self) -> None:
+        """Have all processes judge the weights that are kept: running statistics are those of the first."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                dist.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch into the validation metrics."""
         inputs, labels = batch
-        logits = self(inputs)
-        self._log_epoch("val/loss", F.cross_entropy(logits, labels), self.val_metrics, logits, labels)
+        logits = self(inputs)[: len(labels)]
+        if len(labels):
+            self.val_loss.update(F.cross_entropy(logits, labels), len(labels))
+        self._log_epoch("val/loss", self.val_loss, self.val_metrics, logits, labels)
 
-    def _log_epoch(self, name: str, loss: Tensor, metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+    def _log_epoch(
+        self, name: str, loss: MeanMetric, metrics: MetricCollection, logits: Tensor, labels: Tensor
+    ) -> None:
         """Count a batch into the epoch's metrics; they stay on the device until its end."""
-        metrics.update(logits, labels)
-        self.log(name, loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+        if len(labels):
+            metrics.update(logits, labels)
+        self.log(name, loss, on_step=False, on_epoch=True)
+        self.log_dict(metrics, on_step=False, on_epoch=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """Logits (B, K) and labels (B,) of one batch, on the CPU."""
