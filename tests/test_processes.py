@@ -46,7 +46,7 @@ def test_there_is_a_process_for_each_device() -> None:
     assert count_processes(TrainerConfig()) == 1
     assert count_processes(TrainerConfig(devices=3)) == 3
     assert count_processes(TrainerConfig(accelerator="cpu", distribution="ddp")) == 1
-    with pytest.raises(ThawError, match="num_nodes=2.*torchrun"):
+    with pytest.raises(ThawError, match=r"num_nodes=2.*torchrun"):
         count_processes(TrainerConfig(num_nodes=2))
 
 

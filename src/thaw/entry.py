@@ -26,7 +26,7 @@ from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config, register
 from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
-from thaw.processes import Place, ProcessError, count_processes, find_place, start_processes
+from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
 from thaw.run import Run
 from thaw.signals import interruptible
 from thaw.sweep import (
@@ -67,7 +67,8 @@ def run_experiment(
         help_file: What `--help` prints, in `conf`.
         can_resume: Whether `resume=RUN` stands for the options of RUN.
     """
-    show_traceback, place = os.environ.get("HYDRA_FULL_ERROR") == "1", Place()
+    place, is_started_by_thaw = Place(), STARTED_BY_THAW in os.environ
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and not is_started_by_thaw
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
     os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")  # Optuna 2 is bound to SQLAlchemy 1.4
     failures: list[Failure] = []
@@ -78,7 +79,7 @@ def run_experiment(
         register()
         os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
         os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
-        arguments = expand_resume(sys.argv[1:]) if can_resume else sys.argv[1:]
+        arguments = expand_resume(sys.argv[1:]) if can_resume and not is_started_by_thaw else sys.argv[1:]
         sys.argv[1:], skip_finished = expand_sweep(arguments)
         place = find_place()
         _check(conf, sys.argv[1:])

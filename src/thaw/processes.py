@@ -3,6 +3,7 @@
 Imports torch only to count GPUs and to start them.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -106,11 +107,13 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
         ProcessError: One has failed.
         Interrupted: A signal has ended this process, and they have been given time to save.
     """
-    os.environ.setdefault("LOGLEVEL", "ERROR")  # of the agent, which else tells of each signal
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):  # it tells of each signal
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     handled = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     others = set(psutil.Process().children(recursive=True))
     with TemporaryDirectory() as logs:
