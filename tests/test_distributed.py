@@ -62,10 +62,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(folder: Path, script: Path, *overrides: str) -> list[str]:
+    flags = [each for each in overrides if each.startswith("-")]
     return [
-        sys.executable, str(script), "dataset=folder", f"dataset.root={folder / 'images'}", "dataset.batch_size=16",
-        "dataset.image_size=64", "dataset.num_workers=0", "backbone=squeezenet1_1",
-        f"backbone.weights={folder / 'weights.pth'}", "trainer.precision=32", "logger=csv", *overrides,
+        sys.executable, str(script), *flags, "dataset=folder", f"dataset.root={folder / 'images'}",
+        "dataset.batch_size=16", "dataset.image_size=64", "dataset.num_workers=0", "backbone=squeezenet1_1",
+        f"backbone.weights={folder / 'weights.pth'}", "trainer.precision=32", "logger=csv",
+        *(each for each in overrides if each not in flags),
     ]  # fmt: skip
 
 
@@ -241,11 +243,11 @@ def test_a_signal_saves_once_and_the_run_goes_on(
 def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path) -> None:
     sweep = folder / "sweep"
     output, errors = run(
-        folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "optimizer.lr=0.001,1e30,0.002",
+        folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "optimizer.lr=0.001,1e38,0.002",
         f"hydra.sweep.dir={sweep}", code=2,
     )  # fmt: skip
     jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
-    assert jobs == ["0_optimizer.lr=0.001", "1_optimizer.lr=1e30", "2_optimizer.lr=0.002"]
+    assert jobs == ["0_optimizer.lr=0.001", "1_optimizer.lr=1e+38", "2_optimizer.lr=0.002"]
     assert sorted(path.parent.name for path in sweep.rglob("summary.json")) == [jobs[0], jobs[2]]
     assert not (folder / "outputs").exists()  # where processes would go that are told no folder
     assert output.count("Best val accuracy") == output.count("(val, last epoch)") + 1 == 2
