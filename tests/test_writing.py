@@ -142,10 +142,11 @@ def test_a_folder_takes_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     assert first.stdout.readline() == "held\n"
     with pytest.raises(ThawError, match=r"Another run is writing to .*run"), claimed(tmp_path / "run"):
         pass
-    monkeypatch.setenv("LOCAL_RANK", "1")  # a process of the same run
-    with claimed(tmp_path / "run"):
-        pass
-    monkeypatch.delenv("LOCAL_RANK")
+    with monkeypatch.context() as second_process:  # of the same run
+        for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+            second_process.setenv(name, value)
+        with claimed(tmp_path / "run"):
+            pass
     first.send_signal(signal.SIGKILL)
     first.communicate()
     with claimed(tmp_path / "run"):  # the lock of a killed run is free

@@ -65,7 +65,7 @@ class DatasetConfig:
     on_bad: str = "error"
     """What to do with files that cannot be read as images: error (naming all of them) or skip."""
     batch_size: int = 32
-    """Images per step and per device."""
+    """Images per step, shared equally among the processes: the same result on one as on several."""
     drop_last: bool = False
     """Leave out the last training batch of an epoch if it is incomplete."""
     balance: str = "none"
@@ -375,9 +375,9 @@ class TrainerConfig:
     accelerator: str = "auto"
     """auto, cpu, gpu, or another accelerator of Lightning's."""
     devices: IntOrStr = "auto"
-    """Number of devices, or auto for all of them."""
+    """Devices of each machine, a process each; auto is one, or all GPUs if the distribution is not auto."""
     num_nodes: int = 1
-    """Number of machines."""
+    """Number of machines; on several, torchrun or SLURM starts the processes."""
     distribution: str = "auto"
     """Lightning's distribution strategy: auto, ddp, …"""
     precision: str = "auto"
@@ -527,6 +527,11 @@ class Config:
             raise ThawError(
                 "dataset.cache=device cuts and mirrors images on the GPU and does nothing else to them: use "
                 "augment=default without augment.erasing, or dataset.cache=ram."
+            )
+        if isinstance(self.trainer.devices, int) and self.dataset.batch_size % self.trainer.devices:
+            raise ThawError(
+                f"dataset.batch_size={self.dataset.batch_size} cannot be shared equally among trainer.devices="
+                f"{self.trainer.devices}: it must be a multiple of their number."
             )
         if self.trainer.max_epochs == 0 and self.head.init != "probe":
             raise ThawError("trainer.max_epochs=0 trains nothing: set head.init=probe, or raise it.")

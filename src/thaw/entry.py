@@ -4,11 +4,13 @@ Imports no torch: a mistake in the options answers at once.
 """
 
 import gc
+import logging
 import os
 import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from string import Template
 from typing import Any, cast
@@ -23,6 +25,7 @@ from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config, register
 from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
+from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
 from thaw.run import Run
 from thaw.signals import interruptible
 from thaw.sweep import (
@@ -34,6 +37,7 @@ from thaw.sweep import (
     find_failures,
     find_jobs,
     is_finished,
+    is_multirun,
     objective,
     record_failure,
     remove_if_empty,
@@ -62,7 +66,8 @@ def run_experiment(
         help_file: What `--help` prints, in `conf`.
         can_resume: Whether `resume=RUN` stands for the options of RUN.
     """
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    place, is_started_by_thaw = Place(), STARTED_BY_THAW in os.environ
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and not is_started_by_thaw
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
     os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")  # Optuna 2 is bound to SQLAlchemy 1.4
     failures: list[Failure] = []
@@ -73,10 +78,12 @@ def run_experiment(
         register()
         os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
         os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
-        arguments = expand_resume(sys.argv[1:]) if can_resume else sys.argv[1:]
+        arguments = expand_resume(sys.argv[1:]) if can_resume and not is_started_by_thaw else sys.argv[1:]
         sys.argv[1:], skip_finished = expand_sweep(arguments)
+        place = find_place()
         _check(conf, sys.argv[1:])
-        job = _make_job(experiment, Path(sys.argv[0]).name, skip_finished, show_traceback, failures)
+        sys.argv[1:] = _in_company(place, sys.argv[1:])
+        job = _make_job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback, failures)
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -89,8 +96,9 @@ def run_experiment(
         if show_traceback:
             raise
         failures.append(Failure.of(error))
-    failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
-    for failure in failures:
+    if place.is_alone:
+        failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
+    for failure in failures if place.rank == 0 else ():
         print(failure, file=sys.stderr)
     if failures and OutputFolder.sweep is not None and OutputFolder.sweep.exists():
         print(f"To retry what failed: the same command and sweep.resume={OutputFolder.sweep}", file=sys.stderr)
@@ -99,12 +107,14 @@ def run_experiment(
 
 
 def _make_job(
-    experiment: Experiment, program: str, skip_finished: bool, show_traceback: bool, failures: list[Failure]
+    experiment: Experiment, script: Path, skip_finished: bool, show_traceback: bool, failures: list[Failure]
 ) -> Callable[[DictConfig], Any]:
     """What Hydra calls for each job: in this process or, by a launcher, in another one on whatever machine."""
 
     def job(values: DictConfig) -> Any:
-        folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
+        folder, place = Path(os.path.relpath(HydraConfig.get().runtime.output_dir)), find_place()
+        if place.rank > 0:
+            logging.disable(logging.WARNING)  # the first process says it
         try:
             lock = claimed(folder)
         except ThawError as error:  # nothing is to be written there, so no error.log
@@ -112,22 +122,35 @@ def _make_job(
                 raise
             failures.append(Failure.of(error))
             return None
-        with lock, interruptible(folder):
-            return attempt(values, folder)
+        with lock, interruptible(folder, place.speaks_for_all):
+            return attempt(values, folder, place, lock)
 
-    def attempt(values: DictConfig, folder: Path) -> Any:
+    def attempt(values: DictConfig, folder: Path, place: Place, lock: ExitStack) -> Any:
         context = HydraConfig.get()
         overrides = list(context.overrides.task)
-        (folder / ERROR_LOG).unlink(missing_ok=True)
+        if place.speaks_for_all:
+            (folder / ERROR_LOG).unlink(missing_ok=True)
         try:
             config, run = _accept(values), Run(folder)
             if skip_finished and is_finished(run, config):
                 return objective(run.summary)
             if skip_finished and run.last.exists():
                 config.resume = str(folder)
-            return experiment(config, folder, shlex.join(["python", program, *overrides]))
+                overrides.append(f"resume={_quoted(folder)}")
+            if place.is_alone and (number := count_processes(config.trainer)) > 1:
+                lock.close()  # the first of them takes it
+                start_processes(number, [str(script), *overrides, f"hydra.run.dir={_quoted(folder)}"])
+                return objective(run.summary) if run.is_finished else None
+            return experiment(config, folder, shlex.join(["python", script.name, *overrides]))
         except Exception as error:
-            record_failure(folder, error)
+            if isinstance(error, ProcessError) and error.was_killed:
+                (folder / ERROR_LOG).unlink(missing_ok=True)  # of the others, who miss it
+            is_first = record_failure(folder, error)
+            if not place.is_alone:
+                failure = Failure.of(error)
+                if is_first and not place.started_by_thaw:
+                    print(failure, file=sys.stderr)
+                raise SystemExit(2 if failure.is_mistake else 1) from None
             if context.mode == RunMode.RUN and show_traceback:
                 raise
             if context.mode == RunMode.MULTIRUN and "max_failure_rate" in context.sweeper:
@@ -153,6 +176,23 @@ def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], N
         close_sweep(sweep)
     remove_if_rejected(sweep)
     return failures
+
+
+def _in_company(place: Place, arguments: list[str]) -> list[str]:
+    """The options of one process among several, which share a folder and do one job.
+
+    Raises:
+        ThawError: Each would choose a folder by its own clock, or do all jobs of a sweep.
+    """
+    if place.is_alone:
+        return arguments
+    if is_multirun(arguments):
+        raise ThawError(
+            "-m under torchrun or srun would be a sweep in each process. Leave them out: python train.py -m."
+        )
+    if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
+        raise ThawError("Processes started by torchrun or srun need a folder in common: set hydra.run.dir=FOLDER.")
+    return arguments if place.speaks_for_all else [*arguments, "hydra.output_subdir=null"]
 
 
 def _check(conf: Path, arguments: list[str]) -> None:
@@ -194,9 +234,13 @@ def expand_resume(arguments: list[str]) -> list[str]:
         raise ThawError(f"resume={folder} was not started by train.py: it has no .hydra/overrides.yaml.")
     stored = cast(list[str], OmegaConf.to_container(OmegaConf.load(overrides)))
     kept = [override for override in stored if _key(override) not in new_keys]
-    quoted = "'" + str(folder).replace("'", "\\'") + "'"
     others = [argument for argument in arguments if argument is not resume]
-    return [*kept, f"hydra.run.dir={quoted}", f"resume={quoted}", *others]
+    return [*kept, f"hydra.run.dir={_quoted(folder)}", f"resume={_quoted(folder)}", *others]
+
+
+def _quoted(folder: Path) -> str:
+    """A folder as a value on Hydra's command line."""
+    return "'" + str(folder).replace("'", "\\'") + "'"
 
 
 def _key(override: str) -> str:

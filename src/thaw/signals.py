@@ -21,7 +21,7 @@ class Interrupted(SystemExit):
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.number = number
-        self.signal = CAUGHT[signal.Signals(number)]
+        self.signal = CAUGHT.get(signal.Signals(number), signal.Signals(number).name)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -36,8 +36,13 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def interruptible(folder: Path) -> Iterator[None]:
-    """Inside, both signals raise `Interrupted`; on its way out one line says how the run in the folder goes on."""
+def interruptible(folder: Path, speaks: bool = True) -> Iterator[None]:
+    """Inside, both signals raise `Interrupted`; on its way out one line says how the run in the folder goes on.
+
+    Args:
+        folder: The run.
+        speaks: Whether this process prints the line.
+    """
     if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
         yield
         return
@@ -57,7 +62,8 @@ def interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except Interrupted as error:
-        print(_advice(error, folder, begun), file=sys.stderr)
+        if speaks:
+            print(_advice(error, folder, begun), file=sys.stderr)
         raise
     finally:
         sys.unraisablehook = hook

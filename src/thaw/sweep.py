@@ -141,13 +141,20 @@ def is_finished(run: Run, config: Config) -> bool:
     return run.is_finished
 
 
-def record_failure(job: Path, error: BaseException) -> None:
-    """Keep why a job failed in its folder, where it is found on whichever machine the job has run."""
-    text = Failure.of(error).text + "\n"
+def record_failure(job: Path, error: BaseException) -> bool:
+    """Keep why a job failed in its folder, where it is found on whichever machine the job has run.
+
+    Returns:
+        False if another of its processes has said so first: what follows from that failure is not the reason.
+    """
     try:
-        (job / ERROR_LOG).write_text(text, encoding="utf-8", errors="backslashreplace")
+        with (job / ERROR_LOG).open("x", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(Failure.of(error).text + "\n")
+    except FileExistsError:
+        return False
     except OSError:  # a full disk may be what failed it: better said than written down
         raise error from None
+    return True
 
 
 def find_jobs(sweep: Path) -> list[Path]:

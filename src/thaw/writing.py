@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from thaw.errors import ThawError
+from thaw.processes import find_place
 
 
 @contextmanager
@@ -69,13 +70,13 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def claimed(folder: Path) -> ExitStack:
-    """Takes the folder for one run, in which the processes of a distributed one are one; leaving it gives it back.
+    """Takes the folder for one run, in which several processes are one; leaving it gives it back.
 
     Raises:
         ThawError: Another run is writing there.
     """
     held = ExitStack()
-    if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK")):
+    if find_place().rank > 0:
         return held
     lock = FileLock(folder / ".lock", blocking=False)
     with naming(folder):

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig
 from thaw.data import memory
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
+from thaw.data.device import Crops
 from thaw.data.images import read_image
+from thaw.data.sampling import NO_LABEL
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
@@ -117,6 +119,22 @@ def test_an_incomplete_last_batch_is_dropped_on_request_but_never_the_whole_epoc
         assert [len(labels) for _, labels in loader] == sizes
         assert len(loader) == len(sizes)
         assert sum(len(labels) for _, labels in data.val_dataloader()) == NUM_VAL
+
+
+@pytest.mark.parametrize(
+    ("labels", "inputs_left", "labels_left"),
+    [([1, 0, 2], 3, [1, 0, 2]), ([1, 0, NO_LABEL], 2, [1, 0]), ([NO_LABEL], 1, [])],
+)
+def test_of_images_without_label_one_stays_where_there_is_no_other(
+    image_folder: Path, labels: list[int], inputs_left: int, labels_left: list[int]
+) -> None:
+    data, given = make_data(image_folder), torch.tensor(labels)
+    images, left = data.on_before_batch_transfer((torch.rand(len(labels), 3, 8, 8), given), 0)
+    assert (len(images), left.tolist()) == (inputs_left, labels_left)
+    crops = Crops(torch.arange(len(labels)), torch.rand(len(labels), 4), torch.ones(len(labels)).bool(), given)
+    crops = data.on_before_batch_transfer(crops, 0)
+    assert isinstance(crops, Crops)
+    assert (len(crops.indices), len(crops.boxes), crops.labels.tolist()) == (inputs_left, inputs_left, labels_left)
 
 
 def test_loss_weights_are_inverse_to_the_frequency(image_folder: Path) -> None:

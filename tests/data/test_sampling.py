@@ -13,7 +13,15 @@ from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig
 from thaw.data.images import read_image
-from thaw.data.sampling import EpochSampler, FeatureDataset, ImageDataset, Position, SequentialPositions
+from thaw.data.sampling import (
+    FILLER,
+    NO_LABEL,
+    EpochSampler,
+    FeatureDataset,
+    ImageDataset,
+    Position,
+    SequentialPositions,
+)
 from thaw.data.splits import Sample
 from thaw.data.transforms import EvaluationTransform, training_transform
 
@@ -72,7 +80,7 @@ def test_processes_share_each_round_of_the_epoch(num_images: int, num_processes:
     parts = [order(sampler, epoch=2) for sampler in samplers]
     rounds = [position for positions in zip(*parts, strict=True) for position in positions]
     assert rounds[:num_images] == whole
-    assert rounds[num_images:] == whole[: len(rounds) - num_images]
+    assert rounds[num_images:] == [(2, FILLER)] * (len(rounds) - num_images)
     assert len(rounds) - num_images < num_processes
     assert [len(sampler) for sampler in samplers] == [len(part) for part in parts]
 
@@ -98,9 +106,25 @@ def test_a_weighted_order_depends_on_the_seed_and_the_epoch_alone() -> None:
 def test_sequential_positions_are_shared_and_none_comes_twice(num_processes: int) -> None:
     samplers = [SequentialPositions(10, rank, num_processes, epoch=4) for rank in range(num_processes)]
     parts = [list(sampler) for sampler in samplers]
-    assert sorted(position for part in parts for position in part) == [(4, index) for index in range(10)]
-    assert all(part == sorted(part) for part in parts)
-    assert [len(sampler) for sampler in samplers] == [len(part) for part in parts]
+    indices = [index for part in parts for epoch, index in part if epoch == 4 and index != FILLER]
+    assert sorted(indices) == list(range(10))
+    assert all(sorted(part, key=lambda position: position[1] % 11) == part for part in parts)  # fillers last
+    assert {len(sampler) for sampler in samplers} == {len(part) for part in parts} == {-(-10 // num_processes)}
+
+
+def test_an_epoch_of_whole_batches_leaves_the_last_images_out() -> None:
+    whole = order(EpochSampler(13, seed=1), epoch=2)
+    parts = [order(EpochSampler(13, 1, rank, 2, num_drawn=12), epoch=2) for rank in range(2)]
+    assert [position for pair in zip(*parts, strict=True) for position in pair] == whole[:12]
+
+
+def test_a_filler_has_no_label(samples: list[Sample]) -> None:
+    dataset = augmented(samples)
+    image, label = dataset[0, FILLER]
+    assert label == NO_LABEL
+    assert torch.equal(image, dataset[0, len(samples) - 1][0])
+    features = FeatureDataset(torch.arange(6.0).view(1, 6, 1), torch.tensor([0, 1, 2, 0, 1, 2]), seed=0)
+    assert features[[(0, 1), (0, FILLER)]][1].tolist() == [1, NO_LABEL]
 
 
 # ---- the image

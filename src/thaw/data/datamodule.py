@@ -21,9 +21,10 @@ from thaw.data.features import Extract, FeatureStore, compute_features, make_key
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
-from thaw.data.sampling import EpochSampler, FeatureDataset, ImageDataset, Position, SequentialPositions
+from thaw.data.sampling import NO_LABEL, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
 from thaw.data.sources import fetch
 from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
+from thaw.processes import find_place
 
 log = logging.getLogger(__name__)
 
@@ -146,15 +147,25 @@ class ImageDataModule(LightningDataModule):
         weights = None
         if self.options.balance == "sampler":
             weights = self.inverse_frequencies()[dataset.labels]
-        sampler = EpochSampler(len(dataset), self.seed, *self._rank(), weights)
         # An epoch of less than one batch would be no epoch at all.
-        drop_last = self.options.drop_last and len(sampler) >= self.options.batch_size
+        drop_last = self.options.drop_last and len(dataset) >= self.options.batch_size
+        num_drawn = len(dataset) - (len(dataset) % self.options.batch_size if drop_last else 0)
+        sampler = EpochSampler(len(dataset), self.seed, *self._rank(), weights, num_drawn)
         if self.runs_on_features(epoch):
             sampler.set_epoch(epoch)
-            return self._feature_loader(self._train_views(epoch), dataset, sampler, drop_last)
+            return self._feature_loader(self._train_views(epoch), dataset, sampler)
         if "train" not in self._loaders:
-            self._loaders["train"] = self.image_loader(self._crops() or dataset, sampler, drop_last)
+            self._loaders["train"] = self.image_loader(self._crops() or dataset, sampler)
         return self._loaders["train"]
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """The batch without images that are no part of the epoch; if it has no others, one stays, without a label."""
+        *inputs, labels = batch
+        num_images = int((labels != NO_LABEL).sum())  # they come last
+        if num_images == len(labels):
+            return batch
+        parts = [*(values[: max(num_images, 1)] for values in inputs), labels[:num_images]]
+        return Crops._make(parts) if isinstance(batch, Crops) else tuple(parts)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Images in place of crops to be cut, on the device that the batch is on."""
@@ -175,9 +186,9 @@ class ImageDataModule(LightningDataModule):
         dataset = self.datasets[split]
         sampler = SequentialPositions(len(dataset), *((0, 1) if all_on_each_process else self._rank()))
         if self.runs_on_features(self._epoch()):
-            return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler, drop_last=False)
+            return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler)
         if split not in self._loaders or all_on_each_process:
-            self._loaders[split] = self.image_loader(dataset, sampler, drop_last=False)
+            self._loaders[split] = self.image_loader(dataset, sampler)
         return self._loaders[split]
 
     def preview(self) -> Batch:
@@ -205,27 +216,25 @@ class ImageDataModule(LightningDataModule):
         log.info(f"Training images: kept on {device}, cut there ({self._device_images.places.nbytes / 1e9:.2f} GB)")
         return CropDataset(sizes, dataset.labels, self.augment, self.seed)
 
-    def image_loader(
-        self, dataset: ImageDataset | CropDataset, sampler: Sampler[Position], drop_last: bool = False
-    ) -> Loader:
+    def image_loader(self, dataset: ImageDataset | CropDataset, sampler: EpochSampler | SequentialPositions) -> Loader:
         """Batches of images (B, 3, S, S), or of crops to be cut, and labels (B,), as the sampler orders them."""
         if self._memory is not None and isinstance(dataset, ImageDataset):
             self._memory.load(sample.path for sample in dataset.samples)
         num_workers = self._num_workers(dataset)
         return DataLoader(
             dataset,
-            self.options.batch_size,
+            self.options.batch_size // sampler.num_processes,
             sampler=sampler,
-            drop_last=drop_last,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
     def _feature_loader(
-        self, views: Tensor, dataset: ImageDataset, sampler: Sampler[Position], drop_last: bool
+        self, views: Tensor, dataset: ImageDataset, sampler: EpochSampler | SequentialPositions
     ) -> Loader:
-        batches = BatchSampler(cast(Sampler[int], sampler), self.options.batch_size, drop_last)
+        batch_size = self.options.batch_size // sampler.num_processes
+        batches = BatchSampler(cast(Sampler[int], sampler), batch_size, drop_last=False)
         return DataLoader(FeatureDataset(views, dataset.labels, self.seed), batch_size=None, sampler=batches)
 
     # ---- features
@@ -282,7 +291,7 @@ class ImageDataModule(LightningDataModule):
         """Features (N, F) of every image as the epoch has it, in order."""
         assert self.backbone is not None
         sampler = SequentialPositions(len(dataset), epoch=epoch)
-        return compute_features(self.backbone.extract, self.image_loader(dataset, sampler, drop_last=False))
+        return compute_features(self.backbone.extract, self.image_loader(dataset, sampler))
 
     # ---- facts
 
@@ -297,4 +306,4 @@ class ImageDataModule(LightningDataModule):
             return self.options.num_workers
         # Cutting crops out of images in memory is as much work on the CPU as small networks are; on a GPU nothing is.
         is_fast = self._memory is not None and not torch.cuda.is_available() and isinstance(dataset, ImageDataset)
-        return 0 if is_fast else min(8, os.cpu_count() or 1)
+        return 0 if is_fast else min(8, (os.cpu_count() or 1) // find_place().num_local)

@@ -11,7 +11,7 @@ from torchvision.ops import roi_align
 from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig
-from thaw.data.sampling import Position
+from thaw.data.sampling import FILLER, NO_LABEL, Position
 from thaw.data.transforms import EvaluationTransform
 from thaw.seeding import seeded
 
@@ -56,12 +56,13 @@ class CropDataset(Dataset[Crops]):
 
     def __getitem__(self, position: Position) -> Crops:
         epoch, index = position
-        with seeded(self.seed, epoch, index):
+        with seeded(self.seed, epoch, index % len(self)):
             box = self.crop.make_params([torch.empty(3, *self.sizes[index], device="meta")])
             mirrored = torch.rand(1) < self.flip
         left, top = box["left"], box["top"]
         edges = torch.tensor([left, top, left + box["width"], top + box["height"]], dtype=torch.float32)
-        return Crops(torch.tensor(index), edges, mirrored[0], self.labels[index])
+        label = torch.tensor(NO_LABEL) if index == FILLER else self.labels[index]
+        return Crops(torch.tensor(index), edges, mirrored[0], label)
 
 
 class DeviceImages:

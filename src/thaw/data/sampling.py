@@ -14,6 +14,11 @@ from thaw.seeding import derive_seed, seeded
 
 Position = tuple[int, int]
 
+FILLER = -1
+"""Index of an image that is no part of the epoch: a process that has run out of images makes a last step with it."""
+NO_LABEL = -1
+"""Its label, by which the data module leaves it out again."""
+
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """Images after a transform, and their labels; a sample depends on nothing but (seed, epoch, index).
@@ -49,21 +54,35 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         epoch, index = position
         sample = self.samples[index]
         image = self.read(sample.path)
-        with seeded(self.seed, epoch, index):
-            return self.transform(image), sample.label
+        with seeded(self.seed, epoch, index % len(self)):
+            return self.transform(image), NO_LABEL if index == FILLER else sample.label
 
 
 class EpochSampler(Sampler[Position]):
     """(epoch, index) of every image in an order that is a function of (seed, epoch).
 
-    Lightning calls `set_epoch`. Of several processes, each takes every n-th image; for training the first images fill
-    the last round, so that all processes make the same number of steps.
+    Lightning calls `set_epoch`.
+
+    Args:
+        num_images: Images in the data.
+        seed: Seed of the run.
+        rank: Of several processes, each takes every n-th image, none twice; this one begins with that of its rank.
+        num_processes: n.
+        weights: How often each image (N,) is drawn, with replacement; None takes each once.
+        num_drawn: Images in an epoch; None takes as many as there are.
     """
 
     def __init__(
-        self, num_images: int, seed: int, rank: int = 0, num_processes: int = 1, weights: Tensor | None = None
+        self,
+        num_images: int,
+        seed: int,
+        rank: int = 0,
+        num_processes: int = 1,
+        weights: Tensor | None = None,
+        num_drawn: int | None = None,
     ) -> None:
         self.num_images = num_images
+        self.num_drawn = num_images if num_drawn is None else num_drawn
         self.seed = seed
         self.rank = rank
         self.num_processes = num_processes
@@ -75,7 +94,7 @@ class EpochSampler(Sampler[Position]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.num_images // self.num_processes)
+        return -(-self.num_drawn // self.num_processes)
 
     def __iter__(self) -> Iterator[Position]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
@@ -83,16 +102,16 @@ class EpochSampler(Sampler[Position]):
             order = torch.randperm(self.num_images, generator=generator)
         else:
             order = torch.multinomial(self.weights, self.num_images, replacement=True, generator=generator)
-        order = order.repeat(2)[: len(self) * self.num_processes]
-        for index in order[self.rank :: self.num_processes].tolist():
-            yield self.epoch, index
+        own = order[: self.num_drawn][self.rank :: self.num_processes].tolist()
+        return ((self.epoch, index) for index in _fill(own, len(self)))
 
 
 class SequentialPositions(Sampler[Position]):
     """(epoch, index) of every image in order; of several processes, each takes every n-th image, none twice."""
 
     def __init__(self, num_images: int, rank: int = 0, num_processes: int = 1, epoch: int = 0) -> None:
-        self.indices = range(rank, num_images, num_processes)
+        self.num_processes = num_processes
+        self.indices = _fill(range(rank, num_images, num_processes), -(-num_images // num_processes))
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -100,6 +119,11 @@ class SequentialPositions(Sampler[Position]):
 
     def __iter__(self) -> Iterator[Position]:
         return ((self.epoch, index) for index in self.indices)
+
+
+def _fill(indices: Sequence[int], number: int) -> list[int]:
+    """So many indices: all processes make the same number of steps, or the others would wait for ever."""
+    return [*indices, *[FILLER] * (number - len(indices))]
 
 
 class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -123,4 +147,4 @@ class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
         epochs, indices = torch.tensor(positions).T
         generator = torch.Generator().manual_seed(derive_seed(self.seed, int(epochs[0]), len(self.views)))
         view = torch.randint(len(self.views), (len(self),), generator=generator)[indices]
-        return self.views[view, indices], self.labels[indices]
+        return self.views[view, indices], self.labels[indices].masked_fill(indices == FILLER, NO_LABEL)

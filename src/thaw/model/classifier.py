@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -167,31 +168,53 @@ class Classifier(LightningModule):
         """Loss of one batch of images or features (B, …) and labels (B,)."""
         inputs, labels = batch
         targets = labels
-        if self.mix is not None and inputs.ndim == 4:
-            images, targets = self.mix(self.normalize(inputs), labels)
-            logits = self.classify(self.extract(images))
-        else:
-            logits = self(inputs)
-        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.augment.label_smoothing)
-        self._count(self.train_metrics, loss.detach(), logits.detach(), labels)
+        if inputs.ndim == 4:
+            inputs = self.normalize(inputs)
+            if self.mix is not None and len(labels):
+                inputs, targets = self.mix(inputs, labels)
+            inputs = self.extract(inputs)
+        logits = self.classify(inputs[: len(labels)])  # an image without label only fills the step
+        loss, num_images = self._loss(logits, targets)
+        self._count(self.train_metrics, loss.detach(), num_images, logits.detach(), labels)
         if self.trainer.is_last_batch:
             self.log_dict(self.train_metrics, on_step=False, on_epoch=True)
         return loss
 
+    def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        """Mean loss of a step's images, and their number.
+
+        Of several processes, each gives its own images' share in the mean over all, times the number of processes:
+        DDP takes the mean of the gradients, and processes may differ by an image.
+        """
+        smoothing, weights = self.augment.label_smoothing, self.class_weights
+        if self.trainer.world_size == 1:
+            return F.cross_entropy(logits, targets, weights, label_smoothing=smoothing), len(targets)
+        total = F.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=smoothing)
+        num_images = total.new_tensor(len(targets))
+        weight = num_images if weights is None or targets.ndim == 2 else weights[targets].sum()
+        counts = self.trainer.strategy.reduce(torch.stack([weight, num_images]), reduce_op="sum")
+        return total * self.trainer.world_size / counts[0], int(counts[1])
+
+    def on_validation_epoch_start(self) -> None:
+        """Have all processes judge the weights that are kept: running statistics are those of the first."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                dist.broadcast(buffer, 0)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch into the validation metrics."""
         inputs, labels = batch
-        logits = self(inputs)
-        self._count(self.val_metrics, F.cross_entropy(logits, labels), logits, labels)
+        logits = self(inputs)[: len(labels)]
+        self._count(self.val_metrics, F.cross_entropy(logits, labels), len(labels), logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log what the epoch's batches come to."""
         self.log_dict(self.val_metrics)
 
     @staticmethod
-    def _count(metrics: MetricCollection, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def _count(metrics: MetricCollection, loss: Tensor, num_images: int, logits: Tensor, labels: Tensor) -> None:
         # One value an image: without its search for NaN, which would wait for the device, MeanMetric ignores weights.
-        metrics.update(value=loss.expand(len(labels)), preds=logits, target=labels)
+        metrics.update(value=loss.expand(num_images), preds=logits, target=labels)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """Logits (B, K) and labels (B,) of one batch, on the CPU."""

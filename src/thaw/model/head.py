@@ -1,6 +1,9 @@
 """The new layer on top: features -> logits."""
 
+from typing import Any, cast
+
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,7 +14,14 @@ SMALLEST_BATCH = 16
 
 
 class Standardize(nn.BatchNorm1d):
-    """Features (B, F) with the mean and variance of each taken out, by running statistics in evaluation."""
+    """Features (B, F) with the mean and variance of each taken out, by running statistics in evaluation.
+
+    Several processes standardise by the statistics of all their images: `nn.SyncBatchNorm` would, on GPUs only.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(self, num_features: int) -> None:
         super().__init__(num_features, affine=False)
@@ -22,22 +32,55 @@ class Standardize(nn.BatchNorm1d):
         A feature that four images hardly show has next to no variance among them; divided by it, the gradient that the
         backbone gets would explode.
         """
+        if self.training and dist.is_initialized() and dist.get_world_size() > 1:
+            return self._standardize_together(features)
         if not self.training or len(features) >= SMALLEST_BATCH:
             return super().forward(features)
         if len(features) > 1:
-            self._count(features)
+            with torch.no_grad():
+                self._begin(features.mean(dim=0), features.var(dim=0))
+                super().forward(features)
         return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
 
-    @torch.no_grad()
-    def _count(self, features: Tensor) -> None:
-        """Add a batch to the running statistics; the first one gives all features one variance, for want of images."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
+    def _begin(self, mean: Tensor, variance: Tensor) -> None:
+        """Take statistics (F,) of a first small batch over; all features get one variance, for want of images."""
         if self.num_batches_tracked == 0:
-            self.running_mean.copy_(features.mean(dim=0))
-            self.running_var.fill_(features.var(dim=0).mean())
-        super().forward(features)
+            self.running_mean.copy_(mean)
+            self.running_var.fill_(variance.mean())
+
+    def _standardize_together(self, features: Tensor) -> Tensor:
+        """What one process would make of the images of all."""
+        count = int(_sum(torch.tensor(len(features), device=features.device)))
+        mean = _sum(features.sum(dim=0)) / count
+        variance = _sum((features - mean).square().sum(dim=0)) / count
+        if count > 1:
+            with torch.no_grad():
+                unbiased = variance * (count / (count - 1))
+                if count < SMALLEST_BATCH:
+                    self._begin(mean, unbiased)
+                self.running_mean.lerp_(mean, self.momentum or 0.0)
+                self.running_var.lerp_(unbiased, self.momentum or 0.0)
+                self.num_batches_tracked.add_(1)
+        if count < SMALLEST_BATCH:
+            mean, variance = self.running_mean, self.running_var
+        return (features - mean) * (variance + self.eps).rsqrt()
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    """A tensor summed over all processes; its gradient is that of all their losses."""
+    return cast(Tensor, _Sum.apply(tensor))
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
 
 
 def make_head(options: HeadConfig, num_features: int, num_classes: int) -> nn.Sequential:

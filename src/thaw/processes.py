@@ -1,0 +1,155 @@
+"""Several processes that train one model: which of them this is, and starting them.
+
+Imports torch only to count GPUs and to start them.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from thaw.config import TrainerConfig
+from thaw.errors import ThawError
+from thaw.signals import Interrupted
+
+STARTED_BY_THAW = "THAW_STARTED_PROCESSES"
+HOW_TO_START = "Start them by torchrun --nproc-per-node=N, or by srun with --ntasks-per-node=N."
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those that train one model.
+
+    Attributes:
+        rank: Its number, from 0; the first writes and prints.
+        num_processes: How many there are on all machines.
+        num_local: How many of them are on this machine.
+        started_by_thaw: True if another process of ours waits for it, and prints what concerns all.
+    """
+
+    rank: int = 0
+    num_processes: int = 1
+    num_local: int = 1
+    started_by_thaw: bool = False
+
+    @property
+    def is_alone(self) -> bool:
+        """True if there are no others."""
+        return self.num_processes == 1
+
+    @property
+    def speaks_for_all(self) -> bool:
+        """True if it tells the user what concerns all of them."""
+        return self.rank == 0 and not self.started_by_thaw
+
+
+def find_place(environment: Mapping[str, str] = os.environ) -> Place:
+    """The place that torchrun, or srun of SLURM, has given to this process.
+
+    Raises:
+        ThawError: What they say cannot be.
+    """
+    if "RANK" in environment:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    elif environment.get("SLURM_NTASKS", "1") != "1" and "SLURM_PROCID" in environment:
+        names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+    else:
+        return Place()
+    values = [environment.get(name, "") for name in names]
+    if all(value.isdecimal() for value in values):
+        rank, num_processes, num_local = map(int, values)
+        if rank < num_processes and 1 <= num_local <= num_processes and num_processes % num_local == 0:
+            return Place(rank, num_processes, num_local, STARTED_BY_THAW in environment)
+    facts = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+    raise ThawError(
+        f"{facts} is no number below that of all processes, and no equal share on each machine. {HOW_TO_START}"
+    )
+
+
+def count_processes(options: TrainerConfig) -> int:
+    """How many processes the options ask for on this machine: as many as devices.
+
+    Raises:
+        ThawError: They ask for several machines, on which only torchrun or SLURM can start processes.
+    """
+    if options.num_nodes > 1:
+        raise ThawError(f"trainer.num_nodes={options.num_nodes}, and this process is alone. {HOW_TO_START}")
+    if isinstance(options.devices, int):
+        return options.devices
+    if options.distribution == "auto" or options.accelerator not in ("auto", "gpu", "cuda"):
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+class ProcessError(ThawError):
+    """One of several processes has failed.
+
+    Attributes:
+        was_killed: True if it had no time to say why.
+    """
+
+    def __init__(self, message: str, was_killed: bool) -> None:
+        super().__init__(message)
+        self.was_killed = was_killed
+
+
+def start_processes(number: int, arguments: Sequence[str]) -> None:
+    """Run Python with the arguments in so many processes; torchrun's agent ends the others where one fails.
+
+    Raises:
+        ProcessError: One has failed.
+        Interrupted: A signal has ended this process, and they have been given time to save.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):  # it tells of each signal
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    handled = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    others = set(psutil.Process().children(recursive=True))
+    with TemporaryDirectory() as logs:
+        launch = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=number,
+            run_id=str(os.getpid()),
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        os.environ[STARTED_BY_THAW] = "1"
+        try:
+            elastic_launch(launch, sys.executable)(*arguments)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            raise _explain(rank, number, failure.exitcode) from None
+        except SignalException as error:
+            raise Interrupted(error.sigval) from None
+        finally:
+            del os.environ[STARTED_BY_THAW]
+            for process in set(psutil.Process().children(recursive=True)) - others:
+                process.kill()  # left behind by a second signal
+            for each, handler in handled.items():
+                signal.signal(each, handler)
+
+
+def _explain(rank: int, number: int, code: int) -> ProcessError:
+    name = f"Process {rank} of {number}"
+    if code >= 0:
+        return ProcessError(f"{name} has failed with exit code {code}; what it said stands above.", False)
+    return ProcessError(
+        f"{name} was killed by {signal.Signals(-code).name}, and the others have been ended. If memory ran out, lower "
+        "dataset.batch_size or set dataset.cache=none; resume=RUN goes on from the last checkpoint.",
+        True,
+    )

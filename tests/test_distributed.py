@@ -1,0 +1,290 @@
+"""Two processes give what one gives, fail and stop as one, and are started once for each job of a sweep."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor
+
+from thaw.run import Run
+
+pytestmark = pytest.mark.slow
+
+Launch = Callable[..., "subprocess.Popen[str]"]
+
+ROOT = Path(__file__).parents[1]
+TRAIN = ROOT / "train.py"
+STRATEGIES = sorted(path.stem for path in (ROOT / "conf" / "strategy").glob("*.yaml"))
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+ONE = ["trainer=cpu"]
+NUM_TRAIN, NUM_VAL = 17, 9
+"""The last step has one image, for the first process; the second process has one validation image less."""
+
+# Dropout, which SqueezeNet has in its last stage, draws its masks in each process for its own images.
+WITHOUT_DROPOUT = f"""
+import sys
+from pathlib import Path
+import torch
+from thaw.entry import run_experiment
+sys.path.insert(0, {str(ROOT)!r})
+from train import close_sweep, experiment
+torch.nn.Dropout.forward = lambda self, features: features
+run_experiment(experiment, Path({str(ROOT / "conf")!r}), close_sweep)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """17 training and 9 validation images of two classes, a network's random weights and a program without dropout."""
+    folder = tmp_path_factory.mktemp("distributed")
+    generator = np.random.default_rng(0)
+    for split, number in (("train", NUM_TRAIN), ("val", NUM_VAL)):
+        for index in range(number):
+            path = folder / "images" / split / ("dark", "light")[index % 2] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = generator.normal((90, 160)[index % 2], 60, (72, 72, 3))
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), folder / "weights.pth")
+    (folder / "without_dropout.py").write_text(WITHOUT_DROPOUT)
+    return folder
+
+
+def command(folder: Path, script: Path, *overrides: str) -> list[str]:
+    flags = [each for each in overrides if each.startswith("-")]
+    return [
+        sys.executable, str(script), *flags, "dataset=folder", f"dataset.root={folder / 'images'}",
+        "dataset.batch_size=16", "dataset.image_size=64", "dataset.num_workers=0", "backbone=squeezenet1_1",
+        f"backbone.weights={folder / 'weights.pth'}", "trainer.precision=32", "logger=csv",
+        *(each for each in overrides if each not in flags),
+    ]  # fmt: skip
+
+
+def start(folder: Path, script: Path, *overrides: str, **options: object) -> "subprocess.Popen[str]":
+    environment = os.environ | {"THAW_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        command(folder, script, *overrides), cwd=folder, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def launch(folder: Path) -> Iterator[Launch]:
+    """Starts `train.py`, and ends it and its processes after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def launch(*overrides: str, **options: object) -> "subprocess.Popen[str]":
+        started.append(start(folder, TRAIN, *overrides, **options))
+        return started[-1]
+
+    yield launch
+    for launcher in started:
+        if launcher.poll() is None:
+            for process in [*psutil.Process(launcher.pid).children(recursive=True), launcher]:
+                process.kill()
+            launcher.communicate()
+
+
+def run(folder: Path, script: Path, *overrides: str, code: int = 0) -> tuple[str, str]:
+    process = start(folder, script, *overrides)
+    output, errors = process.communicate(timeout=500)
+    assert process.returncode == code, errors
+    return output, errors
+
+
+def state_of(path: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    """float32 carries 7 digits; sums over images in another order change the last one, in each of some ten steps."""
+    one, two = (state_of(path / "checkpoints" / "last.ckpt") for path in (first, second))
+    torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
+
+
+# ---- the same result
+
+PHASES = ["strategy.head_epochs=1", "strategy.unfreeze_epochs=2"]
+OPTIONS = {
+    "probe": [],
+    "discriminative": [PHASES[0], "trainer.max_epochs=3"],
+    "gradual": [*PHASES, "trainer.max_epochs=4"],
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_end_with_the_weights_and_figures_of_one(folder: Path, strategy: str) -> None:
+    options = [
+        f"strategy={strategy}",
+        *OPTIONS.get(strategy, ["trainer.max_epochs=3"]),
+        "dataset.balance=loss",
+        "optimizer.lr=1e-3",
+    ]
+    runs = {}
+    for name, trainer in (("one", ONE), ("two", TWO)):
+        runs[name] = Run(folder / f"{strategy}_{name}")
+        run(folder, folder / "without_dropout.py", *options, *trainer, f"hydra.run.dir={runs[name].folder}")
+    one, two = runs["one"], runs["two"]
+    assert_same_weights(one.folder, two.folder)
+    for split in ("val", "last"):
+        ours, theirs = two.summary[split], one.summary[split]
+        assert (ours["n"], ours["acc"], ours["macro_f1"]) == (NUM_VAL, theirs["acc"], theirs["macro_f1"])
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+    assert two.summary["best_epoch"] == one.summary["best_epoch"]
+    if strategy == "probe":
+        return
+    for ours, theirs in zip(two.metrics, one.metrics, strict=True):
+        for name in ("train/acc", "train/macro_f1", "val/acc", "val/macro_f1"):
+            assert ours[name] == theirs[name]
+        for name in ("train/loss", "val/loss"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-5)
+
+
+@pytest.mark.parametrize(("first", "second"), [(ONE, TWO), (TWO, ONE)])
+def test_a_run_goes_on_with_another_number_of_processes(folder: Path, first: list[str], second: list[str]) -> None:
+    script, whole, parts = folder / "without_dropout.py", folder / "whole", folder / f"parts_{len(first)}"
+    options = ["strategy=finetune", "schedule=constant", "optimizer.lr=1e-3"]
+    if not whole.exists():
+        run(folder, script, *options, *ONE, "trainer.max_epochs=2", f"hydra.run.dir={whole}")
+    run(folder, script, *options, *first, "trainer.max_epochs=1", f"hydra.run.dir={parts}")
+    run(folder, script, f"resume={parts}", "trainer.max_epochs=2", "trainer.devices=1", *second)
+    assert [row["epoch"] for row in Run(parts).metrics] == ["1", "2"]
+    assert_same_weights(whole, parts)
+
+
+# ---- failing and stopping as one
+
+
+def processes_of(launcher: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The two processes that train, by their ranks."""
+    found: dict[str, psutil.Process] = {}
+    deadline = time.monotonic() + 60
+    while len(found) < 2:
+        assert time.monotonic() < deadline, "the processes have not been started"
+        for process in psutil.Process(launcher.pid).children():
+            with suppress(psutil.Error):  # it has ended meanwhile
+                if rank := process.environ().get("RANK"):
+                    found[rank] = process
+        time.sleep(0.1)
+    return [found["0"], found["1"]]
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} is not there"
+        time.sleep(0.05)
+
+
+ENDLESS = ["strategy=finetune", "trainer.max_epochs=100000", "trainer.checkpoint_seconds=0"]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_others_and_is_named(folder: Path, launch: Launch, victim: int) -> None:
+    target = folder / f"killed_{victim}"
+    launcher = launch(*ENDLESS, *TWO, f"hydra.run.dir={target}")
+    processes = processes_of(launcher)
+    wait_for(target / "checkpoints" / "last.ckpt")
+    killed_at = time.monotonic()
+    processes[victim].kill()
+    _, errors = launcher.communicate(timeout=60)
+    assert time.monotonic() - killed_at < 45
+    assert launcher.returncode == 2
+    assert f"Process {victim} of 2 was killed by SIGKILL, and the others have been ended." in errors
+    assert "Traceback" not in errors
+    assert not any(process.is_running() for process in processes)
+    assert (target / "error.log").exists()
+
+
+def test_a_mistake_that_all_processes_find_is_told_once(folder: Path) -> None:
+    target = folder / "mistaken"
+    _, errors = run(folder, TRAIN, *TWO, "dataset.root=nowhere", f"hydra.run.dir={target}", code=2)
+    assert errors.count("nowhere") == 1
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_once_and_the_run_goes_on(
+    folder: Path, launch: Launch, number: signal.Signals, code: int
+) -> None:
+    target = folder / f"signal_{code}"
+    options = ["strategy=finetune", "schedule=constant", "trainer.checkpoint_seconds=1000", f"hydra.run.dir={target}"]
+    launcher = launch(*options, *TWO, "trainer.max_epochs=100000", start_new_session=True)
+    processes = processes_of(launcher)
+    wait_for(target / "metrics.csv")
+    os.killpg(launcher.pid, number)  # as a terminal does
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == code, errors
+    assert errors.count("To go on from the last saved epoch") == 1
+    assert "Traceback" not in errors
+    assert not any(process.is_running() for process in processes)
+    saved = torch.load(target / "checkpoints" / "last.ckpt", weights_only=True)
+    epochs = len(Run(target).metrics)
+    assert saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == epochs
+    run(folder, TRAIN, f"resume={target}", f"trainer.max_epochs={epochs + 1}")
+    assert [row["epoch"] for row in Run(target).metrics] == [str(epoch + 1) for epoch in range(epochs + 1)]
+
+
+# ---- who starts them
+
+
+def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path) -> None:
+    sweep = folder / "sweep"
+    output, errors = run(
+        folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "optimizer.lr=0.001,1e38,0.002",
+        f"hydra.sweep.dir={sweep}", code=2,
+    )  # fmt: skip
+    jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    assert jobs == ["0_optimizer.lr=0.001", "1_optimizer.lr=1e+38", "2_optimizer.lr=0.002"]
+    assert sorted(path.parent.name for path in sweep.rglob("summary.json")) == [jobs[0], jobs[2]]
+    assert not (folder / "outputs").exists()  # where processes would go that are told no folder
+    assert output.count("Best val accuracy") == output.count("(val, last epoch)") + 1 == 2
+    assert errors.count("the training has diverged") == errors.count("Failed: ") == 1
+    assert "Traceback" not in errors
+
+
+def torchrun(folder: Path, *overrides: str) -> tuple[int, str, str]:
+    arguments = command(folder, TRAIN, *overrides)[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=localhost", "--nproc-per-node=2",
+         *arguments],
+        cwd=folder, env=os.environ | {"THAW_CACHE": str(folder / "cache")}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_torchrun_starts_the_processes_of_a_run(folder: Path) -> None:
+    target = folder / "torchrun"
+    options = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
+    code, output, errors = torchrun(folder, *options, f"hydra.run.dir={target}")
+    assert code == 0, errors
+    assert output.count("on 2 x cpu") == output.count("Best val accuracy") == 1
+    assert Run(target).summary["last"]["n"] == NUM_VAL
+    assert (target / ".hydra" / "overrides.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["trainer.devices=4", "hydra.run.dir=four"], "1 machines with 2 processes each"),
+        (["dataset.batch_size=15", "hydra.run.dir=fifteen"], "dataset.batch_size=15 cannot be shared equally among 2"),
+        ([], "set hydra.run.dir=FOLDER"),
+        (["-m", "seed=1,2"], "-m under torchrun or srun"),
+    ],
+)
+def test_torchrun_with_other_options_than_it_has_started(folder: Path, options: list[str], message: str) -> None:
+    code, _, errors = torchrun(folder, "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=1", *options)
+    assert code != 0
+    assert errors.count(message) == 1

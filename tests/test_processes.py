@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+
+from thaw.config import TrainerConfig
+from thaw.errors import ThawError
+from thaw.processes import Place, ProcessError, count_processes, find_place, start_processes
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, Place()),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, Place()),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, Place(3, 4, 2)),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Place()),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_NTASKS_PER_NODE": "4"}, Place(5, 8, 4)),
+    ],
+)
+def test_a_process_knows_its_place(environment: dict[str, str], place: Place) -> None:
+    assert find_place(environment) == place
+    assert find_place(environment).is_alone == (place.num_processes == 1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "facts"),
+    [
+        ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "RANK=2 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2"),
+        ({"RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}, "RANK=0 WORLD_SIZE=3 LOCAL_WORLD_SIZE=2"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE= "),
+        ({"RANK": "-1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "RANK=-1 "),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "5"}, "SLURM_PROCID=5 SLURM_NTASKS=8 SLURM_NTASKS_PER_NODE= "),
+    ],
+)
+def test_an_impossible_place_is_named(environment: dict[str, str], facts: str) -> None:
+    with pytest.raises(ThawError, match=facts):
+        find_place(environment)
+
+
+def test_only_the_first_process_speaks_and_not_if_another_waits_for_it() -> None:
+    places = [Place(), Place(0, 2, 2), Place(1, 2, 2), Place(0, 2, 2, started_by_thaw=True)]
+    assert [place.speaks_for_all for place in places] == [True, True, False, False]
+
+
+def test_there_is_a_process_for_each_device() -> None:
+    assert count_processes(TrainerConfig()) == 1
+    assert count_processes(TrainerConfig(devices=3)) == 3
+    assert count_processes(TrainerConfig(accelerator="cpu", distribution="ddp")) == 1
+    with pytest.raises(ThawError, match=r"num_nodes=2.*torchrun"):
+        count_processes(TrainerConfig(num_nodes=2))
+
+
+PROGRAM = """
+import os, sys, time
+rank = os.environ["RANK"]
+open(sys.argv[1] + "/" + rank, "w").write(" ".join(os.environ[name] for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")))
+if sys.argv[2] == rank:
+    os.kill(os.getpid(), 9) if sys.argv[3] == "killed" else sys.exit(3)
+elif sys.argv[2] != "none":
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("failing", "how", "message"),
+    [
+        ("none", "", None),
+        ("1", "killed", "Process 1 of 2 was killed by SIGKILL, and the others have been ended"),
+        ("0", "failed", "Process 0 of 2 has failed with exit code 3"),
+    ],
+)
+def test_processes_are_started_and_end_together(tmp_path: Path, failing: str, how: str, message: str | None) -> None:
+    arguments = ["-c", PROGRAM, str(tmp_path), failing, how]
+    if message is None:
+        start_processes(2, arguments)
+    else:
+        with pytest.raises(ProcessError, match=message) as error:
+            start_processes(2, arguments)
+        assert error.value.was_killed == (how == "killed")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "2 2", "1": "2 2"}
