@@ -36,7 +36,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 torture: setup
-	$(BIN)/python benchmarks/torture.py --times 60
+	$(BIN)/python benchmarks/torture.py
 	THAW_EVERY_VALUE=1 $(BIN)/python -m pytest tests/test_every_option.py
 
 lint: setup

@@ -259,3 +259,10 @@ def test_two_stores_at_once_never_read_half_a_file(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(get_some, range(4)))
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"key{number}.safetensors" for number in range(5)]
+
+
+def test_what_a_kill_has_left_counts_and_leaves_too(tmp_path: Path) -> None:
+    (tmp_path / "tmp1.part").write_bytes(bytes(10_000))
+    os.utime(tmp_path / "tmp1.part", (0, 0))
+    FeatureStore(tmp_path, gigabytes=12_000 / 1e9).get("a", Computed(torch.zeros(1000)))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]

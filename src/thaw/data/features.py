@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -99,10 +100,13 @@ class FeatureStore:
             return  # a cache that cannot be written costs time, not the run
 
     def _make_room(self, needed: int) -> None:
-        files = sorted(self.folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-        free = self.gigabytes * 1e9 - needed - sum(path.stat().st_size for path in files)
-        for path in files:
+        files = []
+        for path in self.folder.iterdir():  # also what a kill has left
+            with suppress(FileNotFoundError):  # another process has just renamed it
+                files.append((path.stat().st_mtime, path.stat().st_size, path))
+        free = self.gigabytes * 1e9 - needed - sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
             if free >= 0:
                 return
-            free += path.stat().st_size
+            free += size
             path.unlink(missing_ok=True)
