@@ -71,7 +71,8 @@ class DatasetConfig:
     balance: str = "none"
     """Weigh rare classes more: none, loss (weighted loss) or sampler (drawn more often)."""
     num_workers: IntOrStr = "auto"
-    """Loader processes; auto is 0 for images that are kept in memory, else one per CPU core, at most 8."""
+    """Loader processes; auto is 0 for images in memory or an epoch of less than a second of loading, else one for each
+    CPU core but one, at most 8."""
     cache: str = "auto"
     """Keep decoded images in memory: ram, device (training images on the GPU, where crops are cut in whole batches),
     none, or auto (ram if they fit in a quarter of the free memory, and then device if it is a GPU with room)."""

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from torch import Tensor
 from thaw.allocator import keep_freed_memory
 from thaw.config import TrainerConfig
 from thaw.data.images import BadImage, read_image
+from thaw.data.threads import num_cores
 from thaw.errors import ThawError
 from thaw.inspection.figures import image_grid
 from thaw.run import Run
@@ -104,7 +104,7 @@ class Predictor:
             top: How many classes each prediction names.
         """
         keep_freed_memory()
-        cores = os.cpu_count() or 1
+        cores = num_cores()
         size = max(1, min(self.batch_size, -(-len(paths) // cores)))
         batches = [paths[start : start + size] for start in range(0, len(paths), size)]
         num_threads = max(1, min(cores, len(batches), MOST_THREADS))

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig
-from thaw.data import memory
+from thaw.data import index
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.data.device import Crops
 from thaw.data.images import read_image
@@ -102,7 +104,19 @@ def test_worker_processes_change_nothing(image_folder: Path) -> None:
 def test_a_small_set_is_kept_in_memory_and_needs_no_workers(image_folder: Path) -> None:
     data = make_data(image_folder, cache="auto", num_workers="auto")
     assert data.train_dataloader().num_workers == 0
-    assert make_data(image_folder, cache="none", num_workers="auto").train_dataloader().num_workers > 0
+
+
+def test_workers_come_where_an_epoch_of_images_takes_longer_than_their_start(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
+    for split, side, number in (("train", 1000, 40), ("val", 20, 2)):  # most are links, for speed
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(pixels[:side, :side]).save(tmp_path / split / name / "0.png", compress_level=1)
+            for copy in range(1, number):
+                (tmp_path / split / name / f"{copy}.png").symlink_to(tmp_path / split / name / "0.png")
+    data = make_data(tmp_path, cache="none", num_workers="auto")
+    assert data.train_dataloader().num_workers > 0
+    assert data.val_dataloader().num_workers == 0
 
 
 @pytest.mark.parametrize(
@@ -190,7 +204,7 @@ def test_readable_files_are_read_when_they_are_needed_and_not_before(
 ) -> None:
     make_data(image_folder)  # finds all files readable
     read: list[Path] = []
-    monkeypatch.setattr(memory, "read_image", lambda path, side: read.append(path) or read_image(path, side))
+    monkeypatch.setattr(index, "read_image", lambda path, *rest: read.append(path) or read_image(path, *rest))
     data = make_data(image_folder)
     assert read == []
     data.preview()

@@ -484,5 +484,7 @@ def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: p
     plant(tmp_path, {"ants": 10, "bees": 10})
     index = index_of(tmp_path)
     walk = os.walk
-    monkeypatch.setattr(os, "walk", lambda top: ((*found, files[::-1]) for *found, files in walk(top)))
+    monkeypatch.setattr(
+        os, "walk", lambda top, **flags: ((*found, files[::-1]) for *found, files in walk(top, **flags))
+    )
     assert index_of(tmp_path) == index

@@ -114,7 +114,7 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
     ]
 
 
-def find_unreadable(index: ImageIndex, threads: int, most: int = 10_000) -> dict[Path, str]:
+def find_unreadable(index: ImageIndex, threads: int | None = None, most: int = 10_000) -> dict[Path, str]:
     """Every file that cannot be decoded, with the reason; of more than `most` files, only the headers are read.
 
     Images in shards are left alone: each was read before it was packed.

@@ -1,7 +1,6 @@
 """From a data set on disk to batches: find, index, check, decode, sample, load."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from lightning.fabric.utilities import suggested_max_num_workers
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler, default_collate
@@ -21,12 +21,23 @@ from thaw.data.features import Extract, FeatureStore, compute_features, make_key
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
-from thaw.data.sampling import NO_LABEL, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
+from thaw.data.sampling import (
+    NO_LABEL,
+    EpochSampler,
+    FeatureDataset,
+    ImageDataset,
+    SequentialPositions,
+    sample_seconds,
+)
 from thaw.data.sources import fetch
 from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
 from thaw.processes import find_place
 
 log = logging.getLogger(__name__)
+
+WORKER_SECONDS = 1.0
+"""An epoch of less loading needs no loader processes: they take about as long to start."""
+MOST_WORKERS = 8
 
 Loader = DataLoader[Any]
 Batch = tuple[Tensor, Tensor]
@@ -114,7 +125,7 @@ class ImageDataModule(LightningDataModule):
             self._memory = memory = ImageMemory(index, self.transform)
             bad = find_bad_once(paths, lambda: memory.load(paths))
         else:
-            bad = find_bad_once(paths, lambda: check.find_unreadable(index, threads=os.cpu_count() or 1))
+            bad = find_bad_once(paths, lambda: check.find_unreadable(index))
         self.index = check.drop_unreadable(index, bad, self.options.on_bad)
         log.info(check.facts(self.index))
         for finding in check.find_problems(self.index):
@@ -302,8 +313,11 @@ class ImageDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _num_workers(self, dataset: ImageDataset | CropDataset) -> int:
+        """Loader processes, by the cost of a few samples."""
         if isinstance(self.options.num_workers, int):
             return self.options.num_workers
-        # Cutting crops out of images in memory is as much work on the CPU as small networks are; on a GPU nothing is.
-        is_fast = self._memory is not None and not torch.cuda.is_available() and isinstance(dataset, ImageDataset)
-        return 0 if is_fast else min(8, (os.cpu_count() or 1) // find_place().num_local)
+        if self._memory is not None and not torch.cuda.is_available() and isinstance(dataset, ImageDataset):
+            return 0  # cutting a crop takes little, and the network wants all cores
+        if sample_seconds(dataset) * len(dataset) < WORKER_SECONDS:
+            return 0
+        return min(MOST_WORKERS, suggested_max_num_workers(find_place().num_local))

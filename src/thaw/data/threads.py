@@ -5,8 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from thaw.processes import find_place
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def num_cores() -> int:
+    """The CPU cores that this process may use, shared with the others that train the same model."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // find_place().num_local)
 
 
 def in_threads(
@@ -16,7 +24,7 @@ def in_threads(
 
     An executor by itself would, as it is left by an exception, first work through all that is still to do.
     """
-    pool = ThreadPoolExecutor(num_threads or os.cpu_count())
+    pool = ThreadPoolExecutor(num_threads or num_cores())
     try:
         yield from pool.map(function, items)
     finally:
