@@ -1,5 +1,11 @@
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from thaw.config import TrainerConfig
@@ -59,6 +65,46 @@ if sys.argv[2] == rank:
 elif sys.argv[2] != "none":
     time.sleep(60)
 """
+
+
+SAVES_FIRST = """
+import os, signal, sys, time
+told = sys.argv[1] + "/told" + os.environ["RANK"]
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143) if os.path.exists(told) else open(told, "w").close())
+open(sys.argv[1] + "/" + os.environ["RANK"], "w").close()
+time.sleep(60)
+"""
+LAUNCHER = f"""
+import sys
+from thaw.processes import start_processes
+start_processes(2, ["-c", {SAVES_FIRST!r}, sys.argv[1]])
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_is_passed_on_and_so_is_a_second_one(tmp_path: Path) -> None:
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path)])
+    wait_until(lambda: {"0", "1"} <= {path.name for path in tmp_path.iterdir()})
+    processes = psutil.Process(launcher.pid).children()
+    launcher.terminate()
+    wait_until(lambda: {"told0", "told1"} <= {path.name for path in tmp_path.iterdir()})
+    assert launcher.poll() is None  # they may save
+    launcher.terminate()
+    try:
+        assert launcher.wait(30) == 143
+        assert not any(process.is_running() for process in processes)
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        launcher.kill()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

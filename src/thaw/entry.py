@@ -138,6 +138,8 @@ def _make_job(
                 config.resume = str(folder)
                 overrides.append(f"resume={_quoted(folder)}")
             if place.is_alone and (number := count_processes(config.trainer)) > 1:
+                if config.sweep.prune:
+                    raise ThawError("sweep.prune=true cannot stop a trial of several processes: set sweep.prune=false.")
                 lock.close()  # the first of them takes it
                 start_processes(number, [str(script), *overrides, f"hydra.run.dir={_quoted(folder)}"])
                 return objective(run.summary) if run.is_finished else None

@@ -116,6 +116,8 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     handled = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     others = set(psutil.Process().children(recursive=True))
+    os.environ[STARTED_BY_THAW] = "1"
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "3600")  # seconds: the epoch is finished after a signal
     with TemporaryDirectory() as logs:
         launch = LaunchConfig(
             min_nodes=1,
@@ -128,7 +130,6 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
-        os.environ[STARTED_BY_THAW] = "1"
         try:
             elastic_launch(launch, sys.executable)(*arguments)
         except ChildFailedError as error:
@@ -139,7 +140,7 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
         finally:
             del os.environ[STARTED_BY_THAW]
             for process in set(psutil.Process().children(recursive=True)) - others:
-                process.kill()  # left behind by a second signal
+                process.kill()  # left behind by a third signal
             for each, handler in handled.items():
                 signal.signal(each, handler)
 

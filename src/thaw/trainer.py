@@ -36,6 +36,7 @@ for message in (
     ".*does not have many workers.*",
     ".*in eval mode at the start.*",
     ".*exists and is not empty.*",
+    ".*Grad strides do not match bucket view strides.*",
 ):
     warnings.filterwarnings("ignore", message)
 
