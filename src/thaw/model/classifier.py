@@ -214,7 +214,10 @@ class Classifier(LightningModule):
     @staticmethod
     def _count(metrics: MetricCollection, loss: Tensor, num_images: int, logits: Tensor, labels: Tensor) -> None:
         # One value an image: without its search for NaN, which would wait for the device, MeanMetric ignores weights.
-        metrics.update(value=loss.expand(num_images), preds=logits, target=labels)
+        if len(labels):
+            metrics.update(value=loss.expand(num_images), preds=logits, target=labels)
+        else:  # of several processes, one that has no image in this step
+            metrics["loss"].update(loss.expand(num_images))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """Logits (B, K) and labels (B,) of one batch, on the CPU."""
