@@ -1,9 +1,13 @@
 """From options to what is trained: the data, and the network with its weights."""
 
+import logging
+
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
 from thaw.model.classifier import Classifier
 from thaw.model.weights import Weights, default_transform, find_weights, load_weights
+
+log = logging.getLogger(__name__)
 
 
 def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
@@ -26,6 +30,11 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
         config.seed,
     )
     if weights is None:
+        if config.strategy.backbone_factor == 0:
+            log.warning(
+                "The backbone's weights are random and stay so: the head alone learns. Set backbone.weights, or "
+                "strategy=scratch."
+            )
         because = f" (strategy {config.strategy.name})" if config.strategy.from_scratch else ""
         return data, model, f"Weights: random, from scratch{because}"
     line = load_weights(model.backbone, weights)

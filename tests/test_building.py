@@ -1,0 +1,17 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from thaw.building import build
+from thaw.config import BackboneConfig, Config, DatasetConfig, StrategyConfig
+
+
+@pytest.mark.parametrize(("factor", "warns"), [(0.0, True), (1.0, False)])
+def test_a_random_backbone_that_stays_frozen_is_warned_of(
+    image_folder: Path, caplog: pytest.LogCaptureFixture, factor: float, warns: bool
+) -> None:
+    caplog.set_level(logging.WARNING)
+    dataset, backbone = DatasetConfig(root=str(image_folder), image_size=64), BackboneConfig("squeezenet1_1", None)
+    build(Config(dataset, backbone, strategy=StrategyConfig(backbone_factor=factor)))
+    assert ("weights are random and stay so" in caplog.text) == warns
