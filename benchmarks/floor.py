@@ -14,6 +14,7 @@ from thaw.data.inputs import list_images
 from thaw.data.threads import in_threads
 
 DECODED_SIDE = 512  # of the default image size
+DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 
 
 class Floor:
@@ -24,17 +25,17 @@ class Floor:
 
     Attributes:
         decoding: Seconds to decode all images once, on all cores.
-        rate: FLOP/s of a large bf16 matrix product on the CPU.
+        rate: FLOP/s of a large matrix product on the CPU, in the faster of bf16 and float32.
     """
 
     def __init__(self, root: Path) -> None:
         splits = [list_images([str(root / split)]) for split in ("train", "val")]
         self.counts = [len(images) for images in splits]
         self.decoding = decoding_seconds([image for images in splits for image in images])
-        self.rate = matrix_rate()
+        self.rate, self.precision = max((matrix_rate(dtype), name) for name, dtype in DTYPES.items())
 
     def __str__(self) -> str:
-        return f"Floor: decoding {self.decoding:.2f} s, bf16 matrix product {self.rate / 1e9:.0f} GFLOP/s."
+        return f"Floor: decoding {self.decoding:.2f} s, {self.precision} matrix product {self.rate / 1e9:.0f} GFLOP/s."
 
     def seconds(self, backbone: str, passes: Sequence[int]) -> float:
         """Seconds for so many forward passes of each image of train and of val, and for decoding them once."""
@@ -50,15 +51,17 @@ def decoding_seconds(paths: Sequence[Path]) -> float:
     return time.perf_counter() - started
 
 
-def matrix_rate(side: int = 4096, rounds: int = 5) -> float:
-    """FLOP/s of a square bf16 matrix product on the CPU, the best of a few rounds."""
-    left, right = (torch.randn(side, side).bfloat16() for _ in range(2))
-    seconds = []
-    for _ in range(rounds):
+def matrix_rate(dtype: torch.dtype, seconds: float = 2.0) -> float:
+    """FLOP/s of a square matrix product on the CPU, the best of larger and larger ones while there is time."""
+    rates, ends = [], time.perf_counter() + seconds
+    side = 256  # a CPU without bf16 computes it one by one
+    while time.perf_counter() < ends:
+        left, right = (torch.randn(side, side).to(dtype) for _ in range(2))
         started = time.perf_counter()
         left @ right
-        seconds.append(time.perf_counter() - started)
-    return 2 * side**3 / min(seconds)
+        rates.append(2 * side**3 / (time.perf_counter() - started))
+        side = min(2 * side, 4096)
+    return max(rates)
 
 
 @cache
