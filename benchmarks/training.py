@@ -7,7 +7,8 @@ of all epochs is that of the process plus the median epoch for each one left out
 Without official weights at hand, ResNet-18 starts from random ones: the seconds are the same. Peers: the PyTorch
 tutorial's loop, a plain LightningModule, fastai (`--fastai` names the Python of an environment that has it). Prints a
 Markdown table: medians, each ratio with its range, and the floor: to decode each image once and to do the networks'
-products at the rate of a large matrix product, bf16 or float32, whichever is faster (backward counts as two forward passes). Each time goes to stderr.
+products at the rate of a large matrix product, bf16 or float32, whichever is faster here (backward counts as two
+forward passes). Each time goes to stderr.
 """
 
 import argparse

@@ -12,7 +12,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
@@ -165,13 +164,10 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
     """The best epoch's predictions on test, or else on val, as pictures and charts."""
     split = "test" if "test" in results else "val"
     predictions = results[split]
-
-    def show(chosen: list[int]) -> list[Tensor]:
-        return [data.datasets[split][0, index][0] for index in chosen]
-
     mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
-    save_figure(run, trainer, "predictions", prediction_grid(show(mixed), predictions, mixed, split))
-    save_figure(run, trainer, "top_losses", top_losses_grid(show(highest), predictions, highest, split))
+    mixed_images, highest_images = data.show(split, mixed), data.show(split, highest)
+    save_figure(run, trainer, "predictions", prediction_grid(mixed_images, predictions, mixed, split))
+    save_figure(run, trainer, "top_losses", top_losses_grid(highest_images, predictions, highest, split))
     save_figure(run, trainer, "confusion", confusion_chart(predictions, split))
     save_figure(run, trainer, "calibration", calibration_chart(predictions, split))
 

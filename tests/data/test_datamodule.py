@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig

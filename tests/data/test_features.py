@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig
-from thaw.data.features import FeatureStore, compute_features, make_key
+from thaw.data.features import FeatureStore, compute_features, hash_tensors, make_key
 from thaw.data.transforms import EvaluationTransform
 
 TRANSFORM = EvaluationTransform(resize=36, crop=32)
@@ -61,7 +61,7 @@ FACTS = ("train mirror", TRANSFORM, 32, "32-true", "cpu")
 
 
 def key_of(module: nn.Module, images: list[Path], facts: tuple[object, ...] = FACTS) -> str:
-    return make_key(module.state_dict(), images, *facts)
+    return make_key(hash_tensors(module.state_dict()), images, *facts)
 
 
 def test_the_key_is_a_file_name(module: nn.Module, images: list[Path]) -> None:
@@ -87,11 +87,12 @@ def test_the_key_is_the_same_in_another_process(module: nn.Module, images: list[
     code = f"""
 import torch
 from pathlib import Path
-from thaw.data.features import make_key
+from thaw.data.features import hash_tensors, make_key
 from thaw.data.transforms import EvaluationTransform
 state = torch.load({str(images[0].with_name("state.pt"))!r})
 images = [Path(path) for path in {list(map(str, images))!r}]
-print(make_key(state, images, "train mirror", EvaluationTransform(resize=36, crop=32), 32, "32-true", "cpu"))
+facts = "train mirror", EvaluationTransform(resize=36, crop=32), 32, "32-true", "cpu"
+print(make_key(hash_tensors(state), images, *facts))
 """
     assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == (
         key_of(module, images) + "\n"

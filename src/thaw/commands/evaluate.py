@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from thaw.errors import ThawError
+from thaw.importing import kept_for_good
 
 DESCRIPTION = (
     "Accuracy with its 95 % interval, macro-F1, log loss and calibration error, by class, and the classes that are "
@@ -45,9 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the scores and write them down; returns the exit code."""
-    from thaw.evaluation import evaluate, write_evaluation
-    from thaw.inspection.scores import score_text, write_class_scores
-    from thaw.run import Run
+    with kept_for_good():
+        from thaw.evaluation import evaluate, write_evaluation
+        from thaw.inspection.scores import score_text, write_class_scores
+        from thaw.run import Run
 
     if options.csv and not options.csv.parent.is_dir():
         raise ThawError(f"--csv={options.csv} cannot be written: there is no folder {options.csv.parent}.")

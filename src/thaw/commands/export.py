@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from thaw.errors import ThawError
+from thaw.importing import kept_for_good
 
 DESCRIPTION = (
     "Write a run's best checkpoint as one file for deployment: uint8 RGB crops (batch, 3, height, width) in, logits "
@@ -35,8 +36,9 @@ def run(options: argparse.Namespace) -> int:
         raise ThawError(f"--out must end in {suffix} for --format {options.format}, got '{out}'.")
     if not out.parent.is_dir():
         raise ThawError(f"--out={out} cannot be written: there is no folder {out.parent}.")
-    from thaw.export import export, images_for_proof, weights_file
-    from thaw.run import Run
+    with kept_for_good():
+        from thaw.export import export, images_for_proof, weights_file
+        from thaw.run import Run
 
     run = Run(options.folder)
     classifier = run.load_classifier()

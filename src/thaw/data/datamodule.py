@@ -1,8 +1,9 @@
 """From a data set on disk to batches: find, index, check, decode, sample, load."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from torchvision.transforms import v2
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
 from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device
-from thaw.data.features import Extract, FeatureStore, compute_features, make_key
+from thaw.data.features import Extract, FeatureStore, compute_features, hash_tensors, make_key
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 WORKER_SECONDS = 1.0
 """An epoch of less loading needs no loader processes: they take about as long to start."""
 MOST_WORKERS = 8
+FEATURES_AT_ONCE = 4096
+"""In a batch that is only evaluated: a head takes about as long for one image as for all of them."""
 
 Loader = DataLoader[Any]
 Batch = tuple[Tensor, Tensor]
@@ -60,6 +63,11 @@ class FrozenBackbone:
     is_frozen: Callable[[int], bool]
     views: int | str
     facts: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the tensors, which stay as they are as long as features stand for images."""
+        return hash_tensors(self.module.state_dict())
 
 
 class ImageDataModule(LightningDataModule):
@@ -197,7 +205,7 @@ class ImageDataModule(LightningDataModule):
         dataset = self.datasets[split]
         sampler = SequentialPositions(len(dataset), *((0, 1) if all_on_each_process else self._rank()))
         if self.runs_on_features(self._epoch()):
-            return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler)
+            return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler, FEATURES_AT_ONCE)
         if split not in self._loaders or all_on_each_process:
             self._loaders[split] = self.image_loader(dataset, sampler)
         return self._loaders[split]
@@ -209,8 +217,20 @@ class ImageDataModule(LightningDataModule):
             transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])
             dataset = ImageDataset(dataset.samples, transform, self.seed, self._read)
         chosen = list(islice(sampler, self.options.batch_size))
+        self._decode(dataset, [index for _, index in chosen])
         images, labels = default_collate([dataset[position] for position in chosen])
         return images, labels
+
+    def show(self, split: str, chosen: Sequence[int]) -> list[Tensor]:
+        """Some images of a split by index, uint8 (3, S, S), as they are evaluated."""
+        dataset = self.datasets[split]
+        self._decode(dataset, chosen)
+        return [dataset[0, index][0] for index in chosen]
+
+    def _decode(self, dataset: ImageDataset, chosen: Iterable[int]) -> None:
+        """Decode some images on all cores, if images are kept in memory."""
+        if self._memory is not None:
+            self._memory.load(dataset.samples[index].path for index in chosen)
 
     def _crops(self) -> CropDataset | None:
         """The training images as crops that the device cuts itself; None if they are to be cut on the CPU."""
@@ -229,8 +249,8 @@ class ImageDataModule(LightningDataModule):
 
     def image_loader(self, dataset: ImageDataset | CropDataset, sampler: EpochSampler | SequentialPositions) -> Loader:
         """Batches of images (B, 3, S, S), or of crops to be cut, and labels (B,), as the sampler orders them."""
-        if self._memory is not None and isinstance(dataset, ImageDataset):
-            self._memory.load(sample.path for sample in dataset.samples)
+        if isinstance(dataset, ImageDataset):
+            self._decode(dataset, range(len(dataset)))
         num_workers = self._num_workers(dataset)
         return DataLoader(
             dataset,
@@ -242,9 +262,13 @@ class ImageDataModule(LightningDataModule):
         )
 
     def _feature_loader(
-        self, views: Tensor, dataset: ImageDataset, sampler: EpochSampler | SequentialPositions
+        self,
+        views: Tensor,
+        dataset: ImageDataset,
+        sampler: EpochSampler | SequentialPositions,
+        batch_size: int | None = None,
     ) -> Loader:
-        batch_size = self.options.batch_size // sampler.num_processes
+        batch_size = batch_size or self.options.batch_size // sampler.num_processes
         batches = BatchSampler(cast(Sampler[int], sampler), batch_size, drop_last=False)
         return DataLoader(FeatureDataset(views, dataset.labels, self.seed), batch_size=None, sampler=batches)
 
@@ -294,7 +318,7 @@ class ImageDataModule(LightningDataModule):
             assert self.backbone is not None
             paths = [sample.path for sample in dataset.samples]
             facts = (name, self.transform, self.options.batch_size, *self.backbone.facts)
-            key = make_key(self.backbone.module.state_dict(), paths, *facts, stamp=self.index.stamp)
+            key = make_key(self.backbone.digest, paths, *facts, stamp=self.index.stamp)
             self._views[name] = FeatureStore().get(key, compute)
         return self._views[name]
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -32,26 +33,34 @@ def file_stamp(path: Path) -> str:
     return f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n"
 
 
-def make_key(
-    state: Mapping[str, Tensor], images: Iterable[Path], *facts: object, stamp: Callable[[Path], str] = file_stamp
-) -> str:
-    """A hash of the module's tensors, the images, the facts and the libraries.
-
-    Args:
-        state: State dict of the module.
-        images: The images, in the order of their features.
-        facts: Whatever else the features depend on, each with an unambiguous `repr`: transform, precision, device, …
-        stamp: Image -> what changes when it does.
-    """
+def hash_tensors(state: Mapping[str, Tensor]) -> str:
+    """A hash of a module's tensors, their names included."""
     digest = hashlib.sha256()
     for name, tensor in state.items():
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def make_key(module: str, images: Iterable[Path], *facts: object, stamp: Callable[[Path], str] = file_stamp) -> str:
+    """A hash of the module's tensors, the images, the facts and the libraries.
+
+    Args:
+        module: `hash_tensors` of its state dict.
+        images: The images, in the order of their features.
+        facts: Whatever else the features depend on, each with an unambiguous `repr`: transform, precision, device, …
+        stamp: Image -> what changes when it does.
+    """
+    digest = hashlib.sha256(module.encode())
     for path in images:
         digest.update(stamp(path).encode(errors="surrogateescape"))
-    versions = [version(package) for package in ("torch", "torchvision", "pillow")]
-    digest.update(repr((facts, versions)).encode())
+    digest.update(repr((facts, _versions())).encode())
     return digest.hexdigest()
+
+
+@cache
+def _versions() -> list[str]:
+    return [version(package) for package in ("torch", "torchvision", "pillow")]
 
 
 def cache_folder() -> Path:
