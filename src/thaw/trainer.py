@@ -27,6 +27,7 @@ from thaw.progress import EpochLog
 from thaw.run import Run
 from thaw.search import TrialPruning, current_trial
 from thaw.stopping import FiniteLoss, Interruption
+from thaw.writing import replacing
 
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -227,7 +228,8 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
 def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
     """Keep a figure as PNG, and show it in TensorBoard."""
     path = run.figures / f"{name}.png"
-    figure.savefig(path, pil_kwargs={"compress_level": 1})  # a third of the time of the default, 7 % larger
+    with replacing(path) as draft:
+        figure.savefig(draft, format="png", pil_kwargs={"compress_level": 1})  # a third of the time, 7 % larger
     if isinstance(trainer.logger, TensorBoardLogger):
         # `add_figure` would draw it a second time, `add_image` compress it a second time.
         with Image.open(path) as drawn:

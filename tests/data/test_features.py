@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from thaw.config import AugmentConfig
 from thaw.data.features import FeatureStore, compute_features, hash_tensors, make_key
 from thaw.data.transforms import EvaluationTransform
+from thaw.errors import ThawError
 
 TRANSFORM = EvaluationTransform(resize=36, crop=32)
 
@@ -267,3 +268,9 @@ def test_what_a_kill_has_left_counts_and_leaves_too(tmp_path: Path) -> None:
     os.utime(tmp_path / "tmp1.part", (0, 0))
     FeatureStore(tmp_path, gigabytes=12_000 / 1e9).get("a", Computed(torch.zeros(1000)))
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_bound_that_is_no_number_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_CACHE_GB", "4 GB")
+    with pytest.raises(ThawError, match="THAW_CACHE_GB must be a number of gigabytes, got '4 GB'"):
+        FeatureStore(tmp_path)

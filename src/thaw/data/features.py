@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from thaw.errors import ThawError
+
 Extract = Callable[[Tensor], Tensor]
 
 DEFAULT_GIGABYTES = 4.0
@@ -68,6 +70,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("THAW_CACHE", Path.home() / ".cache" / "thaw"))
 
 
+def _bound() -> float:
+    """Gigabytes that the cache may take: `$THAW_CACHE_GB`, or 4."""
+    text = os.environ.get("THAW_CACHE_GB", str(DEFAULT_GIGABYTES))
+    try:
+        return float(text)
+    except ValueError:
+        raise ThawError(f"The environment's THAW_CACHE_GB must be a number of gigabytes, got {text!r}.") from None
+
+
 class FeatureStore:
     """Features on disk, the oldest leaving when a bound is passed.
 
@@ -78,7 +89,7 @@ class FeatureStore:
 
     def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
         self.folder = folder or cache_folder() / "features"
-        self.gigabytes = gigabytes or float(os.environ.get("THAW_CACHE_GB", DEFAULT_GIGABYTES))
+        self.gigabytes = gigabytes or _bound()
 
     def get(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
         """The features under a key; computed and kept if they are not there, or cannot be read."""
@@ -102,6 +113,8 @@ class FeatureStore:
             with NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
                 temporary = Path(file.name)
             save_file({"features": features.contiguous()}, temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
             temporary.replace(path)
         except (OSError, SafetensorError):
             if temporary is not None:
