@@ -14,9 +14,9 @@ def experiment(config: "Config", folder: Path, command: str) -> float:
 
     if config.resume:
         raise ThawError("resume=RUN goes on with a training: it is an option of train.py.")
-    from thaw.importing import kept_for_good
+    from thaw.importing import heavy_imports
 
-    with kept_for_good():
+    with heavy_imports():
         from thaw.finding import find_lr
 
     return find_lr(config, folder).valley

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 def experiment(config: "Config", folder: Path, command: str) -> float:
     """Train, and return what a search maximises; torch is imported only here, after the options are accepted."""
-    from thaw.importing import kept_for_good
+    from thaw.importing import heavy_imports
     from thaw.sweep import objective
 
-    with kept_for_good():
+    with heavy_imports():
         from thaw.training import train
 
     return objective(train(config, folder, command))

@@ -1,10 +1,11 @@
 import gc
+import os
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from thaw.importing import kept_for_good
+from thaw.importing import heavy_imports
 
 
 class Knot:
@@ -20,7 +21,7 @@ def as_before() -> Iterator[None]:
 
 
 def test_what_was_made_inside_is_left_alone_and_what_came_later_is_collected() -> None:
-    with kept_for_good():
+    with heavy_imports():
         assert not gc.isenabled()
         kept = weakref.ref(Knot())
     assert gc.isenabled()
@@ -32,6 +33,20 @@ def test_what_was_made_inside_is_left_alone_and_what_came_later_is_collected() -
 
 def test_a_collector_that_was_off_stays_off() -> None:
     gc.disable()
-    with kept_for_good():
+    with heavy_imports():
         pass
     assert not gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("own", "count"), [({}, "2000"), ({"GOMP_SPINCOUNT": "9"}, "9"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_waiting_threads_sleep_soon_unless_the_user_has_said_how_long(
+    monkeypatch: pytest.MonkeyPatch, own: dict[str, str], count: str | None
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    with heavy_imports():
+        assert os.environ.get("GOMP_SPINCOUNT") == count

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from thaw.errors import ThawError
-from thaw.importing import kept_for_good
+from thaw.importing import heavy_imports
 
 DESCRIPTION = (
     "Accuracy with its 95 % interval, macro-F1, log loss and calibration error, by class, and the classes that are "
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the scores and write them down; returns the exit code."""
-    with kept_for_good():
+    with heavy_imports():
         from thaw.evaluation import evaluate, write_evaluation
         from thaw.inspection.scores import score_text, write_class_scores
         from thaw.run import Run

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from thaw.errors import ThawError
-from thaw.importing import kept_for_good
+from thaw.importing import heavy_imports
 
 DESCRIPTION = (
     "Write a run's best checkpoint as one file for deployment: uint8 RGB crops (batch, 3, height, width) in, logits "
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         raise ThawError(f"--out must end in {suffix} for --format {options.format}, got '{out}'.")
     if not out.parent.is_dir():
         raise ThawError(f"--out={out} cannot be written: there is no folder {out.parent}.")
-    with kept_for_good():
+    with heavy_imports():
         from thaw.export import export, images_for_proof, weights_file
         from thaw.run import Run
 
