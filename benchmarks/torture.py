@@ -48,7 +48,7 @@ runpy.run_path({train!r}, run_name="__main__")
 """train.py with another address of the data set."""
 ENDED = re.compile(r"Ended by .*\n")
 """All that a training says of a signal on its error stream."""
-FILES = ("predictions.csv", "figures/predictions.png", "figures/confusion.png", "figures/training_batch.png")
+FILES = ("predictions.csv", "figures/predictions.jpg", "figures/confusion.png", "figures/training_batch.jpg")
 """Of a finished run, equal byte by byte."""
 Reached = Callable[[], bool]
 Hit = tuple[str, str, str]

@@ -61,8 +61,8 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     expected = {
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "figures/predictions.png",
-        "figures/training_batch.png", "metrics.csv", "predictions.csv", "summary.json", "train.log",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "figures/predictions.jpg",
+        "figures/training_batch.jpg", "metrics.csv", "predictions.csv", "summary.json", "train.log",
     }  # fmt: skip
     assert expected <= {str(path.relative_to(folder)) for path in folder.rglob("*")}
     summary = json.loads((folder / "summary.json").read_text())
@@ -79,10 +79,10 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + 9
     assert all(line in done.stdout for line in ("epoch 3/3 | train loss", "Best val accuracy", "Next: "))
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    assert set(events.Tags()["images"]) == {path.stem for path in (folder / "figures").glob("*.png")}
+    assert set(events.Tags()["images"]) == {path.stem for path in (folder / "figures").iterdir()}
     shown = events.Images("predictions")[0]
-    assert shown.encoded_image_string == (folder / "figures" / "predictions.png").read_bytes()
-    with Image.open(folder / "figures" / "predictions.png") as drawn:
+    assert shown.encoded_image_string == (folder / "figures" / "predictions.jpg").read_bytes()
+    with Image.open(folder / "figures" / "predictions.jpg") as drawn:
         assert (shown.width, shown.height) == drawn.size
 
 

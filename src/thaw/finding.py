@@ -78,7 +78,7 @@ def save_range_test(run: Run, trainer: pl.Trainer, config: Config, test: RangeTe
     """Keep the curve as a picture, and show it and its numbers in TensorBoard."""
     heading = f"Learning-rate range test, strategy {config.strategy.name}: {test.learns} learning"
     figure = rate_curve(test.rates, test.losses, test.smoothed, test.valley, test.steepest, heading)
-    save_figure(run, trainer, "learning_rate", figure)
+    save_figure(run, trainer, "learning_rate.png", figure)
     if isinstance(trainer.logger, TensorBoardLogger):
         for name, values in {"lr": test.rates, "loss": test.losses, "running_mean": test.smoothed}.items():
             for step, value in enumerate(values):

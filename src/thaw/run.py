@@ -35,7 +35,7 @@ class Run:
     Attributes:
         folder: Where it lies.
         checkpoints: `best.ckpt` and `last.ckpt`.
-        figures: PNG files.
+        figures: Charts as PNG, grids of photographs as JPEG.
         metrics_csv: One row an epoch.
         predictions_csv: One row an image, by the best checkpoint.
         evaluation: What `thaw evaluate` writes.

@@ -12,7 +12,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
-from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping, WholeFileIO
@@ -226,14 +225,16 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
 
 
 def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
-    """Keep a figure as PNG, and show it in TensorBoard."""
-    path = run.figures / f"{name}.png"
+    """Keep a figure under a name with .png or, if it shows photographs, .jpg, and show it in TensorBoard.
+
+    As PNG a grid of photographs takes five times the room, and a tenth of a second to compress.
+    """
+    path = run.figures / name
     with replacing(path) as draft:
-        figure.savefig(draft, format="png", pil_kwargs={"compress_level": 1})  # a third of the time, 7 % larger
+        figure.savefig(draft, format=path.suffix[1:], pil_kwargs={"quality": 90, "subsampling": 0})  # of JPEG
     if isinstance(trainer.logger, TensorBoardLogger):
         # `add_figure` would draw it a second time, `add_image` compress it a second time.
-        with Image.open(path) as drawn:
-            width, height = drawn.size
+        width, height = figure.canvas.get_width_height()
         image = Summary.Image(encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=4)
-        summary = Summary(value=[Summary.Value(tag=name, image=image)])
+        summary = Summary(value=[Summary.Value(tag=path.stem, image=image)])
         trainer.logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)

@@ -76,7 +76,7 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
         if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
             views = config.strategy.feature_views
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
-        save_figure(run, trainer, "training_batch", training_grid(*data.preview(), data.classes))
+        save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(), data.classes))
     started_fit = time.perf_counter()
     fit(trainer, model, data, run.last if config.resume else None)
     if config.trainer.max_epochs == 0:
@@ -166,10 +166,10 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
     predictions = results[split]
     mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
     mixed_images, highest_images = data.show(split, mixed), data.show(split, highest)
-    save_figure(run, trainer, "predictions", prediction_grid(mixed_images, predictions, mixed, split))
-    save_figure(run, trainer, "top_losses", top_losses_grid(highest_images, predictions, highest, split))
-    save_figure(run, trainer, "confusion", confusion_chart(predictions, split))
-    save_figure(run, trainer, "calibration", calibration_chart(predictions, split))
+    save_figure(run, trainer, "predictions.jpg", prediction_grid(mixed_images, predictions, mixed, split))
+    save_figure(run, trainer, "top_losses.jpg", top_losses_grid(highest_images, predictions, highest, split))
+    save_figure(run, trainer, "confusion.png", confusion_chart(predictions, split))
+    save_figure(run, trainer, "calibration.png", calibration_chart(predictions, split))
 
 
 def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, Any]) -> None:

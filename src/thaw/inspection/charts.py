@@ -86,10 +86,11 @@ def calibration_chart(predictions: Predictions, split: str, num_bins: int = 15) 
     used = np.flatnonzero(n)
     right = np.rint(accuracy[used] * n[used]).astype(int)
     intervals = np.array([wilson_interval(*pair) for pair in zip(right.tolist(), n[used].tolist(), strict=True)])
-    figure = Figure((5.6, 5.4), layout="constrained", dpi=100)
+    figure = Figure((5.6, 5.4), dpi=100)
     error = predictions.calibration_error(num_bins)
     figure.suptitle(f"Calibration on {split}: {error:.1%} expected error, n={n.sum()}", fontsize=11, color=INK)
     upper, lower = cast(tuple[Axes, Axes], figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)))
+    figure.subplots_adjust(left=0.125, right=0.955, bottom=0.09, top=0.89, hspace=0.09)  # a layout engine draws twice
     centres, width = (np.arange(num_bins) + 0.5) / num_bins, 1 / num_bins
     upper.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (4, 3)))
     upper.bar(centres[used], accuracy[used], width, color=RIGHT, alpha=0.16, edgecolor="white")
