@@ -31,7 +31,11 @@ def experiment(config, folder, command):
         raise ThawError("The disk is full.")
     return config.seed
 
-run_experiment(experiment, Path({str(ROOT / "conf")!r}), lambda sweep: print("closed:", sweep))
+def close_sweep(sweep):
+    print("closed:", sweep)
+    (sweep / "table.csv").touch()
+
+run_experiment(experiment, Path({str(ROOT / "conf")!r}), close_sweep)
 """
 """What stands around a training, without one."""
 
@@ -231,6 +235,17 @@ def test_a_sweep_goes_on_after_a_bad_job_and_is_closed_once(tmp_path: Path, ligh
     assert sorted(path.parent.name for path in sweep.glob("*/error.log")) == ["1_seed=1", "2_seed=2"]
     assert outcome.output.count("closed: outputs/sweep\n") == 1
     assert outcome.messages[-1] == "To retry what failed: the same command and sweep.resume=outputs/sweep"
+
+
+@pytest.mark.slow
+def test_a_table_that_cannot_be_written_hides_no_failure(tmp_path: Path, light: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "table.csv").symlink_to("missing/table.csv")
+    outcome = run(light, "-m", "seed=0,1", "hydra.sweep.dir=s", cwd=tmp_path)
+    assert outcome.code == 2
+    assert outcome.messages[:2] == ["Failed: seed=1", "  dataset.root has no images of seed 1."]
+    assert outcome.messages[2].startswith("s/table.csv: No such file or directory.")
+    assert outcome.messages[3:] == ["To retry what failed: the same command and sweep.resume=s"]
 
 
 @pytest.mark.slow

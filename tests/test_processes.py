@@ -19,8 +19,9 @@ from thaw.processes import Place, ProcessError, count_processes, find_place, sta
         ({}, Place()),
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, Place()),
         ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, Place(3, 4, 2)),
-        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Place()),
-        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_NTASKS_PER_NODE": "4"}, Place(5, 8, 4)),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, Place()),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_NTASKS_PER_NODE": "4"}, Place(5, 8, 4)),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_NTASKS_PER_NODE": "4"}, Place()),  # a script without srun
     ],
 )
 def test_a_process_knows_its_place(environment: dict[str, str], place: Place) -> None:
@@ -35,7 +36,10 @@ def test_a_process_knows_its_place(environment: dict[str, str], place: Place) ->
         ({"RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}, "RANK=0 WORLD_SIZE=3 LOCAL_WORLD_SIZE=2"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE= "),
         ({"RANK": "-1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "RANK=-1 "),
-        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "5"}, "SLURM_PROCID=5 SLURM_NTASKS=8 SLURM_NTASKS_PER_NODE= "),
+        (
+            {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5"},
+            "SLURM_PROCID=5 SLURM_STEP_NUM_TASKS=8 SLURM_NTASKS_PER_NODE= ",
+        ),
     ],
 )
 def test_an_impossible_place_is_named(environment: dict[str, str], facts: str) -> None:

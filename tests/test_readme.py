@@ -1,4 +1,4 @@
-"""What the README says can be typed, can be."""
+"""What the README and docs/ say can be typed, can be."""
 
 import re
 import shlex
@@ -7,39 +7,52 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+from thaw.cli import _parser
+
+ROOT = Path(__file__).parents[1]
+README, *DOCS = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, *texts: str) -> list[str]:
+    return [block for text in texts for block in re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)]
 
 
 def commands(program: str) -> list[str]:
-    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    inline = re.findall(rf"`({re.escape(program)} [^`]*)`", README)
-    return [line.partition("#")[0].strip() for line in [*lines, *inline] if line.startswith(program + " ")]
+    """The command lines from the program's name on, without those that leave something out."""
+    lines = "\n".join(blocks("bash", README, *DOCS)).replace("\\\n", " ").splitlines()
+    inline = re.findall(r"`([^`\n]*)`", "\n".join([README, *DOCS]))
+    texts = [line.partition("#")[0].strip() for line in [*lines, *inline]]
+    launched = rf"(?:(?:python|torchrun .*|srun .*) +)?({re.escape(program)} .*)"
+    found = [re.fullmatch(launched, text) for text in texts]
+    return sorted({match[1] for match in found if match and "…" not in match[1]})
 
 
 def jobs(line: str) -> list[list[str]]:
-    """The overrides of each job of a command; a list of values is swept only with -m."""
-    words = [word for word in shlex.split(line)[2:] if word != "-sc"]
+    """The overrides of each job of a command, or of the ends of an interval; values are swept only with -m."""
+    _, *words = shlex.split(line)
     if "-m" not in words:
         return [words]
-    choices = []
-    for word in words:
-        if word != "-m":
-            key, _, values = word.partition("=")
-            choices.append([f"{key}={value}" for value in values.split(",")])
-    return [list(job) for job in product(*choices)]
+    overrides = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
+    return [list(job) for job in product(*map(values, overrides))]
+
+
+def values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    value = override.value()
+    ends = [value.start, value.end] if isinstance(value, IntervalSweep) else override.sweep_string_iterator()
+    return [f"{override.get_key_element()}={end}" for end in ends]
 
 
 @pytest.mark.parametrize(
     "line",
     [
         line
-        for program in ("python train.py", "python find_lr.py")
+        for program in ("train.py", "find_lr.py")
         for line in commands(program)
         if "--" not in line and "-sc" not in line
     ],
@@ -49,15 +62,19 @@ def test_a_training_command_composes_and_is_accepted(line: str, compose: Callabl
         OmegaConf.to_object(compose(*overrides))
 
 
+@pytest.mark.parametrize("line", [line for line in commands("thaw") if "--help" not in line and line.count(" ") > 1])
+def test_a_command_on_runs_is_understood(line: str) -> None:
+    assert callable(_parser().parse_args(shlex.split(line)[1:]).run)
+
+
 def test_every_strategy_and_recipe_is_in_the_readme() -> None:
-    conf = Path(__file__).parents[1] / "conf"
     for group in ("strategy", "experiment", "dataset"):
-        for path in (conf / group).glob("*.yaml"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
             if not path.stem.startswith("digits_") and path.stem != "pets_last_stages":
                 assert re.search(rf"\b{path.stem}\b", README), path
 
 
-@pytest.mark.parametrize("source", blocks("python"))
+@pytest.mark.parametrize("source", blocks("python", README))
 def test_the_python_api_runs(
     source: str, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ TINY = [
     "trainer.precision=32", "logger=csv",
 ]  # fmt: skip
 LIGHT_EXPERIMENT = f"""
+import os
 import time
 from pathlib import Path
 from thaw.entry import run_experiment
@@ -37,10 +38,15 @@ def experiment(config, folder, command):
     time.sleep(0.2)
     if config.head.dropout > 0.35:
         raise ThawError("The disk is full.")
-    (folder / "result.txt").touch()
+    if config.seed == 2:  # until another one is running, too
+        (folder / "begun").touch()
+        while len(list(folder.parent.glob("*/begun"))) < 2:
+            time.sleep(0.05)
+    (folder / "result.txt").write_text(f"{{os.getpid()}}")
     return 1 - abs(config.head.dropout - 0.2)
 
-run_experiment(experiment, Path({str(ROOT / "conf")!r}), lambda sweep: print("closed:", sweep))
+if __name__ == "__main__":
+    run_experiment(experiment, Path({str(ROOT / "conf")!r}), lambda sweep: print("closed:", sweep))
 """
 
 
@@ -105,6 +111,51 @@ def test_a_search_that_puts_up_with_no_failure_ends_with_it(light: Path, tmp_pat
     )
     assert done.returncode == 2
     assert done.stderr.count("Failed: ") == 1
+
+
+@pytest.mark.slow
+def test_a_search_in_which_all_fail_names_each_failure(light: Path, tmp_path: Path) -> None:
+    search = ["sweep=search", "head.dropout=interval(0.4,0.9)", "hydra.sweeper.n_trials=2"]
+    done = subprocess.run(
+        command(light, *search, f"hydra.sweep.dir={tmp_path / 'sweep'}"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("Failed: head.dropout=") == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "The search has no best trial, for none has finished."
+
+
+@pytest.mark.slow
+def test_a_resumed_search_is_judged_by_its_own_trials_and_keeps_the_earlier_ones(light: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    search = ["sweep=search", "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=3"]
+    before: dict[Path, str] = {}
+    for code, highest, place in ((2, 0.9, "hydra.sweep.dir"), (0, 0.3, "sweep.resume")):
+        line = command(light, *search, f"head.dropout=interval(0,{highest})", f"{place}={sweep}")
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert ("Failed: " in done.stderr) == (code == 2)
+        assert {path: path.read_text() for path in before} == before
+        before = {path: path.read_text() for path in sweep.glob("*/*.*") if path.is_file()}
+    assert len(list(sweep.glob("*/error.log"))) >= 1
+    assert len(load(sweep).get_trials()) == len(find_jobs(sweep)) == 12
+
+
+@pytest.mark.slow
+def test_two_trials_are_tried_at_once(light: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    search = [
+        "sweep=search", "head.dropout=interval(0,0.3)", "hydra.sweeper.n_trials=4", "seed=2",
+        "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2",
+    ]  # fmt: skip
+    sweep = tmp_path / "sweep"
+    done = subprocess.run(
+        command(light, *search, f"hydra.sweep.dir={sweep}"), cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert len({path.read_text() for path in sweep.glob("*/result.txt")}) == 2  # processes
+    assert len(find_jobs(sweep)) == count(sweep, optuna.trial.TrialState.COMPLETE) == 4
+    assert OmegaConf.load(sweep / "optimization_results.yaml").best_value == load(sweep).best_value
 
 
 @pytest.mark.slow

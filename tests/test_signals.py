@@ -1,10 +1,13 @@
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from thaw.signals import Interrupted
 
 PROGRAM = """
 import multiprocessing, os, sys, time, weakref
@@ -115,3 +118,8 @@ def test_a_worker_minds_sigterm_but_not_the_terminals_ctrl_c(tmp_path: Path) -> 
     os.kill(pid, signal.SIGTERM)
     assert process.communicate()[0] == "code 143\n"
     assert process.returncode == 0
+
+
+def test_a_signal_in_a_launchers_worker_reaches_the_sweep_whole() -> None:
+    error = pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM)))
+    assert (error.number, error.code, error.signal) == (signal.SIGTERM, 143, "SIGTERM")

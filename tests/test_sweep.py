@@ -98,6 +98,18 @@ def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
     assert arguments[:3] == ["-m", "seed=1,2", f"hydra.sweep.dir='{tmp_path}'"]
 
 
+def test_another_grid_is_refused_before_its_jobs_mix_with_the_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['seed=1,2', strategy=frozen]}}\n")
+    same, _ = expand_sweep(["-m", f"sweep.resume={tmp_path}", "hydra/launcher=joblib", "seed=1,2", "strategy=frozen"])
+    assert "seed=1,2" in same
+    with pytest.raises(ThawError) as caught:
+        expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2,3", "strategy=frozen"])
+    assert str(caught.value) == (
+        f"sweep.resume={tmp_path} goes on with the options that it was started with, seed=1,2 strategy=frozen. "
+        "Start a new sweep for others: thaw compare takes the folders of both."
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -123,6 +135,15 @@ def test_a_finished_job_is_known_by_its_options(tmp_path: Path) -> None:
     assert is_finished(run, config)
     with pytest.raises(ThawError, match="holds a run with another optimizer and seed"):
         is_finished(run, Config(seed=1))
+
+
+def test_the_rate_that_a_job_has_found_is_the_auto_that_it_was_asked_for(tmp_path: Path) -> None:
+    run, config = Run(tmp_path), Config(optimizer=OptimizerConfig(lr="auto"))
+    run.write_config(Config(optimizer=OptimizerConfig(lr=0.03)))
+    run.write_summary({})
+    assert is_finished(run, config)
+    with pytest.raises(ThawError, match="holds a run with another optimizer"):
+        is_finished(run, Config(optimizer=OptimizerConfig(lr="auto", momentum=0.5)))
 
 
 def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -178,7 +199,8 @@ def test_a_resumed_sweep_skips_the_finished_jobs_and_retries_the_others(image_fo
     assert len((sweep / "comparison.csv").read_text().splitlines()) == 1 + 2
     other = run(ROOT / "train.py", *command, "seed=1", f"sweep.resume={sweep}", cwd=tmp_path)
     assert other.returncode == 2
-    assert other.stderr.count("holds a run with another seed. sweep.resume takes the same command again.") == 2
+    assert other.stderr.count("goes on with the options that it was started with") == 1
+    assert len(find_jobs(sweep)) == 2
 
 
 @pytest.mark.slow
@@ -204,6 +226,50 @@ def test_a_killed_sweep_goes_on_with_the_job_it_was_killed_in(image_folder: Path
     printed = [line.split("|")[0].split()[1] for line in resumed.stdout.splitlines() if line.startswith("epoch ")]
     assert printed == [f"{epoch}/16" for epoch in range(epochs_done + 1, 17)]
     assert [json.loads(path.read_text())["epochs"] for path in sweep.glob("*/summary.json")] == [16, 16]
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_jobs_find_their_rates_goes_on(image_folder: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    command = [
+        "-m", *TINY, f"dataset.root={image_folder}", "backbone.weights=null", "strategy=finetune", "optimizer.lr=auto",
+        "trainer.max_epochs=1", "seed=1,2",
+    ]  # fmt: skip
+    first = run(ROOT / "train.py", *command, f"hydra.sweep.dir={sweep}", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    (sweep / "1_seed=2" / "summary.json").unlink()
+    finished = (sweep / "0_seed=1" / "summary.json").stat()
+    second = run(ROOT / "train.py", *command, f"sweep.resume={sweep}", cwd=tmp_path)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert (sweep / "0_seed=1" / "summary.json").stat() == finished
+    assert (sweep / "1_seed=2" / "summary.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_signal_ends_the_sweep_with_its_failures_and_how_to_go_on(
+    tmp_path: Path, parallel: Path, number: int, name: str, code: int, launcher: str
+) -> None:
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    process = subprocess.Popen(
+        [sys.executable, str(parallel), "-m", f"hydra/launcher={launcher}", "seed=3,1", "hydra.sweep.dir=sweep"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("sweep/*/result.txt")) or not list(tmp_path.glob("sweep/*/error.log")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert errors == (
+        "Failed: seed=3\n  dataset.root has no images of seed 3.\n"
+        f"Ended by {name}. To go on: the same command and sweep.resume=sweep\n"
+    )
 
 
 # ---- launchers: jobs in other processes

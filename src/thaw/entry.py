@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -27,13 +28,14 @@ from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
 from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
 from thaw.run import Run
-from thaw.signals import interruptible
+from thaw.signals import Interrupted, interrupt, interruptible
 from thaw.sweep import (
     ERROR_LOG,
     Failure,
     JobError,
     OutputFolder,
     expand_sweep,
+    find_failed,
     find_failures,
     find_jobs,
     is_finished,
@@ -71,39 +73,60 @@ def run_experiment(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
     os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")  # Optuna 2 is bound to SQLAlchemy 1.4
     failures: list[Failure] = []
+    ended_by: Interrupted | None = None
     try:
         if {"-h", "--help"} & set(sys.argv):
             print(_help(conf, help_file), end="")
             return
-        register()
-        os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
-        os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
-        arguments = expand_resume(sys.argv[1:]) if can_resume and not is_started_by_thaw else sys.argv[1:]
-        sys.argv[1:], skip_finished = expand_sweep(arguments)
-        place = find_place()
-        _check(conf, sys.argv[1:])
-        sys.argv[1:] = _in_company(place, sys.argv[1:])
-        job = _make_job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback, failures)
-        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
+        try:
+            place = find_place()
+            skip_finished = _prepare(conf, place, can_resume and not is_started_by_thaw)
+            job = _make_job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback, failures)
+            hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
+        except BrokenPipeError:
+            raise
+        except JobError:  # more of them than the search puts up with; their folders tell why
+            pass
+        except Exception as error:
+            if show_traceback:
+                raise
+            failures.append(Failure.of(error))
+        if place.is_alone:
+            failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except KeyboardInterrupt:  # outside a job: there is nothing to save
-        sys.exit(130)
-    except JobError:  # more of them than the search puts up with; their folders tell why
-        pass
-    except Exception as error:
-        if show_traceback:
-            raise
-        failures.append(Failure.of(error))
-    if place.is_alone:
-        failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
+    except (KeyboardInterrupt, Interrupted) as error:
+        ended_by = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        if OutputFolder.sweep is None:  # outside a job there is nothing to say, and a job has said it
+            sys.exit(ended_by.code)
+        failures = find_failures(OutputFolder.sweep, OutputFolder.failed_before)
     for failure in failures if place.rank == 0 else ():
         print(failure, file=sys.stderr)
-    if failures and OutputFolder.sweep is not None and OutputFolder.sweep.exists():
-        print(f"To retry what failed: the same command and sweep.resume={OutputFolder.sweep}", file=sys.stderr)
+    if OutputFolder.sweep is not None and OutputFolder.sweep.exists() and (failures or ended_by):
+        goal = f"Ended by {ended_by.signal}. To go on" if ended_by else "To retry what failed"
+        print(f"{goal}: the same command and sweep.resume={OutputFolder.sweep}", file=sys.stderr)
+    if ended_by:
+        sys.exit(ended_by.code)
     if failures:
         sys.exit(2 if all(failure.is_mistake for failure in failures) else 1)
+
+
+def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
+    """Make the command line one that Hydra knows; returns whether finished jobs of a sweep are to be skipped.
+
+    Raises:
+        ThawError: An option is a mistake.
+    """
+    register()
+    os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
+    os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
+    sys.argv[1:], skip_finished = expand_sweep(expand_resume(sys.argv[1:]) if can_resume else sys.argv[1:])
+    _check(conf, sys.argv[1:])
+    sys.argv[1:] = _in_company(place, sys.argv[1:])
+    if is_multirun(sys.argv) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, interrupt)  # a launcher waits outside the jobs
+    return skip_finished
 
 
 def _make_job(
@@ -122,7 +145,8 @@ def _make_job(
                 raise
             failures.append(Failure.of(error))
             return None
-        with lock, interruptible(folder, place.speaks_for_all):
+        is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN  # it is the sweep that is gone on with
+        with lock, interruptible(folder, place.speaks_for_all and not is_sweep):
             return attempt(values, folder, place, lock)
 
     def attempt(values: DictConfig, folder: Path, place: Place, lock: ExitStack) -> Any:
@@ -173,9 +197,14 @@ def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], N
         return [failure]
     if sweep is None or not sweep.exists():
         return []
-    failures, num_jobs = find_failures(sweep), len(find_jobs(sweep))
-    if len(failures) < num_jobs and close_sweep:
-        close_sweep(sweep)
+    failures = find_failures(sweep, OutputFolder.failed_before)
+    if close_sweep and len(find_failed(sweep)) < len(find_jobs(sweep)):
+        try:
+            close_sweep(sweep)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            failures.append(Failure.of(error))
     remove_if_rejected(sweep)
     return failures
 

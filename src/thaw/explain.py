@@ -46,6 +46,8 @@ def explain(error: BaseException) -> str | None:
         return _explain_key_or_value(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return "A group takes the name of one of its choices: see `python train.py --help`."
+    if isinstance(error, ValueError) and str(error) == "Record does not exist.":  # Optuna's of its study
+        return "The search has no best trial, for none has finished."
     if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         place = printable(str(error.filename)) if error.filename else "A file of the run"
         return f"{place}: {error.strerror}. Mend that and start again; a run with a checkpoint goes on by resume=RUN."

@@ -56,8 +56,8 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
     """
     if "RANK" in environment:
         names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-    elif environment.get("SLURM_NTASKS", "1") != "1" and "SLURM_PROCID" in environment:
-        names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+    elif environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":  # SLURM_NTASKS is also that of a script without srun
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE")
     else:
         return Place()
     values = [environment.get(name, "") for name in names]

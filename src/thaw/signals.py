@@ -19,7 +19,8 @@ class Interrupted(SystemExit):
     """A signal has ended the program; its exit code is 128 and the signal's number, as shells have it."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
+        super().__init__(number)
+        self.code = 128 + number
         self.number = number
         self.signal = CAUGHT.get(signal.Signals(number), signal.Signals(number).name)
 

@@ -4,11 +4,12 @@ import os
 import shutil
 import traceback
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -29,19 +30,22 @@ class OutputFolder(Callback):
     Attributes:
         run: The folder of the run; None in a sweep.
         sweep: The folder of the sweep; None in a single run.
+        failed_before: Jobs of the sweep that have failed in an earlier go, as `find_failed` has them.
     """
 
     run: Path | None = None
     sweep: Path | None = None
+    failed_before: ClassVar[dict[Path, int]] = {}
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Note the run's folder."""
         OutputFolder.run = Path(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the sweep's folder, and make it."""
+        """Note the sweep's folder and what has failed there, and make it."""
         OutputFolder.sweep = Path(config.hydra.sweep.dir)
         OutputFolder.sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
+        OutputFolder.failed_before = find_failed(OutputFolder.sweep)
 
 
 class JobError(ThawError):
@@ -86,8 +90,9 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
         The options, and whether finished jobs are to be skipped.
 
     Raises:
-        ThawError: There is nothing to go on with.
+        ThawError: There is nothing to go on with, or it is another sweep.
     """
+    overrides = _parse(arguments)
     resume = next((argument for argument in arguments if argument.startswith("sweep.resume=")), None)
     if resume is not None:
         folder = Path(resume.removeprefix("sweep.resume=").strip("'\""))
@@ -95,23 +100,46 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
             raise ThawError(f"{resume} goes on with a sweep: add -m and the options that it was started with.")
         if not folder.is_dir():
             raise ThawError(f"sweep.resume={folder} is not there. Name the folder of a sweep.")
+        _refuse_another(folder, overrides)
         quoted = str(folder).replace("'", "\\'")
         arguments = [*(each for each in arguments if each is not resume), f"hydra.sweep.dir='{quoted}'"]
     if is_multirun(arguments):
         # First, for argparse takes no option between two lists of overrides.
         arguments = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
-        arguments = [*arguments, *_name_by_what_differs(arguments)]
+        arguments = [*arguments, *_name_by_what_differs(overrides)]
     return arguments, resume is not None
 
 
-def _name_by_what_differs(arguments: list[str]) -> list[str]:
-    """The option that leaves what all jobs share out of their folders' names."""
+def _parse(arguments: list[str]) -> list[Override]:
+    """The options as Hydra reads them, without those of sweeps; none where it cannot."""
+    others = ("-", "sweep.resume=")
+    options = [each for each in arguments if ("=" in each or each.startswith("~")) and not each.startswith(others)]
     try:
-        overrides = OverridesParser.create().parse_overrides(
-            [each for each in arguments if "=" in each and not each.startswith("-")]
-        )
+        return OverridesParser.create().parse_overrides(options)
     except OverrideParseException:  # Hydra will say so
         return []
+
+
+def _refuse_another(sweep: Path, overrides: list[Override]) -> None:
+    """Refuse to go on with other options: their jobs would be numbered anew, among those of the earlier ones.
+
+    A search has no such jobs, and keeps no `multirun.yaml`.
+
+    Raises:
+        ThawError: They differ.
+    """
+    path = sweep / "multirun.yaml"
+    before = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") if path.exists() else None
+    asked = [each.input_line for each in overrides if not each.is_hydra_override()]
+    if before is not None and asked and asked != (options := cast(list[str], OmegaConf.to_container(before))):
+        raise ThawError(
+            f"sweep.resume={sweep} goes on with the options that it was started with, {' '.join(options)}. "
+            "Start a new sweep for others: thaw compare takes the folders of both."
+        )
+
+
+def _name_by_what_differs(overrides: list[Override]) -> list[str]:
+    """The option that leaves what all jobs share out of their folders' names."""
     fixed = [each for each in overrides if not each.is_sweep_override()]
     if len(fixed) == len(overrides) and all(each.key_or_group != "sweep" for each in fixed):
         fixed = []  # a single job
@@ -133,7 +161,10 @@ def is_finished(run: Run, config: Config) -> bool:
     """
     if not run.is_started:
         return False
-    before, now = run.config, cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(asdict(config))))
+    before = run.config
+    if config.optimizer.lr == "auto":  # the job has written down what it has found
+        config = replace(config, optimizer=replace(config.optimizer, lr=before["optimizer"]["lr"]))
+    now = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(asdict(config))))
     differing = [key for key in now if key not in ("resume", "sweep") and before.get(key) != now[key]]
     if differing:
         names = " and ".join(differing)
@@ -168,11 +199,17 @@ def find_jobs(sweep: Path) -> list[Path]:
     return sorted((path.parent for path in sweep.rglob(".hydra")), key=number)
 
 
-def find_failures(sweep: Path) -> list[Failure]:
-    """Why jobs of a sweep failed, in order of their numbers."""
+def find_failed(sweep: Path) -> dict[Path, int]:
+    """Folders of the jobs that have failed, in order of their numbers, and when, in nanoseconds."""
+    logs = {job: job / ERROR_LOG for job in find_jobs(sweep)}
+    return {job: log.stat().st_mtime_ns for job, log in logs.items() if log.exists()}
+
+
+def find_failures(sweep: Path, before: dict[Path, int]) -> list[Failure]:
+    """Why jobs of a sweep failed that had not failed before, in order of their numbers."""
     failures = []
-    for job in find_jobs(sweep):
-        if (job / ERROR_LOG).exists():
+    for job, when in find_failed(sweep).items():
+        if before.get(job) != when:
             overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml")))
             text = (job / ERROR_LOG).read_text(encoding="utf-8").rstrip()
             failures.append(Failure(text, " ".join(overrides)))
