@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -148,6 +147,8 @@ class Classifier(LightningModule):
         """
         if self.trainer.strategy.root_device.type == "cuda":
             self.backbone.to(memory_format=torch.channels_last)
+        if self.trainer.world_size > 1:
+            self.backbone.share_statistics()
         num_epochs = self.trainer.max_epochs or 0
         if stage == "fit" and self.strategy is not None and num_epochs > 0:
             learns = ever_trainable(self.strategy, num_epochs, len(self.backbone.stages))
@@ -167,13 +168,13 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of images or features (B, …) and labels (B,)."""
         inputs, labels = batch
-        targets = labels
+        inputs, targets = inputs[: len(labels)], labels  # an image without label only fills the step
         if inputs.ndim == 4:
             inputs = self.normalize(inputs)
             if self.mix is not None and len(labels):
                 inputs, targets = self.mix(inputs, labels)
             inputs = self.extract(inputs)
-        logits = self.classify(inputs[: len(labels)])  # an image without label only fills the step
+        logits = self.classify(inputs)
         loss, num_images = self._loss(logits, targets)
         self._count(self.train_metrics, loss.detach(), num_images, logits.detach(), labels)
         if self.trainer.is_last_batch:
@@ -194,12 +195,6 @@ class Classifier(LightningModule):
         weight = num_images if weights is None or targets.ndim == 2 else weights[targets].sum()
         counts = self.trainer.strategy.reduce(torch.stack([weight, num_images]), reduce_op="sum")
         return total * self.trainer.world_size / counts[0], int(counts[1])
-
-    def on_validation_epoch_start(self) -> None:
-        """Have all processes judge the weights that are kept: running statistics are those of the first."""
-        if self.trainer.world_size > 1:
-            for buffer in self.buffers():
-                dist.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch into the validation metrics."""
