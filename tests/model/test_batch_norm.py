@@ -28,10 +28,9 @@ folder, rank = sys.argv[1], int(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 results = {}
 for name, case in torch.load(f"{folder}/cases.pt", weights_only=False).items():
-    network = nn.Sequential(case["norm"])
+    network, images = nn.Sequential(case["norm"]), case["images"][rank].requires_grad_()
     if not isinstance(case["norm"], Standardize):
-        share_statistics(network)
-    images = case["images"][rank].requires_grad_()
+        share_statistics(network, images.device)
     for _ in range(2):
         output = network(images)
     (output * case["factors"][rank]).sum().backward()
@@ -69,8 +68,6 @@ def make_case(norm: nn.BatchNorm1d | nn.BatchNorm2d, shape: tuple[int, ...], sha
 CASES = {
     "images": make_case(nn.BatchNorm2d(3, eps=1e-3, momentum=0.2), (3, 4, 5), (6, 5)),
     "images of one": make_case(nn.BatchNorm2d(3), (3, 4, 5), (1, 0)),
-    "features": make_case(nn.BatchNorm1d(3), (3,), (6, 5)),
-    "features of one": make_case(nn.BatchNorm1d(3), (3,), (6, 0)),
     "head": make_case(Standardize(3), (3,), (16, 15)),
     "head, few": make_case(Standardize(3), (3,), (6, 5)),
     "head, few of one": make_case(Standardize(3), (3,), (6, 0)),
@@ -133,15 +130,16 @@ def test_statistics_are_in_float32_under_bf16(results: list[dict[str, dict[str, 
     torch.testing.assert_close(results[0]["bf16"]["state"], dict(norm.state_dict()))
 
 
-def test_a_network_keeps_its_tensors_names_and_stages() -> None:
+@pytest.mark.parametrize(("device", "kind"), [("cpu", SharedBatchNorm), ("cuda", nn.SyncBatchNorm)])
+def test_a_network_keeps_its_tensors_names_and_stages(device: str, kind: type[nn.Module]) -> None:
     backbone = Backbone("resnet18", 64)
     before, stages = backbone.state_dict(keep_vars=True), [list(stage.parameters()) for stage in backbone.stages]
-    backbone.share_statistics()
+    backbone.share_statistics(torch.device(device))
     after = backbone.state_dict(keep_vars=True)
     assert list(after) == list(before)
     assert all(after[name] is before[name] for name in before)
     for stage, parameters in zip(backbone.stages, stages, strict=True):
         assert list(map(id, stage.parameters())) == list(map(id, parameters))
     in_stages = [each for stage in backbone.stages for unit in stage.modules for each in unit.modules()]
-    assert sum(isinstance(each, SharedBatchNorm) for each in in_stages) == 20
-    assert not any(isinstance(each, nn.BatchNorm2d) for each in backbone.modules())
+    assert sum(type(each) is kind for each in in_stages) == 20
+    assert not any(type(each) is nn.BatchNorm2d for each in backbone.modules())

@@ -81,9 +81,9 @@ class Backbone(nn.Module):
         finally:
             self.train()
 
-    def share_statistics(self) -> None:
-        """From now on have BatchNorm in training mode normalise by the images of all processes."""
-        share_statistics(self.network)
+    def share_statistics(self, device: torch.device) -> None:
+        """From now on have BatchNorm in training mode normalise by the images of all processes, on such a device."""
+        share_statistics(self.network, device)
         self.stages = divide_into_stages(self.network)
 
     def forward(self, images: Tensor) -> Tensor:

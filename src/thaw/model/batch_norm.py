@@ -7,28 +7,28 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-class SharedBatchNorm(nn.SyncBatchNorm):
-    """`nn.SyncBatchNorm`, which leaves out the CPU."""
+class SharedBatchNorm(nn.BatchNorm2d):
+    """What `nn.SyncBatchNorm` is on GPUs."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (B, F, …) standardised, scaled and shifted; in evaluation mode no process waits for another."""
-        if not self.training or features.device.type != "cpu":
-            return super().forward(features)
-        count, mean, variance = statistics_of_all(features)
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, F, H, W) standardised, scaled and shifted; in evaluation mode no process waits for another."""
+        if not self.training:
+            return super().forward(images)
+        count, mean, variance = statistics_of_all(images)
         if count == 1:
-            raise ValueError(f"Expected more than 1 value per channel when training, got input size {features.shape}")
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {images.shape}")
         track(self, count, mean, variance)
-        shape = (-1, *[1] * (features.ndim - 2))
         scale = (variance + self.eps).rsqrt() * self.weight
-        centered = features - mean.view(shape)
-        return torch.addcmul(self.bias.view(shape), centered, scale.view(shape)).to(features.dtype)
+        centered = images - mean.view(-1, 1, 1)
+        return torch.addcmul(self.bias.view(-1, 1, 1), centered, scale.view(-1, 1, 1)).to(images.dtype)
 
 
-def share_statistics(network: nn.Module) -> None:
-    """Replace each BatchNorm layer by a shared one with the same tensors, by the same names."""
+def share_statistics(network: nn.Module, device: torch.device) -> None:
+    """Replace each BatchNorm layer by one that shares its statistics, with the same tensors by the same names."""
+    kind = SharedBatchNorm if device.type == "cpu" else nn.SyncBatchNorm
     for name, norm in list(network.named_modules()):
-        if type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            shared = SharedBatchNorm(norm.num_features, norm.eps, norm.momentum)
+        if type(norm) is nn.BatchNorm2d:
+            shared = kind(norm.num_features, norm.eps, norm.momentum)
             for key, tensor in [*norm.named_parameters(), *norm.named_buffers()]:
                 setattr(shared, key, tensor)
             network.set_submodule(name, shared.train(norm.training))
@@ -48,7 +48,7 @@ def statistics_of_all(features: Tensor) -> tuple[int, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def track(norm: nn.BatchNorm1d | nn.SyncBatchNorm, count: int, mean: Tensor, variance: Tensor) -> None:
+def track(norm: nn.BatchNorm1d | nn.BatchNorm2d, count: int, mean: Tensor, variance: Tensor) -> None:
     """Count a batch of several values into a layer's running statistics, as torch does."""
     for running, value in ((norm.running_mean, mean), (norm.running_var, variance * (count / (count - 1)))):
         assert running is not None
