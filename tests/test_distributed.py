@@ -210,6 +210,16 @@ def test_a_run_goes_on_with_another_number_of_processes(
     assert_same_metrics(Run(whole), Run(parts))
 
 
+def test_two_processes_begin_with_the_probe_of_one(folder: Path) -> None:
+    """Each fits it for itself; with a rate of next to nothing, the head stays what it was."""
+    options = ["strategy=finetune", "head.init=probe", "trainer.max_epochs=1", "optimizer.lr=1e-12"]
+    for name, trainer in (("one", ONE), ("two", TWO)):
+        run(folder, TRAIN, *options, *trainer, f"hydra.run.dir={folder / f'probe_head_{name}'}")
+    one, two = (state_of(folder / f"probe_head_{name}" / "checkpoints" / "last.ckpt") for name in ("one", "two"))
+    for name in ("head.2.weight", "head.2.bias"):
+        torch.testing.assert_close(two[name], one[name], rtol=1e-6, atol=1e-7)
+
+
 # ---- failing and stopping as one
 
 
@@ -322,8 +332,8 @@ def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path) ->
     assert "Traceback" not in errors
 
 
-def torchrun(folder: Path, *overrides: str) -> tuple[int, str, str]:
-    arguments = command(folder, TRAIN, *overrides)[1:]
+def torchrun(folder: Path, *overrides: str, script: Path = TRAIN) -> tuple[int, str, str]:
+    arguments = command(folder, script, *overrides)[1:]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=localhost", "--nproc-per-node=2",
          *arguments],
@@ -340,6 +350,20 @@ def test_torchrun_starts_the_processes_of_a_run(folder: Path) -> None:
     assert output.count("on 2 x cpu") == output.count("Best val accuracy") == 1
     assert Run(target).summary["last"]["n"] == NUM_VAL
     assert (target / ".hydra" / "overrides.yaml").exists()
+
+
+@pytest.mark.parametrize(("how", "named"), [("raise", "a mistake of its own"), ("3", "exitcode  : 3 ")])
+def test_torchrun_ends_where_a_process_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, how: str, named: str
+) -> None:
+    monkeypatch.setenv("FAIL", f"1 1 {how}")
+    options = ["trainer=ddp", "trainer.accelerator=cpu", "strategy=finetune", "trainer.max_epochs=2"]
+    target = folder / f"torchrun_{how}"
+    code, _, errors = torchrun(folder, *options, f"hydra.run.dir={target}", script=folder / "without_dropout.py")
+    assert code != 0
+    assert named in errors
+    if how == "raise":
+        assert "ZeroDivisionError" in (target / "error.log").read_text()
 
 
 @pytest.mark.parametrize(
