@@ -203,7 +203,8 @@ def test_a_run_goes_on_with_another_number_of_processes(
     run(folder, script, *options, *first, f"hydra.run.dir={parts}", code=1)
     for cut, trainer in zip([*cuts[1:], None], [second, first], strict=False):
         monkeypatch.setenv("FAIL", f"{cut} 01 raise")
-        resumed = [f"resume={parts}", *([] if "trainer.devices=2" in trainer else ["trainer.devices=1"]), *trainer]
+        resumed = [f"resume={parts}", *with_weights(folder, RESNET), *trainer]
+        resumed += [] if "trainer.devices=2" in trainer else ["trainer.devices=1"]
         run(folder, script, *resumed, code=0 if cut is None else 1)
     assert [row["epoch"] for row in Run(parts).metrics] == [str(epoch + 1) for epoch in range(epochs)]
     assert_same_weights(whole, parts, rtol=1e-9, atol=1e-11)
