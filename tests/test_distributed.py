@@ -32,13 +32,25 @@ NUM_TRAIN, NUM_VAL = 17, 9
 """The last step has one image, for the first process; the second process has one validation image less."""
 
 # Dropout, which SqueezeNet has in its last stage, draws its masks in each process for its own images.
+# FAIL="EPOCH RANKS HOW" has processes fail at the start of an epoch.
 WITHOUT_DROPOUT = f"""
-import sys
+import os, sys
 from pathlib import Path
 import torch
 from thaw.entry import run_experiment
+from thaw.model.classifier import Classifier
 sys.path.insert(0, {str(ROOT)!r})
 from train import close_sweep, experiment
+
+def begin_or_fail(self):
+    begin(self)
+    epoch, ranks, how = os.environ.get("FAIL", "- - -").split()
+    if str(self.current_epoch) == epoch and os.environ.get("RANK", "0") in ranks:
+        if how == "raise":
+            raise ZeroDivisionError("a mistake of its own")
+        os._exit(int(how))
+
+begin, Classifier.on_train_epoch_start = Classifier.on_train_epoch_start, begin_or_fail
 torch.nn.Dropout.forward = lambda self, features: features
 run_experiment(experiment, Path({str(ROOT / "conf")!r}), close_sweep)
 """
@@ -46,7 +58,7 @@ run_experiment(experiment, Path({str(ROOT / "conf")!r}), close_sweep)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """17 training and 9 validation images of two classes, a network's random weights and a program without dropout."""
+    """17 training and 9 validation images of two classes, two networks' random weights and programs."""
     folder = tmp_path_factory.mktemp("distributed")
     generator = np.random.default_rng(0)
     for split, number in (("train", NUM_TRAIN), ("val", NUM_VAL)):
@@ -56,19 +68,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = generator.normal((90, 160)[index % 2], 60, (72, 72, 3))
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
     torch.manual_seed(0)
-    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), folder / "weights.pth")
+    for name in ("squeezenet1_1", "resnet18"):
+        torch.save(torchvision.models.get_model(name, weights=None).state_dict(), folder / f"{name}.pth")
     (folder / "without_dropout.py").write_text(WITHOUT_DROPOUT)
     return folder
 
 
 def command(folder: Path, script: Path, *overrides: str) -> list[str]:
-    flags = [each for each in overrides if each.startswith("-")]
-    return [
-        sys.executable, str(script), *flags, "dataset=folder", f"dataset.root={folder / 'images'}",
-        "dataset.batch_size=16", "dataset.image_size=64", "dataset.num_workers=0", "backbone=squeezenet1_1",
-        f"backbone.weights={folder / 'weights.pth'}", "trainer.precision=32", "logger=csv",
-        *(each for each in overrides if each not in flags),
+    defaults = [
+        "dataset=folder", f"dataset.root={folder / 'images'}", "dataset.batch_size=16", "dataset.image_size=64",
+        "dataset.num_workers=0", "backbone=squeezenet1_1", f"backbone.weights={folder / 'squeezenet1_1.pth'}",
+        "trainer.precision=32", "logger=csv",
     ]  # fmt: skip
+    flags = [each for each in overrides if each.startswith("-")]
+    return [sys.executable, str(script), *flags, *defaults, *(each for each in overrides if each not in flags)]
 
 
 def start(folder: Path, script: Path, *overrides: str, **options: object) -> "subprocess.Popen[str]":
@@ -108,10 +121,10 @@ def state_of(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def assert_same_weights(first: Path, second: Path) -> None:
+def assert_same_weights(first: Path, second: Path, rtol: float = 1e-5, atol: float = 1e-6) -> None:
     """float32 carries 7 digits; sums over images in another order change the last one, in each of some ten steps."""
     one, two = (state_of(path / "checkpoints" / "last.ckpt") for path in (first, second))
-    torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(two, one, rtol=rtol, atol=atol)
 
 
 # ---- the same result
@@ -124,27 +137,45 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_processes_end_with_the_weights_and_figures_of_one(folder: Path, strategy: str) -> None:
+RESNET = ["backbone=resnet18", "trainer.precision=64"]
+"""BatchNorm, at 16 digits, of which training amplifies a difference in the last less than float32 would."""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "network"),
+    [*((strategy, []) for strategy in STRATEGIES), *((each, RESNET) for each in ("finetune", "frozen", "gradual"))],
+)
+def test_two_processes_end_with_the_weights_and_figures_of_one(folder: Path, strategy: str, network: list[str]) -> None:
     options = [
         f"strategy={strategy}",
         *OPTIONS.get(strategy, ["trainer.max_epochs=3"]),
+        *with_weights(folder, network),
         "dataset.balance=loss",
         "optimizer.lr=1e-3",
     ]
     runs = {}
     for name, trainer in (("one", ONE), ("two", TWO)):
-        runs[name] = Run(folder / f"{strategy}_{name}")
+        runs[name] = Run(folder / f"{strategy}_{len(network)}_{name}")
         run(folder, folder / "without_dropout.py", *options, *trainer, f"hydra.run.dir={runs[name].folder}")
     one, two = runs["one"], runs["two"]
-    assert_same_weights(one.folder, two.folder)
+    if network:
+        assert_same_weights(one.folder, two.folder, rtol=1e-9, atol=1e-11)
+    else:
+        assert_same_weights(one.folder, two.folder)
     for split in ("val", "last"):
         ours, theirs = two.summary[split], one.summary[split]
         assert (ours["n"], ours["acc"], ours["macro_f1"]) == (NUM_VAL, theirs["acc"], theirs["macro_f1"])
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
     assert two.summary["best_epoch"] == one.summary["best_epoch"]
-    if strategy == "probe":
-        return
+    if strategy != "probe":
+        assert_same_metrics(one, two)
+
+
+def with_weights(folder: Path, network: list[str]) -> list[str]:
+    return [*network, f"backbone.weights={folder / 'resnet18.pth'}"] if network else []
+
+
+def assert_same_metrics(one: Run, two: Run) -> None:
     for ours, theirs in zip(two.metrics, one.metrics, strict=True):
         for name in ("train/acc", "train/macro_f1", "val/acc", "val/macro_f1"):
             assert ours[name] == theirs[name]
@@ -152,16 +183,42 @@ def test_two_processes_end_with_the_weights_and_figures_of_one(folder: Path, str
             assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-5)
 
 
-@pytest.mark.parametrize(("first", "second"), [(ONE, TWO), (TWO, ONE)])
-def test_a_run_goes_on_with_another_number_of_processes(folder: Path, first: list[str], second: list[str]) -> None:
-    script, whole, parts = folder / "without_dropout.py", folder / "whole", folder / f"parts_{len(first)}"
-    options = ["strategy=finetune", "schedule=constant", "optimizer.lr=1e-3"]
+@pytest.mark.parametrize(("first", "second"), [(ONE, TWO), (TWO, ONE)], ids=["one to two", "two to one"])
+@pytest.mark.parametrize(
+    ("strategy", "cuts"),
+    [("strategy=finetune", [1]), ("strategy=gradual strategy.head_epochs=2 strategy.unfreeze_epochs=1", [1, 3])],
+    ids=["finetune", "gradual"],
+)
+def test_a_run_goes_on_with_another_number_of_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, first: list[str], second: list[str], strategy: str, cuts: list[int]
+) -> None:
+    """Gradual is cut while the head alone learns, on stored features, and again after the backbone has thawed."""
+    script, epochs = folder / "without_dropout.py", cuts[-1] + 1
+    whole, parts = folder / f"whole_{epochs}", folder / f"parts_{epochs}_{len(first)}"
+    options = [*strategy.split(), *with_weights(folder, RESNET), "schedule=constant", "optimizer.lr=1e-3"]
+    options += [f"trainer.max_epochs={epochs}", "trainer.checkpoint_seconds=0"]
     if not whole.exists():
-        run(folder, script, *options, *ONE, "trainer.max_epochs=2", f"hydra.run.dir={whole}")
-    run(folder, script, *options, *first, "trainer.max_epochs=1", f"hydra.run.dir={parts}")
-    run(folder, script, f"resume={parts}", "trainer.max_epochs=2", "trainer.devices=1", *second)
-    assert [row["epoch"] for row in Run(parts).metrics] == ["1", "2"]
-    assert_same_weights(whole, parts)
+        run(folder, script, *options, *ONE, f"hydra.run.dir={whole}")
+    monkeypatch.setenv("FAIL", f"{cuts[0]} 01 raise")
+    run(folder, script, *options, *first, f"hydra.run.dir={parts}", code=1)
+    for cut, trainer in zip([*cuts[1:], None], [second, first], strict=False):
+        monkeypatch.setenv("FAIL", f"{cut} 01 raise")
+        resumed = [f"resume={parts}", *with_weights(folder, RESNET), *trainer]
+        resumed += [] if "trainer.devices=2" in trainer else ["trainer.devices=1"]
+        run(folder, script, *resumed, code=0 if cut is None else 1)
+    assert [row["epoch"] for row in Run(parts).metrics] == [str(epoch + 1) for epoch in range(epochs)]
+    assert_same_weights(whole, parts, rtol=1e-9, atol=1e-11)
+    assert_same_metrics(Run(whole), Run(parts))
+
+
+def test_two_processes_begin_with_the_probe_of_one(folder: Path) -> None:
+    """Each fits it for itself; with a rate of next to nothing, the head stays what it was."""
+    options = ["strategy=finetune", "head.init=probe", "trainer.max_epochs=1", "optimizer.lr=1e-12"]
+    for name, trainer in (("one", ONE), ("two", TWO)):
+        run(folder, TRAIN, *options, *trainer, f"hydra.run.dir={folder / f'probe_head_{name}'}")
+    one, two = (state_of(folder / f"probe_head_{name}" / "checkpoints" / "last.ckpt") for name in ("one", "two"))
+    for name in ("head.2.weight", "head.2.bias"):
+        torch.testing.assert_close(two[name], one[name], rtol=1e-6, atol=1e-7)
 
 
 # ---- failing and stopping as one
@@ -206,6 +263,27 @@ def test_a_killed_process_ends_the_others_and_is_named(folder: Path, launch: Lau
     assert "Traceback" not in errors
     assert not any(process.is_running() for process in processes)
     assert (target / "error.log").exists()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+    ("how", "code", "reason"),
+    [
+        ("raise", 1, "ZeroDivisionError: a mistake of its own"),
+        ("3", 2, "Process {victim} of 2 has ended with exit code 3 and said nothing"),
+    ],
+)
+def test_the_reason_is_that_of_the_process_that_failed_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, victim: int, how: str, code: int, reason: str
+) -> None:
+    target = folder / f"failed_{victim}_{how}"
+    monkeypatch.setenv("FAIL", f"1 {victim} {how}")
+    options = ["strategy=finetune", "trainer.max_epochs=2", *TWO, f"hydra.run.dir={target}"]
+    _, errors = run(folder, folder / "without_dropout.py", *options, code=code)
+    for text in (errors, (target / "error.log").read_text()):
+        assert text.count(reason.format(victim=victim)) == 1
+        assert text.count("Traceback") == (how == "raise")
+        assert "Connection closed" not in text
 
 
 def test_a_mistake_that_all_processes_find_is_told_once(folder: Path) -> None:
@@ -255,8 +333,8 @@ def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path) ->
     assert "Traceback" not in errors
 
 
-def torchrun(folder: Path, *overrides: str) -> tuple[int, str, str]:
-    arguments = command(folder, TRAIN, *overrides)[1:]
+def torchrun(folder: Path, *overrides: str, script: Path = TRAIN) -> tuple[int, str, str]:
+    arguments = command(folder, script, *overrides)[1:]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=localhost", "--nproc-per-node=2",
          *arguments],
@@ -273,6 +351,20 @@ def test_torchrun_starts_the_processes_of_a_run(folder: Path) -> None:
     assert output.count("on 2 x cpu") == output.count("Best val accuracy") == 1
     assert Run(target).summary["last"]["n"] == NUM_VAL
     assert (target / ".hydra" / "overrides.yaml").exists()
+
+
+@pytest.mark.parametrize(("how", "named"), [("raise", "a mistake of its own"), ("3", "exitcode  : 3 ")])
+def test_torchrun_ends_where_a_process_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, how: str, named: str
+) -> None:
+    monkeypatch.setenv("FAIL", f"1 1 {how}")
+    options = ["trainer=ddp", "trainer.accelerator=cpu", "strategy=finetune", "trainer.max_epochs=2"]
+    target = folder / f"torchrun_{how}"
+    code, _, errors = torchrun(folder, *options, f"hydra.run.dir={target}", script=folder / "without_dropout.py")
+    assert code != 0
+    assert named in errors
+    if how == "raise":
+        assert "ZeroDivisionError" in (target / "error.log").read_text()
 
 
 @pytest.mark.parametrize(

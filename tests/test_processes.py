@@ -65,7 +65,7 @@ import os, sys, time
 rank = os.environ["RANK"]
 open(sys.argv[1] + "/" + rank, "w").write(" ".join(os.environ[name] for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")))
 if sys.argv[2] == rank:
-    os.kill(os.getpid(), 9) if sys.argv[3] == "killed" else sys.exit(3)
+    os.kill(os.getpid(), 9) if sys.argv[3] == "killed" else os._exit(int(sys.argv[3]))
 elif sys.argv[2] != "none":
     time.sleep(60)
 """
@@ -117,7 +117,8 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     [
         ("none", "", None),
         ("1", "killed", "Process 1 of 2 was killed by SIGKILL, and the others have been ended"),
-        ("0", "failed", "Process 0 of 2 has failed with exit code 3"),
+        ("0", "1", "Process 0 of 2 has failed with exit code 1; what it said stands above"),
+        ("1", "3", "Process 1 of 2 has ended with exit code 3 and said nothing"),
     ],
 )
 def test_processes_are_started_and_end_together(tmp_path: Path, failing: str, how: str, message: str | None) -> None:
@@ -127,5 +128,5 @@ def test_processes_are_started_and_end_together(tmp_path: Path, failing: str, ho
     else:
         with pytest.raises(ProcessError, match=message) as error:
             start_processes(2, arguments)
-        assert error.value.was_killed == (how == "killed")
+        assert error.value.was_silent == (how != "1")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "2 2", "1": "2 2"}

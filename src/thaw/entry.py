@@ -169,7 +169,7 @@ def _make_job(
                 return objective(run.summary) if run.is_finished else None
             return experiment(config, folder, shlex.join(["python", script.name, *overrides]))
         except Exception as error:
-            if isinstance(error, ProcessError) and error.was_killed:
+            if isinstance(error, ProcessError) and error.was_silent:
                 (folder / ERROR_LOG).unlink(missing_ok=True)  # of the others, who miss it
             is_first = record_failure(folder, error)
             if not place.is_alone:

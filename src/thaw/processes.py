@@ -18,6 +18,8 @@ from thaw.errors import ThawError
 from thaw.signals import Interrupted
 
 STARTED_BY_THAW = "THAW_STARTED_PROCESSES"
+EXPLAINED = (1, 2)
+"""Exit codes of a process whose error has been written down."""
 HOW_TO_START = "Start them by torchrun --nproc-per-node=N, or by srun with --ntasks-per-node=N."
 
 
@@ -92,12 +94,12 @@ class ProcessError(ThawError):
     """One of several processes has failed.
 
     Attributes:
-        was_killed: True if it had no time to say why.
+        was_silent: True if it had no time to say why: what others have said tells only that they miss it.
     """
 
-    def __init__(self, message: str, was_killed: bool) -> None:
+    def __init__(self, message: str, was_silent: bool) -> None:
         super().__init__(message)
-        self.was_killed = was_killed
+        self.was_silent = was_silent
 
 
 def start_processes(number: int, arguments: Sequence[str]) -> None:
@@ -133,8 +135,7 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
         try:
             elastic_launch(launch, sys.executable)(*arguments)
         except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            raise _explain(rank, number, failure.exitcode) from None
+            raise _explain({rank: failure.exitcode for rank, failure in error.failures.items()}, number) from None
         except SignalException as error:
             raise Interrupted(error.sigval) from None
         finally:
@@ -145,10 +146,22 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
                 signal.signal(each, handler)
 
 
-def _explain(rank: int, number: int, code: int) -> ProcessError:
-    name = f"Process {rank} of {number}"
-    if code >= 0:
+def _explain(codes: Mapping[int, int], number: int) -> ProcessError:
+    """Which process has failed first: one that said nothing, for others fail within the same moment by missing it."""
+    failed = [
+        rank for rank, code in codes.items() if code not in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    ]  # the agent's
+    silent = [rank for rank in failed if codes[rank] not in EXPLAINED]
+    rank = min(silent or failed or codes)
+    name, code = f"Process {rank} of {number}", codes[rank]
+    if code in EXPLAINED:
         return ProcessError(f"{name} has failed with exit code {code}; what it said stands above.", False)
+    if code > 0:
+        return ProcessError(
+            f"{name} has ended with exit code {code} and said nothing, so the others have been ended. resume=RUN goes "
+            "on from the last checkpoint.",
+            True,
+        )
     return ProcessError(
         f"{name} was killed by {signal.Signals(-code).name}, and the others have been ended. If memory ran out, lower "
         "dataset.batch_size or set dataset.cache=none; resume=RUN goes on from the last checkpoint.",

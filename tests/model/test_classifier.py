@@ -106,7 +106,7 @@ def test_head_computes_in_float32_under_mixed_precision() -> None:
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
 def test_every_precision_trains(precision: str, fit: Fit) -> None:
-    model = classifier(strategy=FINETUNE)
+    model = classifier(strategy=FINETUNE, class_weights=torch.tensor([1.0, 2.0, 3.0]))
     metrics = fit(model, batch(16), max_epochs=2, precision=precision).callback_metrics
     assert torch.isfinite(metrics["val/loss"])
 

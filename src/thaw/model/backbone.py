@@ -9,6 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from thaw.errors import ThawError
+from thaw.model.batch_norm import share_statistics
 
 
 @dataclass
@@ -79,6 +80,11 @@ class Backbone(nn.Module):
             raise ThawError(f"dataset.image_size={image_size} does not suit backbone={self.name}: {error}.") from error
         finally:
             self.train()
+
+    def share_statistics(self, device: torch.device) -> None:
+        """From now on have BatchNorm in training mode normalise by the images of all processes, on such a device."""
+        share_statistics(self.network, device)
+        self.stages = divide_into_stages(self.network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, F) of normalised images (B, 3, H, W)."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -83,7 +82,7 @@ class Classifier(LightningModule):
     # ---- what it computes
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Logits (B, K), float32, of uint8 images (B, 3, H, W) or of stored features (B, F)."""
+        """Logits (B, K), at least float32, of uint8 images (B, 3, H, W) or of stored features (B, F)."""
         features = self.extract(self.normalize(batch)) if batch.ndim == 4 else batch
         return self.classify(features)
 
@@ -105,10 +104,11 @@ class Classifier(LightningModule):
         return features
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (B, K), float32, of features (B, F); also under mixed precision the head computes in its own."""
+        """Logits (B, K), at least float32, of features (B, F); the head has its own precision under mixed, too."""
         precision = next(self.head.parameters()).dtype
         with torch.autocast(features.device.type, enabled=False):
-            return cast(Tensor, self.head(features.to(precision))).float()
+            logits = cast(Tensor, self.head(features.to(precision)))
+        return logits.to(torch.promote_types(precision, torch.float32))
 
     # ---- what is frozen
 
@@ -146,8 +146,11 @@ class Classifier(LightningModule):
 
         On a GPU also lay the weights out as the images are: cuDNN would do so at each step. A CPU gains nothing.
         """
-        if self.trainer.strategy.root_device.type == "cuda":
+        device = self.trainer.strategy.root_device
+        if device.type == "cuda":
             self.backbone.to(memory_format=torch.channels_last)
+        if self.trainer.world_size > 1:
+            self.backbone.share_statistics(device)
         num_epochs = self.trainer.max_epochs or 0
         if stage == "fit" and self.strategy is not None and num_epochs > 0:
             learns = ever_trainable(self.strategy, num_epochs, len(self.backbone.stages))
@@ -167,13 +170,13 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of images or features (B, …) and labels (B,)."""
         inputs, labels = batch
-        targets = labels
+        inputs, targets = inputs[: len(labels)], labels  # an image without label only fills the step
         if inputs.ndim == 4:
             inputs = self.normalize(inputs)
             if self.mix is not None and len(labels):
                 inputs, targets = self.mix(inputs, labels)
             inputs = self.extract(inputs)
-        logits = self.classify(inputs[: len(labels)])  # an image without label only fills the step
+        logits = self.classify(inputs)
         loss, num_images = self._loss(logits, targets)
         self._count(self.train_metrics, loss.detach(), num_images, logits.detach(), labels)
         if self.trainer.is_last_batch:
@@ -186,7 +189,8 @@ class Classifier(LightningModule):
         Of several processes, each gives its own images' share in the mean over all, times the number of processes:
         DDP takes the mean of the gradients, and processes may differ by an image.
         """
-        smoothing, weights = self.augment.label_smoothing, self.class_weights
+        smoothing = self.augment.label_smoothing
+        weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
         if self.trainer.world_size == 1:
             return F.cross_entropy(logits, targets, weights, label_smoothing=smoothing), len(targets)
         total = F.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=smoothing)
@@ -194,12 +198,6 @@ class Classifier(LightningModule):
         weight = num_images if weights is None or targets.ndim == 2 else weights[targets].sum()
         counts = self.trainer.strategy.reduce(torch.stack([weight, num_images]), reduce_op="sum")
         return total * self.trainer.world_size / counts[0], int(counts[1])
-
-    def on_validation_epoch_start(self) -> None:
-        """Have all processes judge the weights that are kept: running statistics are those of the first."""
-        if self.trainer.world_size > 1:
-            for buffer in self.buffers():
-                dist.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch into the validation metrics."""

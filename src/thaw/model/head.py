@@ -1,13 +1,12 @@
 """The new layer on top: features -> logits."""
 
-from typing import Any, cast
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thaw.config import HeadConfig
+from thaw.model.batch_norm import statistics_of_all, track
 
 SMALLEST_BATCH = 16
 """Images whose own mean and variance are good enough to standardise by."""
@@ -16,7 +15,7 @@ SMALLEST_BATCH = 16
 class Standardize(nn.BatchNorm1d):
     """Features (B, F) with the mean and variance of each taken out, by running statistics in evaluation.
 
-    Several processes standardise by the statistics of all their images: `nn.SyncBatchNorm` would, on GPUs only.
+    Several processes standardise by the statistics of all their images.
     """
 
     running_mean: Tensor
@@ -50,37 +49,16 @@ class Standardize(nn.BatchNorm1d):
 
     def _standardize_together(self, features: Tensor) -> Tensor:
         """What one process would make of the images of all."""
-        count = int(_sum(torch.tensor(len(features), device=features.device)))
-        mean = _sum(features.sum(dim=0)) / count
-        variance = _sum((features - mean).square().sum(dim=0)) / count
-        if count > 1:
-            with torch.no_grad():
-                unbiased = variance * (count / (count - 1))
-                if count < SMALLEST_BATCH:
-                    self._begin(mean, unbiased)
-                self.running_mean.lerp_(mean, self.momentum or 0.0)
-                self.running_var.lerp_(unbiased, self.momentum or 0.0)
-                self.num_batches_tracked.add_(1)
+        count, mean, variance = statistics_of_all(features)
         if count < SMALLEST_BATCH:
+            if count > 1:
+                with torch.no_grad():
+                    self._begin(mean, variance * (count / (count - 1)))
+                    track(self, count, mean, variance)
             mean, variance = self.running_mean, self.running_var
+        else:
+            track(self, count, mean, variance)
         return (features - mean) * (variance + self.eps).rsqrt()
-
-
-def _sum(tensor: Tensor) -> Tensor:
-    """A tensor summed over all processes; its gradient is that of all their losses."""
-    return cast(Tensor, _Sum.apply(tensor))
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _Sum.forward(ctx, gradients[0])
 
 
 def make_head(options: HeadConfig, num_features: int, num_classes: int) -> nn.Sequential:
