@@ -134,7 +134,7 @@ def test_unreadable_files_are_found_with_their_reasons(tmp_path: Path, threads: 
     missing.unlink()
     bad = find_unreadable(index, threads)
     assert list(bad) == [html, truncated, missing]
-    assert bad[html] == "its contents are in no image format that Pillow reads"
+    assert bad[html] == "its contents are in no image format that Thaw reads"
     assert bad[truncated].startswith("image file is truncated")
     assert bad[missing] == "No such file or directory"
 

@@ -259,6 +259,6 @@ def test_every_name_can_be_left_out(tmp_path: Path, oddly_named: Path, index_pat
 def test_a_check_prints_every_name_on_one_line(oddly_named: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(oddly_named)]) == 1
     printed = capsys.readouterr().out
-    assert r"caf\udce9\n/bad\n\udcff.jpg: its contents are in no image format that Pillow reads" in printed
+    assert r"caf\udce9\n/bad\n\udcff.jpg: its contents are in no image format that Thaw reads" in printed
     assert all(line.isprintable() for line in printed.splitlines())
     printed.encode()
