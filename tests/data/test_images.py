@@ -296,9 +296,7 @@ def test_the_formats_are_those_of_the_suffixes() -> None:
 
 
 @pytest.mark.parametrize("read", [read_image, read_header])
-def test_postscript_is_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
-) -> None:
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]) -> None:
     trace, program, path = tmp_path / "trace", tmp_path / "gs", tmp_path / "a.jpg"
     program.write_text(f"#!/bin/sh\necho run >> {trace}\n")
     program.chmod(0o755)
