@@ -27,7 +27,7 @@ from thaw.inspection.figures import least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
-from thaw.trainer import make_predictor
+from thaw.trainer import loading, make_predictor
 
 if TYPE_CHECKING:
     from thaw.run import Run
@@ -130,7 +130,8 @@ def predict(
     trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str, loader: Loader | None = None
 ) -> Predictions:
     """What the model says of every image of a split, or of the views of them that a loader gives."""
-    outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
+    with loading(data):
+        outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
     paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
     return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
 

@@ -1,8 +1,12 @@
 """Files made to break a decoder, and names made to break what writes them down."""
 
+import csv
 import os
 import resource
+import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +23,7 @@ from thaw.data.exclude import read_excluded, write_excluded
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import build_index, fingerprint
 from thaw.inspection.predictions import Predictions, write_predictions
+from thaw.run import Run
 from thaw.settings import read_answers
 
 CASES = int(os.environ.get("THAW_FUZZ_CASES", "300"))
@@ -254,6 +259,36 @@ def test_predictions_come_back_under_every_name(tmp_path: Path, index_paths: lis
 def test_every_name_can_be_left_out(tmp_path: Path, oddly_named: Path, index_paths: list[str]) -> None:
     write_excluded(tmp_path / "exclude.csv", dict.fromkeys(index_paths, "odd"))
     assert read_excluded(tmp_path / "exclude.csv", oddly_named) == {oddly_named / path for path in index_paths}
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+def test_every_name_is_predicted_and_printed_on_one_line(
+    oddly_named: Path, finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, table, grid = os.fsdecode(os.fsencode(tmp_path) + b"/\xff"), tmp_path / "a.csv", tmp_path / "a.png"
+    shutil.copytree(oddly_named, folder)
+    assert main(["predict", str(finished_run.folder), folder, "--grid", str(grid)]) == 1
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert len(lines) == 1 + 2 * (len(NAMES) + 1) + 2  # the header, the summary and the grid
+    assert all(line.isprintable() for line in [*lines, *printed.err.splitlines()])
+    assert printed.err.count("\n") == 1
+    assert main(["predict", str(finished_run.folder), folder, "--out", str(table)]) == 1
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        errors = {row["path"]: row["error"] for row in csv.DictReader(file)}
+    assert {Path(path) for path in errors} == {path for path in Path(folder).rglob("*") if path.is_file()}
+    assert {Path(path).name for path, error in errors.items() if error} == {os.fsdecode(b"bad\n\xff.jpg")}
+
+
+@pytest.mark.slow
+def test_names_from_stdin_need_be_no_utf_8(oddly_named: Path, finished_run: Run) -> None:
+    names = [os.fsencode(path) for path in sorted(oddly_named.rglob("*.png")) if "\n" not in str(path)]
+    code = "import sys; from thaw.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "predict", str(finished_run.folder), "-"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as stdin is in most locales
+    done = subprocess.run(command, input=b"\n".join(names), env=strict, capture_output=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"\n") == len(names) + 2
 
 
 def test_a_check_prints_every_name_on_one_line(oddly_named: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         _draw(predictor, predictions, options.grid)
     print(_summary(predictor, predictions, seconds))
     for path in filter(None, (options.out, options.grid)):
-        print(f"Written: {path}")
+        print(f"Written: {printable(str(path))}")
     return _tell_errors(predictions)
 
 
@@ -79,6 +80,8 @@ def _check_target(option: str, path: Path | None, suffixes: Sequence[str]) -> No
 
 def _with_stdin(items: Sequence[str]) -> Iterator[Path | str]:
     """The items; `-` stands for the paths on stdin, which are no patterns."""
+    if isinstance(sys.stdin, TextIOWrapper):  # names as the system has them, which need be no UTF-8
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     for item in items:
         if item == "-":
             yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
@@ -123,7 +126,9 @@ def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], second
 
 def _tell_errors(predictions: Sequence["Prediction"]) -> int:
     """Name the files that could not be read on stderr; returns the exit code."""
-    errors = [f"{prediction.path} ({prediction.error})" for prediction in predictions if prediction.error]
+    errors = [
+        f"{printable(str(prediction.path))} ({prediction.error})" for prediction in predictions if prediction.error
+    ]
     if errors:
         print(f"{len(errors)} of {len(predictions)} files cannot be read: {name_some(errors)}", file=sys.stderr)
     return 1 if errors else 0
