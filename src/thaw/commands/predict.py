@@ -119,16 +119,14 @@ def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Pat
 def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:
     """How many images of each class there are, and how fast they were classified."""
     counts = Counter(prediction.label for prediction in predictions if prediction.label)
-    classes = name_some([f"{printable(label)} {count}" for label, count in counts.most_common()])
+    classes = name_some([f"{label} {count}" for label, count in counts.most_common()])
     speed = f"{seconds:.1f} s, {len(predictions) / seconds:.0f} images/s"
     return f"{counts.total()} images: {classes or 'none'}; {speed} ({predictor.precision} on {predictor.device})"
 
 
 def _tell_errors(predictions: Sequence["Prediction"]) -> int:
     """Name the files that could not be read on stderr; returns the exit code."""
-    errors = [
-        f"{printable(str(prediction.path))} ({prediction.error})" for prediction in predictions if prediction.error
-    ]
+    errors = [f"{prediction.path} ({prediction.error})" for prediction in predictions if prediction.error]
     if errors:
         print(f"{len(errors)} of {len(predictions)} files cannot be read: {name_some(errors)}", file=sys.stderr)
     return 1 if errors else 0

@@ -20,7 +20,7 @@ from thaw.data.features import cache_folder, file_stamp
 from thaw.data.images import read_image
 from thaw.data.shards import Shards
 from thaw.data.splits import Row, Sample, draw, keep_classes, learn_classes, split_rows
-from thaw.errors import ThawError, name_some, printable
+from thaw.errors import ThawError, name_some
 
 IMAGE_SUFFIXES = frozenset(
     ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pfm .pgm .png .pnm .ppm .tga .tif .tiff "
@@ -292,7 +292,7 @@ def name_ignored(ignored: Mapping[str, Sequence[Path]], place: Callable[[Path], 
         place: What a file is called.
     """
     count = sum(map(len, ignored.values()))
-    names = {why: name_some([printable(place(path)) for path in paths], most=3) for why, paths in ignored.items()}
+    names = {why: name_some([place(path) for path in paths], most=3) for why, paths in ignored.items()}
     reasons = "; ".join(f"{why}: {some}" for why, some in names.items() if some)
     return f"{count} file{'s' * (count > 1)} ignored ({reasons})" if count else ""
 
