@@ -297,7 +297,9 @@ def test_each_file_is_decoded_or_named_by_every_command(hostile: Path, finished_
 
     code, printed, _ = run(*thaw, "predict", str(finished_run.folder), str(hostile), "--out", "table.csv")
     assert code == 1
-    assert f"2 files ignored (hidden: {hostile}/val/b/.hidden.jpg; not images by their names: {hostile}/train" in printed
+    assert (
+        f"2 files ignored (hidden: {hostile}/val/b/.hidden.jpg; not images by their names: {hostile}/train" in printed
+    )
     predicted = rows(tmp_path / "table.csv", "error")
     assert predicted == {str(hostile / path): bad.get(path, "") for path in paths}
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < MEMORY
