@@ -41,8 +41,11 @@ def test_a_pattern_means_what_the_shell_would_make_of_it(folder: Path) -> None:
     assert names(folder, f"{folder}/**/*.[jJ][pP][gG]") == ["b.jpg", "deep/[1].jpg", "deep/er/c.JPG"]
 
 
-def test_what_a_deep_pattern_finds_in_several_ways_is_taken_once(folder: Path) -> None:
+def test_what_a_deep_pattern_finds_in_several_ways_is_taken_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert names(folder, f"{folder}/**") == ["a.png", "b.jpg", "deep/[1].jpg", "deep/er/c.JPG", "notes.txt"]
+    assert caplog.messages == [f"1 file ignored (hidden: {folder}/.hidden.jpg)"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(folder: Path) -> None:

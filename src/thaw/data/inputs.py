@@ -27,7 +27,9 @@ def list_images(items: Iterable[Path | str]) -> list[Path]:
     """
     items, ignored = list(items), Ignored(list)
     paths = [path for item in items for path in _expand(item, ignored)]
-    if line := name_ignored(ignored):
+    taken = set(paths)  # by a pattern, some in one way and not in another
+    left_out = {why: [path for path in dict.fromkeys(files) if path not in taken] for why, files in ignored.items()}
+    if line := name_ignored(left_out):
         log.warning(line)
     if not paths:
         where = name_some([str(item) for item in items]) or "an empty list"
