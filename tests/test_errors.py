@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from thaw.errors import printable
+from thaw.errors import ThawError, name_some, printable
 from thaw.explain import explain
 
 
@@ -20,6 +20,11 @@ from thaw.explain import explain
 def test_what_a_terminal_would_obey_or_refuse_is_written_as_a_code(text: str, shown: str) -> None:
     assert printable(text) == shown
     shown.encode()
+
+
+def test_names_in_an_error_give_no_orders_to_a_terminal() -> None:
+    assert name_some(["a\nb", "c\x1b[2J", "d"], most=2) == r"a\nb, c\x1b[2J and 1 more"
+    assert explain(ThawError("two\nlines of \x1b[2J.png")) == "two\nlines of \\x1b[2J.png"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ESTALE])

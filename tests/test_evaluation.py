@@ -213,7 +213,7 @@ def test_an_unreadable_file_is_left_out_and_said(
     with caplog.at_level(logging.WARNING, "thaw"):
         predictions = finished_run.evaluate(data=some_classes)
     assert len(predictions.labels) == 6
-    assert "1 of 7 files cannot be read as images and are left out: red/broken.png" in caplog.text
+    assert "1 of 7 files cannot be read as images and are left out:\n  red/broken.png: its contents" in caplog.text
 
 
 # ---- several views

@@ -1,5 +1,6 @@
 """Data sets at the edge of what can be trained on: each gives a right result or a sentence."""
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,18 @@ def test_too_little_data_is_a_sentence(
 def test_images_of_a_pixel_are_enlarged(size: tuple[int, int], train_on: Train, tmp_path: Path) -> None:
     counts = {"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1}
     assert train_on(plant(tmp_path / "images", counts, size), "strategy=finetune")["epochs"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["ram", "none"])
+@pytest.mark.parametrize("size", [(1, 10**6), (10**6, 1)])
+def test_a_line_of_a_million_pixels_takes_little_memory(
+    size: tuple[int, int], cache: str, train_on: Train, tmp_path: Path
+) -> None:
+    root = plant(tmp_path / "images", {"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1}, size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert train_on(root, "strategy=frozen", f"dataset.cache={cache}")["epochs"] == 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
 
 
 @pytest.mark.slow

@@ -1,4 +1,8 @@
 import importlib.util
+import os
+import resource
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from thaw.building import build
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
+from thaw.data.datamodule import ImageDataModule
+from thaw.data.images import read_image
 from thaw.errors import ThawError
+from thaw.evaluation import predict
 from thaw.progress import EpochLog
 from thaw.run import Run
-from thaw.trainer import choose_precision, make_logger, make_trainer
+from thaw.trainer import choose_precision, fit, make_logger, make_predictor, make_trainer
 
 GRADUAL = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)
 HAS_GPU = torch.cuda.is_available()
@@ -157,6 +164,63 @@ def test_apples_gpu_gets_32(monkeypatch: pytest.MonkeyPatch, accelerator: str) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_precision(TrainerConfig(accelerator=accelerator)) == "32"
+
+
+# ---- loader processes
+
+
+def remove_images(data: ImageDataModule) -> None:
+    for dataset in data.datasets.values():
+        for path, _ in dataset.samples:
+            path.unlink()
+
+
+def kill_loaders(data: ImageDataModule) -> None:
+    def read(path: Path) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return read_image(path)
+
+    for dataset in data.datasets.values():
+        dataset.read = read
+
+
+def leave_no_room_for_batches(data: ImageDataModule) -> None:
+    def read(path: Path) -> torch.Tensor:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # of shared memory too
+        return read_image(path)
+
+    for dataset in data.datasets.values():
+        dataset.read = read
+
+
+@pytest.mark.parametrize("does_train", [True, False], ids=["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (remove_images, r"\.png cannot be read as an image: No such file or directory\. `thaw check .* --fix` lists"),
+        (
+            kill_loaders,
+            r"A loader process failed \(.* (killed by signal|exited unexpectedly).*\).* dataset\.num_workers=0",
+        ),
+        (leave_no_room_for_batches, r"A loader process failed \(.*File too large.*\).* dataset\.num_workers=0"),
+    ],
+)
+def test_what_ends_a_loader_process_is_told(
+    fault: Callable[[ImageDataModule], None], message: str, does_train: bool, image_folder: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(image_folder, tmp_path / "images")
+    config = Config(
+        dataset=DatasetConfig(root=str(root), image_size=64, cache="none", num_workers=1),
+        backbone=BackboneConfig("squeezenet1_1", None),
+        strategy=StrategyConfig(backbone_factor=1),
+        trainer=TrainerConfig(accelerator="cpu", precision="32", max_epochs=1),
+        logger=LoggerConfig("csv"),
+    )
+    data, model, _ = build(config)
+    fault(data)
+    trainer = make_trainer(config, Run(tmp_path / "run"), data, model)[0] if does_train else make_predictor("32", "cpu")
+    with pytest.raises(ThawError, match=message):
+        fit(trainer, model, data) if does_train else predict(trainer, model, data, "val")
 
 
 # ---- the logger

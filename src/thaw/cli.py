@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     from thaw.console import ensure_output
-    from thaw.errors import ThawError, printable
+    from thaw.errors import ThawError
     from thaw.explain import explain
 
     options = _parser().parse_args(arguments)
@@ -25,7 +25,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (ThawError, OSError) as error:
         if (message := explain(error)) is None:
             raise
-        print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)
+        print(message, file=sys.stderr)
         return 2
 
 

@@ -31,5 +31,5 @@ def printable(text: str) -> str:
 
 
 def name_some(names: Sequence[str], most: int = 10) -> str:
-    """The first few names and the number of the others."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    """The first few names, all in one line, and the number of the others."""
+    return ", ".join(map(printable, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -20,15 +20,14 @@ from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.sampling import ImageDataset, SequentialPositions
 from thaw.data.shards import is_address
 from thaw.data.sources import fetch
-from thaw.data.splits import Sample
 from thaw.data.transforms import Mirrored, training_transform
-from thaw.errors import ThawError, name_some
+from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
-from thaw.trainer import make_predictor
+from thaw.trainer import loading, make_predictor
 
 if TYPE_CHECKING:
     from thaw.run import Run
@@ -113,7 +112,6 @@ def evaluate(
         module.options = replace(module.options, on_bad="skip")
     name = TRAINING_IMAGES if split == "train" else split
     module.load(replace(index, splits={name: index.splits[split]}))
-    _name_missing(index.splits[split], module.index.splits[name], index)
     trainer = make_predictor(run.full_summary["precision"], device or run.trainer.accelerator)
     views = [predict(trainer, model, module, name)]
     for loader in _other_views(module, name, tta, random_views):
@@ -132,7 +130,8 @@ def predict(
     trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str, loader: Loader | None = None
 ) -> Predictions:
     """What the model says of every image of a split, or of the views of them that a loader gives."""
-    outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
+    with loading(data):
+        outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
     paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
     return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
 
@@ -189,15 +188,6 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
     if options.on_bad == "error" and fingerprint(index) != run.full_summary["data_fingerprint"]:
         log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
     return in_known_classes(index, run.full_summary["classes"])
-
-
-def _name_missing(samples: Sequence[Sample], left: Sequence[Sample], index: ImageIndex) -> None:
-    """Warn of the files that are left out, because they cannot be read."""
-    missing = [index.place(path) for path in sorted({sample.path for sample in samples} - {path for path, _ in left})]
-    if missing:
-        log.warning(
-            f"{len(missing)} of {len(samples)} files cannot be read as images and are left out: {name_some(missing)}"
-        )
 
 
 def _choose(index: ImageIndex, split: str | None) -> str:

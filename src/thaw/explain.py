@@ -31,7 +31,7 @@ _PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "h
 def explain(error: BaseException) -> str | None:
     """What a user needs to know of a mistake of his; None if the error is not one."""
     if isinstance(error, ThawError):
-        return str(error)
+        return "\n".join(map(printable, str(error).split("\n")))  # it may name files and classes as they are
     if isinstance(error, MissingConfigException):
         return _explain_choice(error)
     if isinstance(error, OverrideParseException):

@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -209,12 +211,9 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
     if checkpoint is not None:
         model.require_own(checkpoint, trainer.max_epochs or 0)
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with loading(data):
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
-        if "Caught BadImage" in str(error):  # a loader process's, in a traceback of its own
-            reason = str(error).strip().rpartition("BadImage: ")[2]
-            remedy = f"`thaw check {data.index.root} --fix` lists all such files."
-            raise ThawError(f"{reason} {'Its shard is damaged.' if data.index.shards else remedy}") from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         half = max(data.options.batch_size // 2, 1)
@@ -222,6 +221,29 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
             f"Out of memory with dataset.batch_size={data.options.batch_size}. Try dataset.batch_size={half} "
             "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
         ) from error
+
+
+@contextmanager
+def loading(data: ImageDataModule) -> Iterator[None]:
+    """Inside, what goes wrong in a loader process is told as what it is.
+
+    Raises:
+        ThawError: An image cannot be read; or the process has been ended, or has no room for a batch.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lines = str(error).strip().splitlines() or [""]  # the last ends the loader process's own traceback
+        if "Caught BadImage" in lines[0]:
+            remedy = f"`thaw check {data.index.root} --fix` lists all such files."
+            reason = lines[-1].rpartition("BadImage: ")[2]
+            raise ThawError(f"{reason} {'Its shard is damaged.' if data.index.shards else remedy}") from error
+        if "DataLoader worker" in lines[0] and ("Caught" not in lines[0] or "</torch_" in lines[-1]):
+            raise ThawError(
+                f"A loader process failed ({lines[-1].rstrip('.')}): memory, or room in /dev/shm, may be short. Free "
+                "some, or load without such processes by dataset.num_workers=0."
+            ) from error
+        raise
 
 
 def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:

@@ -71,7 +71,7 @@ def test_a_damaged_image_is_named_and_nothing_packed(
     assert main(["pack", str(root), str(out)]) == 2
     assert capsys.readouterr().err == (
         "1 of 27 files cannot be read as images:\n"
-        "  train/green/0.png: its contents are in no image format that Pillow reads\n"
+        "  train/green/0.png: its contents are in no image format that Thaw reads\n"
         f"Repair or remove them, or leave them out: thaw check {root} --fix lists them for --exclude.\n"
     )
     assert not out.exists()

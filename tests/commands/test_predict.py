@@ -86,7 +86,7 @@ def test_a_broken_file_is_a_row_and_exit_code_1(
     assert [Path(row["path"]).name for row in rows] == ["a.png", "b.jpg", "c.png", "d.png"]
     assert list(rows[0]) == ["path", "label", "probability", "label_2", "probability_2", "error"]
     broken = rows.pop(1)
-    assert broken["error"] == "its contents are in no image format that Pillow reads"
+    assert broken["error"] == "its contents are in no image format that Thaw reads"
     assert not broken["label"] + broken["probability"]
     assert all(row["label"] in CLASSES and 0 < float(row["probability"]) <= 1 and not row["error"] for row in rows)
     printed = capsys.readouterr()

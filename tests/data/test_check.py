@@ -36,8 +36,8 @@ def insects(tmp_path: Path) -> ImageIndex:
 def test_facts_in_one_line(tmp_path: Path) -> None:
     index = plant_folders(tmp_path / "insects", {"train/ants": 3, "train/bees": 2, "val/ants": 1})
     assert facts(index) == "insects: train 5 (ants 3, bees 2), val 1 (ants 1, bees 0)"
-    assert facts(replace(index, ignored={"hidden": 1})).endswith("bees 0); 1 file ignored")
-    assert facts(replace(index, ignored={"hidden": 1, "not images": 2})).endswith("bees 0); 3 files ignored")
+    hidden = {"hidden": (index.root / "train/ants/.a.jpg",)}
+    assert facts(replace(index, ignored=hidden)).endswith("bees 0); 1 file ignored (hidden: train/ants/.a.jpg)")
 
 
 def test_facts_say_where_val_is_test(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_unreadable_files_are_found_with_their_reasons(tmp_path: Path, threads: 
     missing.unlink()
     bad = find_unreadable(index, threads)
     assert list(bad) == [html, truncated, missing]
-    assert bad[html] == "its contents are in no image format that Pillow reads"
+    assert bad[html] == "its contents are in no image format that Thaw reads"
     assert bad[truncated].startswith("image file is truncated")
     assert bad[missing] == "No such file or directory"
 
@@ -168,13 +168,26 @@ def test_all_unreadable_files_are_named(insects: ImageIndex) -> None:
     )
 
 
-def test_unreadable_files_are_skipped_and_counted(insects: ImageIndex) -> None:
-    bad = {insects.root / "train/ants/1.jpg": "reason", insects.root / "val/bees/0.jpg": "reason"}
+def test_unreadable_files_are_skipped_and_named(insects: ImageIndex, caplog: pytest.LogCaptureFixture) -> None:
+    bad = {insects.root / "train/ants/1.jpg": "reason 1", insects.root / "val/bees/0.jpg": "reason 2"}
     index = drop_unreadable(insects, bad, "skip")
-    name = insects.root.name
-    assert facts(index) == f"{name}: train 4 (ants 2, bees 2), val 2 (ants 2, bees 0); 2 files ignored"
+    assert caplog.messages == [
+        "2 of 8 files cannot be read as images and are left out:\n"
+        "  train/ants/1.jpg: reason 1\n"
+        "  val/bees/0.jpg: reason 2"
+    ]
+    name, ignored = insects.root.name, "2 files ignored (unreadable: train/ants/1.jpg, val/bees/0.jpg)"
+    assert facts(index) == f"{name}: train 4 (ants 2, bees 2), val 2 (ants 2, bees 0); {ignored}"
     assert not {path for samples in index.splits.values() for path, _ in samples} & set(bad)
     assert len(insects.splits["train"]) == 5
+
+
+def test_of_very_many_skipped_files_the_first_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    index = plant_folders(tmp_path, {"train/ants": 20, "train/bees": 2, "val/ants": 1})
+    drop_unreadable(index, {tmp_path / f"train/ants/{i}.jpg": f"reason {i}" for i in range(12)}, "skip")
+    *_, tenth, more = caplog.messages[0].splitlines()
+    assert tenth == "  train/ants/9.jpg: reason 9"
+    assert more == f"  … and 2 more: `thaw check {tmp_path} --fix` lists all"
 
 
 @pytest.mark.parametrize(

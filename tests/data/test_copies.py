@@ -1,8 +1,10 @@
 from pathlib import Path
+from threading import Thread
 
 from thaw.config import DatasetConfig
 from thaw.data.check import find_problems
 from thaw.data.copies import find_copies
+from thaw.data.finding import Finding
 from thaw.data.index import ImageIndex, build_index, survey
 
 
@@ -87,3 +89,19 @@ def test_same_size_is_not_the_same_image(tmp_path: Path) -> None:
         find_copies(plant(tmp_path, {f"{name}/{i}.jpg": 10 * i + ord(name) for name in "ab" for i in range(1, 9)}))
         == []
     )
+
+
+def test_a_device_has_no_copies(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "b/1.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to("/dev/zero")
+    found: list[Finding] | None = None
+
+    def search() -> None:
+        nonlocal found
+        found = find_copies(survey(tmp_path, DatasetConfig()))
+
+    searcher = Thread(target=search, daemon=True)
+    searcher.start()
+    searcher.join(timeout=10)
+    assert found == []

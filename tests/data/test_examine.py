@@ -35,7 +35,7 @@ def test_unreadable_files_are_left_out_each_with_its_reason(tmp_path: Path) -> N
     page.write_text("<html>404</html>")
     (finding,) = bad_files(tmp_path)
     assert (finding.kind, finding.paths) == ("unreadable", (cut, page))
-    assert finding.items[1] == "ants/3.png: its contents are in no image format that Pillow reads"
+    assert finding.items[1] == "ants/3.png: its contents are in no image format that Thaw reads"
     assert finding.leave_out[cut].startswith("unreadable: image file is truncated")
 
 

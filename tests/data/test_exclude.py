@@ -44,6 +44,14 @@ def test_a_name_that_does_not_exist_is_refused(root: Path, tmp_path: Path) -> No
         read_excluded(tmp_path / "list.csv", root)
 
 
+def test_links_that_lead_nowhere_can_be_left_out(root: Path, tmp_path: Path) -> None:
+    links = {"ants/gone.jpg": "away.jpg", "ants/self.jpg": "self.jpg", "ants/a.jpg": "b.jpg", "ants/b.jpg": "a.jpg"}
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+    write_excluded(tmp_path / "list.csv", dict.fromkeys(links, "unreadable"))
+    assert read_excluded(tmp_path / "list.csv", root) == {root / name for name in links}
+
+
 @pytest.mark.parametrize(
     ("contents", "message"),
     [("file\nants/1.jpg\n", "must have a column path"), ("", "must have a column path"), (None, "cannot be read")],

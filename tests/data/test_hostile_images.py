@@ -1,8 +1,13 @@
 """Files made to break a decoder, and names made to break what writes them down."""
 
+import csv
 import os
+import re
 import resource
+import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +23,9 @@ from thaw.config import DatasetConfig
 from thaw.data.exclude import read_excluded, write_excluded
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import build_index, fingerprint
+from thaw.errors import printable
 from thaw.inspection.predictions import Predictions, write_predictions
+from thaw.run import Run
 from thaw.settings import read_answers
 
 CASES = int(os.environ.get("THAW_FUZZ_CASES", "300"))
@@ -210,6 +217,100 @@ def test_a_mutated_file_is_an_image_or_named(tmp_path_factory: pytest.TempPathFa
     assert peak() < MEMORY
 
 
+# ---- all at once
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """Files of every kind, each once, some in train/a and some in val/b, and sound images in both classes of both."""
+    files = {f"{name}.png": content for name, content in SOUND.items()}
+    files |= {f"{name} cut.jpg": content[: len(content) // 2] for name, content in SOUND.items()}
+    files |= {"empty.jpg": b"", "page.jpg": b"<html>404</html>", "bomb.png": png(30_000, 30_000, bytes(10))}
+    files |= {
+        "wide.png": encoded("png", Image.new("L", (10**6, 1))),
+        "high.png": encoded("png", Image.new("L", (1, 10**6))),
+    }
+    files |= {os.fsdecode(name): encoded("png", Image.new("L", (9, 9 + number))) for number, name in enumerate(NAMES)}
+    links = {"gone.jpg": "nowhere", "self.jpg": "self.jpg", "zero.jpg": "/dev/zero", "zeros.jpg": "/dev/zero"}
+    links |= {"one.jpg": "two.jpg", "two.jpg": "one.jpg"}
+    root = tmp_path / "images"
+    for seed, folder in enumerate(("train/a", "train/b", "val/a", "val/b")):
+        (root / folder).mkdir(parents=True)
+        for number in range(3):
+            noise = np.random.default_rng([seed, number]).integers(0, 256, (64, 64, 3), np.uint8)
+            Image.fromarray(noise).save(root / folder / f"sound {number}.png")
+    for number, (name, content) in enumerate(files.items()):
+        (root / ("train/a", "val/b")[number % 2] / name).write_bytes(content)
+    for name, target in links.items():
+        (root / "train/a" / name).symlink_to(target)
+    os.mkfifo(root / "val/b/pipe.jpg")
+    (root / "train/a/notes.txt").touch()
+    (root / "val/b/.hidden.jpg").touch()
+    return root
+
+
+@pytest.mark.slow
+def test_each_file_is_decoded_or_named_by_every_command(hostile: Path, finished_run: Run, tmp_path: Path) -> None:
+    def run(*command: str) -> tuple[int, str, str]:
+        environment = os.environ | {"THAW_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+        call = [sys.executable, *command]
+        done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    thaw = ["-c", "import sys; from thaw.cli import main; sys.exit(main())"]
+    training = [
+        str(Path(__file__).parents[2] / "train.py"), "dataset=folder", f"dataset.root={hostile}",
+        "dataset.image_size=64", "backbone=squeezenet1_1", "backbone.weights=null", "strategy=scratch", "trainer=cpu",
+        "trainer.max_epochs=1", "logger=csv",
+    ]  # fmt: skip
+    paths = {str(path.relative_to(hostile)) for path in hostile.glob("*/*/*") if path.suffix != ".txt"}
+    paths.remove("val/b/.hidden.jpg")
+
+    code, printed, errors = run(*thaw, "check", str(hostile), "--min-size", "1", "--fix", "list.csv")
+    assert (code, errors) == (1, "")
+    assert "2 files ignored (hidden: val/b/.hidden.jpg; not images by their names: train/a/notes.txt)" in printed
+    assert sum(map(int, re.findall(r" (\d+)(?:,|$)", printed.splitlines()[1]))) == len(paths)
+    reasons = rows(tmp_path / "list.csv", "reason")
+    assert all(reason.startswith("unreadable: ") for reason in reasons.values())
+    bad = {path: reason.removeprefix("unreadable: ") for path, reason in reasons.items()}
+    assert f"unreadable {len(bad)}" in printed
+    for name in ("empty", "page", "gone", "self", "zero", "zeros", "one", "two", "pipe", "bomb", "png cut"):
+        assert {path for path in bad if Path(path).stem == name}
+
+    code, _, errors = run(*training, "hydra.run.dir=refused")
+    assert code == 2
+    named = [line for line in errors.splitlines() if line.startswith("  ")]
+    assert sorted(named) == sorted(f"  {printable(path)}: {reason}" for path, reason in bad.items())
+
+    code, printed, errors = run(*training, "dataset.on_bad=skip", "hydra.run.dir=skipped")
+    assert (code, errors) == (0, "")
+    assert f"{len(bad)} of {len(paths)} files cannot be read as images and are left out:" in printed
+    assert f"  … and {len(bad) - 10} more: `thaw check {hostile} --fix` lists all" in printed
+    in_val = {path for path in paths - bad.keys() if path.startswith("val")}
+    assert f"train {len(paths) - len(bad) - len(in_val)} (" in printed
+    assert rows(tmp_path / "skipped" / "predictions.csv", "split").keys() == in_val
+
+    code, _, errors = run(*training, f"dataset.exclude={tmp_path / 'list.csv'}", "hydra.run.dir=excluded")
+    assert (code, errors) == (0, "")
+    assert rows(tmp_path / "excluded" / "predictions.csv", "split").keys() == in_val
+
+    code, printed, _ = run(*thaw, "predict", str(finished_run.folder), str(hostile), "--out", "table.csv")
+    assert code == 1
+    assert (
+        f"2 files ignored (hidden: {hostile}/val/b/.hidden.jpg; not images by their names: {hostile}/train" in printed
+    )
+    predicted = rows(tmp_path / "table.csv", "error")
+    assert predicted == {str(hostile / path): bad.get(path, "") for path in paths}
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < MEMORY
+
+
+def rows(table: Path, column: str) -> dict[str, str]:
+    """A column of a CSV file by the column path."""
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return {row["path"]: row[column] for row in csv.DictReader(file)}
+
+
 # ---- names
 
 NAMES = [b"two words.png", b'it\'s "quoted".png', b"line\nbreak.png", b"caf\xe9.png", b"\x1b[2J.png", b"-rf.png"]
@@ -256,9 +357,38 @@ def test_every_name_can_be_left_out(tmp_path: Path, oddly_named: Path, index_pat
     assert read_excluded(tmp_path / "exclude.csv", oddly_named) == {oddly_named / path for path in index_paths}
 
 
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+def test_every_name_is_predicted_and_printed_on_one_line(
+    oddly_named: Path, finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, table, grid = os.fsdecode(os.fsencode(tmp_path) + b"/\xff"), tmp_path / "a.csv", tmp_path / "a.png"
+    shutil.copytree(oddly_named, folder)
+    assert main(["predict", str(finished_run.folder), folder, "--grid", str(grid)]) == 1
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert len(lines) == 1 + 2 * (len(NAMES) + 1) + 2  # the header, the summary and the grid
+    assert all(line.isprintable() for line in [*lines, *printed.err.splitlines()])
+    assert printed.err.count("\n") == 1
+    assert main(["predict", str(finished_run.folder), folder, "--out", str(table)]) == 1
+    errors = rows(table, "error")
+    assert {Path(path) for path in errors} == {path for path in Path(folder).rglob("*") if path.is_file()}
+    assert {Path(path).name for path, error in errors.items() if error} == {os.fsdecode(b"bad\n\xff.jpg")}
+
+
+@pytest.mark.slow
+def test_names_from_stdin_need_be_no_utf_8(oddly_named: Path, finished_run: Run) -> None:
+    names = [os.fsencode(path) for path in sorted(oddly_named.rglob("*.png")) if "\n" not in str(path)]
+    code = "import sys; from thaw.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "predict", str(finished_run.folder), "-"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as stdin is in most locales
+    done = subprocess.run(command, input=b"\n".join(names), env=strict, capture_output=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"\n") == len(names) + 2
+
+
 def test_a_check_prints_every_name_on_one_line(oddly_named: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(oddly_named)]) == 1
     printed = capsys.readouterr().out
-    assert r"caf\udce9\n/bad\n\udcff.jpg: its contents are in no image format that Pillow reads" in printed
+    assert r"caf\udce9\n/bad\n\udcff.jpg: its contents are in no image format that Thaw reads" in printed
     assert all(line.isprintable() for line in printed.splitlines())
     printed.encode()

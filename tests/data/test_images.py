@@ -1,6 +1,9 @@
 import io
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from thaw.data.images import BadImage, read_header, read_image
+from thaw.data.images import FORMATS, BadImage, read_header, read_image
+from thaw.data.index import IMAGE_SUFFIXES
 
 WHITE, RED = [255, 255, 255], [255, 0, 0]
 
@@ -219,8 +223,8 @@ def test_name_does_not_matter(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("contents", "reason"),
     [
-        (b"<html><body>404 Not Found</body></html>", "its contents are in no image format that Pillow reads"),
-        (b"", "its contents are in no image format that Pillow reads"),
+        (b"<html><body>404 Not Found</body></html>", "its contents are in no image format that Thaw reads"),
+        (b"", "its contents are in no image format that Thaw reads"),
         (None, "No such file or directory"),
     ],
     ids=["html", "empty", "missing"],
@@ -280,5 +284,43 @@ def test_the_header_tells_the_type_whatever_the_name(tmp_path: Path) -> None:
     Image.fromarray(gradient()).save(tmp_path / "a.jpg", "GIF")
     assert read_header(tmp_path / "a.jpg") == ("GIF", 40, 24)
     (tmp_path / "b.jpg").write_text("<html>404</html>")
-    with pytest.raises(BadImage, match="in no image format that Pillow reads"):
+    with pytest.raises(BadImage, match="in no image format that Thaw reads"):
         read_header(tmp_path / "b.jpg")
+
+
+def test_the_formats_are_those_of_the_suffixes() -> None:
+    Image.init()
+    of_suffixes = {Image.registered_extensions()[suffix] for suffix in IMAGE_SUFFIXES}
+    assert set(FORMATS) == of_suffixes - {"MPO"}  # opened as a JPEG, which it is
+    assert set(FORMATS) <= set(Image.OPEN)
+
+
+@pytest.mark.parametrize("read", [read_image, read_header])
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]) -> None:
+    trace, program, path = tmp_path / "trace", tmp_path / "gs", tmp_path / "a.jpg"
+    program.write_text(f"#!/bin/sh\necho run >> {trace}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(BadImage, match="in no image format that Thaw reads"):
+        read(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero", "a.jpg"], ids=["a pipe", "a device", "itself"])
+@pytest.mark.parametrize("read", [read_image, read_header])
+def test_a_link_to_what_has_no_end_is_named(tmp_path: Path, read: Callable[[Path], object], target: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.jpg").symlink_to(target)
+    reasons = []
+
+    def note_reason() -> None:
+        try:
+            read(tmp_path / "a.jpg")
+        except BadImage as error:
+            reasons.append(error.reason)
+
+    reader = Thread(target=note_reason, daemon=True)
+    reader.start()
+    reader.join(timeout=10)
+    assert reasons == ["Too many levels of symbolic links" if target == "a.jpg" else "not a regular file"]

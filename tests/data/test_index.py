@@ -7,7 +7,7 @@ import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
 
 from thaw.config import DatasetConfig
-from thaw.data.index import ImageIndex, build_index, survey
+from thaw.data.index import ImageIndex, build_index, name_ignored, survey
 from thaw.errors import ThawError
 
 
@@ -33,6 +33,11 @@ def sizes(index: ImageIndex) -> dict[str, dict[str, int]]:
 
 def names(index: ImageIndex, split: str) -> list[str]:
     return [path.relative_to(index.root).as_posix() for path, _ in index.splits[split]]
+
+
+def ignored(index: ImageIndex) -> dict[str, int]:
+    """Number of files and folders left out, by reason."""
+    return {reason: len(paths) for reason, paths in index.ignored.items()}
 
 
 def error_of(root: Path, **options: Any) -> str:
@@ -88,12 +93,17 @@ def test_images_lie_at_any_depth_under_any_suffix(tmp_path: Path) -> None:
 
 def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path) -> None:
     plant(tmp_path, {"train/ants": 2, "train/bees": 2, "val/ants": 1, "__MACOSX/train/ants": 2})
-    plant(tmp_path, {"train/ants/.cache": 2, "train/ants/__MACOSX": 2, "train/.git": 2})
+    plant(tmp_path, {"train/ants/.cache": 2, "train/ants/__MACOSX": 2, "train/.git": 2, "more/ants": 2})
     for name in ("train/ants/._000.jpg", "train/bees/Thumbs.db", "train/bees/notes.txt", "train/labels.jpg"):
         (tmp_path / name).touch()
     index = index_of(tmp_path)
     assert sizes(index) == {"train": {"ants": 2, "bees": 2}, "val": {"ants": 1}}
-    assert index.ignored == {"hidden": 3, "not images": 2, "outside class folders": 1}
+    assert ignored(index) == {
+        "hidden": 3,
+        "not images by their names": 2,
+        "outside class folders": 1,
+        "outside the splits": 1,
+    }
 
 
 def test_hymenoptera_has_a_known_stray(tmp_path: Path) -> None:
@@ -101,7 +111,7 @@ def test_hymenoptera_has_a_known_stray(tmp_path: Path) -> None:
     (tmp_path / "train/ants/imageNotFound.gif").touch()
     index = index_of(tmp_path, name="hymenoptera")
     assert sizes(index) == {"train": {"ants": 123, "bees": 121}, "val": {"ants": 70, "bees": 83}}
-    assert index.ignored == {"known strays": 1}
+    assert ignored(index) == {"known strays": 1}
     assert sizes(index_of(tmp_path))["train"]["ants"] == 124
 
 
@@ -113,6 +123,15 @@ def test_empty_folders_are_no_classes_but_noted(tmp_path: Path) -> None:
     assert index.empty_folders == ("test", "train/wasps", "val/bees")
 
 
+def test_the_first_few_of_what_is_left_out_are_named() -> None:
+    files = {"hidden": [Path("a/.x\n.jpg")], "not images by their names": [Path(f"{i}.txt") for i in range(5)]}
+    assert name_ignored(files) == (
+        r"6 files ignored (hidden: a/.x\n.jpg; not images by their names: 0.txt, 1.txt, 2.txt and 2 more)"
+    )
+    assert name_ignored({"hidden": [Path("a/.b")]}, lambda path: path.name) == "1 file ignored (hidden: .b)"
+    assert name_ignored({}) == name_ignored({"hidden": []}) == ""
+
+
 def test_images_of_a_list_are_left_out_before_the_split(tmp_path: Path) -> None:
     plant(tmp_path, {"ants": 10, "bees": 10})
     (tmp_path / "list.csv").write_text("path,reason\nants/000.jpg,tiny\nbees/./003.jpg,\n")
@@ -120,7 +139,7 @@ def test_images_of_a_list_are_left_out_before_the_split(tmp_path: Path) -> None:
     used = {name for split in index.splits for name in names(index, split)}
     assert len(used) == 18
     assert not used & {"ants/000.jpg", "bees/003.jpg"}
-    assert index.ignored == {"excluded": 2, "outside class folders": 1}
+    assert ignored(index) == {"excluded": 2, "outside class folders": 1}
 
 
 def test_images_of_a_list_are_left_out_of_a_table(tmp_path: Path) -> None:
@@ -131,7 +150,7 @@ def test_images_of_a_list_are_left_out_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "lists/out.csv").write_text("path\nimages/004.jpg\n")
     index = index_of(tmp_path, csv="lists/labels.csv", exclude="lists/out.csv")
     assert sum(map(len, index.splits.values())) == 19
-    assert index.ignored == {"excluded": 1}
+    assert ignored(index) == {"excluded": 1}
 
 
 def test_a_file_that_no_pattern_fits_can_be_left_out(tmp_path: Path) -> None:
@@ -181,7 +200,7 @@ def test_links(tmp_path: Path) -> None:
     (root / "train/bees/circle").symlink_to(root / "train/bees")
     index = index_of(root)
     assert sizes(index)["train"] == {"ants": 3, "bees": 3}
-    assert index.ignored == {"linked folders": 2}
+    assert ignored(index) == {"linked folders": 2}
 
 
 @pytest.mark.parametrize("folder", ["", "train"])

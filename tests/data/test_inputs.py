@@ -23,6 +23,13 @@ def test_a_folder_gives_its_images_at_any_depth_sorted(folder: Path) -> None:
     assert names(folder, folder) == ["a.png", "b.jpg", "deep/[1].jpg", "deep/er/c.JPG"]
 
 
+def test_what_is_left_out_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    list_images([folder])
+    assert caplog.messages == [
+        f"2 files ignored (hidden: {folder}/.hidden.jpg; not images by their names: {folder}/notes.txt)"
+    ]
+
+
 def test_files_are_taken_as_they_are_named_and_in_that_order(folder: Path) -> None:
     named = ["notes.txt", "b.jpg", "missing.jpg", "b.jpg"]
     assert names(folder, *(folder / name for name in named)) == named
@@ -34,8 +41,11 @@ def test_a_pattern_means_what_the_shell_would_make_of_it(folder: Path) -> None:
     assert names(folder, f"{folder}/**/*.[jJ][pP][gG]") == ["b.jpg", "deep/[1].jpg", "deep/er/c.JPG"]
 
 
-def test_what_a_deep_pattern_finds_in_several_ways_is_taken_once(folder: Path) -> None:
+def test_what_a_deep_pattern_finds_in_several_ways_is_taken_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert names(folder, f"{folder}/**") == ["a.png", "b.jpg", "deep/[1].jpg", "deep/er/c.JPG", "notes.txt"]
+    assert caplog.messages == [f"1 file ignored (hidden: {folder}/.hidden.jpg)"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(folder: Path) -> None:
@@ -46,6 +56,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(folder: Path) -> None:
 def test_the_home_folder_may_be_written_short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder))
     assert names(folder, "~/*.png") == ["a.png"]
+    assert list_images(["~nobody.jpg"]) == [Path("~nobody.jpg")]
 
 
 def test_some_are_taken_evenly() -> None:

@@ -27,7 +27,7 @@ def test_labels_are_the_classifiers(tmp_path: Path) -> None:
     index = index_known_classes(touch(tmp_path, "bees/1.png", "ants/2.png", "ants/notes.txt"), KNOWN)
     assert index.classes == KNOWN
     assert index.splits == {"all": [Sample(tmp_path / "ants/2.png", 1), Sample(tmp_path / "bees/1.png", 2)]}
-    assert index.ignored == {"not images": 1}
+    assert index.ignored == {"not images by their names": (tmp_path / "ants/notes.txt",)}
 
 
 def test_one_class_is_enough(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_a_class_that_is_not_known_is_refused(stranger: str, tmp_path: Path) -> 
 
 def test_labels_are_changed_and_nothing_else(tmp_path: Path) -> None:
     samples = {"val": [Sample(tmp_path / "a", 0), Sample(tmp_path / "b", 1)]}
-    index = ImageIndex(tmp_path, ("bees", "wasps"), samples, "test", {"hidden": 2}, ("empty",))
+    index = ImageIndex(tmp_path, ("bees", "wasps"), samples, "test", {"hidden": (tmp_path / ".c",)}, ("empty",))
     known = in_known_classes(index, KNOWN)
     assert [sample.label for sample in known.splits["val"]] == [2, 0]
-    assert (known.epoch_chosen_on, known.ignored, known.empty_folders) == ("test", {"hidden": 2}, ("empty",))
+    assert (known.epoch_chosen_on, known.ignored, known.empty_folders) == ("test", index.ignored, ("empty",))
     assert in_known_classes(known, KNOWN) == known

@@ -65,7 +65,7 @@ def test_unreadable_files_are_named_with_the_reason(index: ImageIndex, tmp_path:
     first = index.splits["val"][0].path
     memory = ImageMemory(index, TRANSFORM)
     assert memory.load([broken, first, missing]) == {
-        broken: "its contents are in no image format that Pillow reads",
+        broken: "its contents are in no image format that Thaw reads",
         missing: "No such file or directory",
     }
     assert list(memory.images) == [first]

@@ -144,9 +144,9 @@ def publish(server: Server, monkeypatch: pytest.MonkeyPatch) -> Publish:
     return publish
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(content, "w", compression) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return content.getvalue()
@@ -464,13 +464,33 @@ def test_bomb_is_refused(tmp_path: Path, publish: Publish, monkeypatch: pytest.M
     assert names(tmp_path) == {file}
 
 
+@pytest.mark.parametrize("file", ["hotdog.zip", "hotdog.tar.gz"])
+def test_a_flood_of_empty_files_is_refused(
+    tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.setattr(archives, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "MAX_RATIO", 1)
+    files = dict.fromkeys((f"hotdog/{number}" for number in range(1000)), b"")
+    publish(zipped(files) if file.endswith("zip") else tarred(files), file=file)
+    with pytest.raises(ThawError, match=r"with 'hotdog/244' it exceeds 1,000,000 bytes"):
+        fetch("hotdog", tmp_path)
+    assert names(tmp_path) == {file}
+
+
 def spoilt(body: bytes) -> bytes:
     middle = len(body) // 2
     return body[:middle] + bytes([body[middle] ^ 255]) + body[middle + 1 :]
 
 
 @pytest.mark.parametrize(
-    ("file", "body"), [("hotdog.zip", spoilt(ZIP)), ("hotdog.tar.gz", tarred(IMAGES)[:20_000])], ids=["zip", "tar"]
+    ("file", "body"),
+    [
+        ("hotdog.zip", spoilt(ZIP)),
+        ("hotdog.zip", spoilt(zipped(IMAGES, zipfile.ZIP_LZMA))),
+        ("hotdog.zip", spoilt(zipped(IMAGES, zipfile.ZIP_BZIP2))),
+        ("hotdog.tar.gz", tarred(IMAGES)[:20_000]),
+    ],
+    ids=["zip", "lzma", "bzip2", "tar"],
 )
 def test_damaged_archive_leaves_nothing_and_no_recorded_checksum(
     tmp_path: Path, publish: Publish, file: str, body: bytes

@@ -1,4 +1,5 @@
 import json
+import resource
 from typing import Any
 
 import pytest
@@ -6,6 +7,8 @@ import torch
 import torchvision
 from torch import Tensor
 from torchvision.transforms.functional import normalize, to_pil_image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import center_crop, resize
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data.transforms import EvaluationTransform, Mirrored, mixing_transform, training_transform
@@ -72,6 +75,34 @@ def test_exact_resize_is_height_then_width() -> None:
     image[:, 8:24, 16:48] = 255
     assert EvaluationTransform(resize=(64, 128), crop=30)(image).min() == 255
     assert EvaluationTransform(resize=(128, 64), crop=40)(image).min() == 0
+
+
+@pytest.mark.parametrize("size", [40, (40, 50)])
+@pytest.mark.parametrize("shape", [(1, 10**6), (10**6, 1), (3, 300_000), (300_000, 3)])
+def test_a_line_of_a_million_pixels_takes_little_memory(shape: tuple[int, int], size: Any) -> None:
+    image = torch.full((3, *shape), 90, dtype=torch.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    crop = EvaluationTransform(size, 32)(image)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+    assert crop.shape == (3, 32, 32)
+    assert (crop == 90).all()
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("length", [700, 701])
+def test_of_a_long_image_the_same_centre_is_seen(length: int, size: int) -> None:
+    """Its long side is cut before it is resized, not afterwards, which makes no difference."""
+    transform = EvaluationTransform(40, size)
+    for image in (noise(4, length), noise(length, 4)):
+        resized = resize(image, [40], InterpolationMode.BILINEAR, antialias=True)
+        assert torch.equal(transform(image), center_crop(resized, [size, size]))
+
+
+def test_a_long_image_is_resized_exactly_as_well_in_two_steps() -> None:
+    for image in (ramp(20, 2000), ramp(20, 2000).mT):
+        theirs = resize(image, [40, 50], InterpolationMode.BILINEAR, antialias=True)
+        ours = EvaluationTransform((40, 50), 40)(image)
+        assert (ours.int() - center_crop(theirs, [40, 40])).abs().max() <= 1
 
 
 # ---- options

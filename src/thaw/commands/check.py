@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if options.fix is not None and reasons:
         _write(index, reasons, options.folder / "exclude.csv" if options.fix == Path() else options.fix)
     elif reasons:
-        print(f"List them for dataset.exclude: thaw check {options.folder} --fix")
+        print(printable(f"List them for dataset.exclude: thaw check {options.folder} --fix"))
     return int(num_wrong > 0)
 
 
@@ -112,7 +112,7 @@ def _write(index: "ImageIndex", reasons: dict[str, str], file: Path) -> None:
     write_excluded(file, reasons)
     root, place = index.root.resolve(), file.resolve()
     name = place.relative_to(root) if place.is_relative_to(root) else place
-    print(f"{file} lists them. Train with dataset.exclude={name}")
+    print(printable(f"{file} lists them. Train with dataset.exclude={name}"))
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         _draw(predictor, predictions, options.grid)
     print(_summary(predictor, predictions, seconds))
     for path in filter(None, (options.out, options.grid)):
-        print(f"Written: {path}")
+        print(f"Written: {printable(str(path))}")
     return _tell_errors(predictions)
 
 
@@ -79,6 +80,8 @@ def _check_target(option: str, path: Path | None, suffixes: Sequence[str]) -> No
 
 def _with_stdin(items: Sequence[str]) -> Iterator[Path | str]:
     """The items; `-` stands for the paths on stdin, which are no patterns."""
+    if isinstance(sys.stdin, TextIOWrapper):  # names as the system has them, which need be no UTF-8
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     for item in items:
         if item == "-":
             yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
@@ -116,7 +119,7 @@ def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Pat
 def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:
     """How many images of each class there are, and how fast they were classified."""
     counts = Counter(prediction.label for prediction in predictions if prediction.label)
-    classes = name_some([f"{printable(label)} {count}" for label, count in counts.most_common()])
+    classes = name_some([f"{label} {count}" for label, count in counts.most_common()])
     speed = f"{seconds:.1f} s, {len(predictions) / seconds:.0f} images/s"
     return f"{counts.total()} images: {classes or 'none'}; {speed} ({predictor.precision} on {predictor.device})"
 

@@ -9,8 +9,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from gzip import BadGzipFile
 from http.client import HTTPException, HTTPResponse
+from lzma import LZMAError
 from pathlib import Path, PureWindowsPath
 from ssl import SSLError
 from urllib.error import HTTPError, URLError
@@ -28,6 +28,8 @@ PAUSES = (1.0, 2.0, 4.0)
 """Seconds to wait before each further attempt at a download that was cut."""
 MAX_RATIO, MAX_BYTES = 20, 10**9
 """An archive that unpacks to more than this many times its size, and to more than this many bytes, is refused."""
+BLOCK = 4096
+"""Bytes that the smallest file or folder takes on a disk."""
 
 
 def download(url: str, part: Path, by_hand: str) -> None:
@@ -106,7 +108,7 @@ def unpack(file: Path, into: Path) -> None:
     try:
         for name, size, plain, extract in _entries(file):
             path = PureWindowsPath(name)  # knows `/`, `\` and drive letters
-            room -= size
+            room -= max(size, BLOCK)
             if path.anchor or ".." in path.parts:
                 raise ThawError(f"{file} is not safe to unpack: {name!r} lies outside its folder.")
             if not plain:
@@ -114,7 +116,9 @@ def unpack(file: Path, into: Path) -> None:
             if room < 0:
                 raise ThawError(f"{file} is not safe to unpack: with {name!r} it exceeds {limit:,} bytes.")
             extract(into)
-    except (zipfile.BadZipFile, tarfile.TarError, BadGzipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # the disk's; a library's has no number
+            raise
         raise ThawError(f"{file} cannot be unpacked: {error}. Delete it to have it downloaded anew.") from error
 
 

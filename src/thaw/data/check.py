@@ -11,7 +11,7 @@ from PIL import Image
 from thaw.data.copies import find_copies
 from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
-from thaw.data.index import STRAYS, ImageIndex
+from thaw.data.index import STRAYS, ImageIndex, name_ignored
 from thaw.data.splits import Sample
 from thaw.data.threads import in_threads
 from thaw.errors import ThawError, printable
@@ -20,17 +20,18 @@ log = logging.getLogger(__name__)
 
 UNBALANCED = 10
 """A class with so many times the images of another is worth a remark."""
+MOST_LINES = 10
+"""Of files that are left out; the others are counted."""
 
 
 def facts(index: ImageIndex) -> str:
-    """Name, splits and class sizes of the data in one line; above eight classes the smallest and the largest only."""
+    """Name, splits, class sizes (above eight, the smallest and the largest only) and ignored files in one line."""
     parts = []
     for split, samples in index.splits.items():
         title = "val = test" if split == "val" and index.epoch_chosen_on == "test" else split
         parts.append(f"{title} {len(samples)} ({_class_sizes(index, samples)})")
-    count = sum(index.ignored.values())
-    ignored = f"; {count} file{'s' * (count > 1)} ignored" if count else ""
-    return printable(f"{index.root.resolve().name}: {', '.join(parts)}{ignored}")
+    line = f"{index.root.resolve().name}: {', '.join(parts)}"
+    return printable("; ".join(filter(None, (line, name_ignored(index.ignored, index.place)))))
 
 
 def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:
@@ -148,7 +149,7 @@ def _why_no_image(path: Path) -> str:
 
 
 def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> ImageIndex:
-    """The table without its unreadable files.
+    """The table without its unreadable files, which are named.
 
     Args:
         index: The table.
@@ -160,12 +161,16 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
     """
     if not bad:
         return index
+    lines = [f"\n  {printable(index.place(path))}: {reason}" for path, reason in bad.items()]
     if on_bad == "error":
-        lines = "".join(f"\n  {printable(index.place(path))}: {reason}" for path, reason in bad.items())
         raise ThawError(
-            f"{len(bad)} file{'s' * (len(bad) > 1)} in {index.root} cannot be read as images:{lines}\n"
+            f"{len(bad)} file{'s' * (len(bad) > 1)} in {index.root} cannot be read as images:{''.join(lines)}\n"
             "Repair or remove them; dataset.on_bad=skip leaves them out."
         )
+    count = sum(map(len, index.splits.values()))
+    if (others := len(lines) - MOST_LINES) > 0:
+        lines[MOST_LINES:] = [f"\n  … and {others} more: `thaw check {index.root} --fix` lists all"]
+    log.warning(f"{len(bad)} of {count} files cannot be read as images and are left out:{''.join(lines)}")
     splits = {
         split: [sample for sample in samples if sample.path not in bad] for split, samples in index.splits.items()
     }
@@ -176,4 +181,4 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
     for label, name in enumerate(index.classes):
         if "train" in splits and label not in left:
             raise ThawError(f"train has no images of {name!r} left: dataset.on_bad=skip leaves out all of its files.")
-    return replace(index, splits=splits, ignored={**index.ignored, "unreadable": len(bad)})
+    return replace(index, splits=splits, ignored={**index.ignored, "unreadable": tuple(bad)})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from thaw.data.finding import Finding
+from thaw.data.images import regular_size
 from thaw.data.index import ImageIndex
 from thaw.data.splits import Sample
 
@@ -78,7 +79,7 @@ def _number_of_labels(group: Copies) -> int:
 def _find(index: ImageIndex) -> list[Copies]:
     """Only files of equal size are read, and to their ends only those that begin alike."""
     groups = [[(split, sample) for split, samples in index.splits.items() for sample in samples]]
-    for key in (_size, _head, _digest):
+    for key in (regular_size, _head, _digest):
         groups = [copies for group in groups for copies in _group(group, key)]
     return groups
 
@@ -90,10 +91,6 @@ def _group(entries: list[Entry], key: Callable[[Path], Hashable]) -> list[Copies
         with suppress(OSError):  # a file that cannot be opened is for `find_unreadable` to tell
             groups[key(entry[1].path)].append(entry)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _head(path: Path) -> bytes:

@@ -47,7 +47,7 @@ def read_excluded(file: Path, root: Path) -> frozenset[Path]:
         raise ThawError(
             f"dataset.exclude cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
         ) from error
-    missing = [name for name in names if not (root / name).is_file()]
+    missing = [name for name in names if not os.path.lexists(root / name)]  # a link that leads nowhere is there
     if missing:
         raise ThawError(
             f"dataset.exclude: {file} names {len(missing)} of {len(names)} files that are not in {root}: "

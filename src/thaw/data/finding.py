@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from thaw.errors import name_some, printable
+from thaw.errors import name_some
 
 
 @dataclass(frozen=True)
@@ -31,5 +31,5 @@ class Finding:
     def message(self) -> str:
         """All in one line, which names the first few things."""
         advice = f" {self.advice}" if self.advice else ""
-        items = name_some([printable(item) for item in self.items], most=3)
+        items = name_some(self.items, most=3)
         return f"{self.title}: {len(self.items)} ({items}).{advice}"

@@ -1,6 +1,8 @@
 """One image file -> a uint8 RGB tensor, or an error that names the file."""
 
 import contextlib
+import errno
+import stat
 import warnings
 from collections.abc import Callable
 from io import BytesIO
@@ -17,6 +19,8 @@ from thaw.errors import ThawError, printable
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
+"""What a file is tried as. Pillow reads more: PostScript, for one, which it has Ghostscript run as a program."""
 
 Read = Callable[[Path, int], torch.Tensor]
 """An image and the least length of its shorter side -> uint8 (3, H, W)."""
@@ -55,7 +59,7 @@ def read_image(path: Path, min_size: int | None = None, file: BytesIO | None = N
         BadImage: The file is missing, damaged, not an image, or too large to be decoded safely.
     """
     try:
-        with Image.open(file or path) as image:
+        with open_image(file or path) as image:
             if min_size is not None:
                 image.draft(None, (min_size, min_size))
             image.load()
@@ -74,10 +78,33 @@ def read_header(path: Path) -> tuple[str, int, int]:
         BadImage: The file is missing or not an image.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.format or "", image.width, image.height
     except Exception as error:
         raise BadImage(path, _reason(error)) from error
+
+
+def open_image(file: Path | BytesIO) -> Image.Image:
+    """The image of which only the header has been read.
+
+    Raises:
+        Exception: There is none; Pillow raises whatever its parsers run into.
+    """
+    if isinstance(file, Path):
+        regular_size(file)
+    return Image.open(file, formats=FORMATS)
+
+
+def regular_size(path: Path) -> int:
+    """Bytes of a file.
+
+    Raises:
+        OSError: It is missing, or a pipe, which would be waited for, or a device, which may have no end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return status.st_size
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -112,7 +139,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 def _reason(error: Exception) -> str:
     """What is wrong with the file, in one line without a full stop."""
     if isinstance(error, UnidentifiedImageError):
-        return "its contents are in no image format that Pillow reads"
+        return "its contents are in no image format that Thaw reads"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error).strip().splitlines()

@@ -4,12 +4,13 @@ import csv
 import hashlib
 import os
 import re
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -26,6 +27,8 @@ IMAGE_SUFFIXES = frozenset(
     ".webp".split()
 )
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+Ignored: TypeAlias = defaultdict[str, list[Path]]
+"""What is left out, by reason."""
 STRAYS = {"hymenoptera": {"train/ants/imageNotFound.gif"}}  # in the published archives, but of no class
 
 
@@ -40,8 +43,8 @@ class ImageIndex:
     """`train`, `val` and, where there is one, `test`, each sorted by path."""
     epoch_chosen_on: str
     """`val`; or `test` where val is made of the test images, for want of others."""
-    ignored: dict[str, int]
-    """Number of files and folders left out, by reason."""
+    ignored: dict[str, tuple[Path, ...]]
+    """Files and folders left out, by reason."""
     empty_folders: tuple[str, ...]
     """Folders of a class or a split, relative to `root`, that have no image."""
     misspelt: tuple[str, ...] = ()
@@ -75,7 +78,7 @@ class _Scan:
     """What reading a data set comes to."""
 
     rows: list[Row] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
+    ignored: Ignored = field(default_factory=lambda: defaultdict(list))
     empty_folders: list[str] = field(default_factory=list)
     misspelt: list[str] = field(default_factory=list)
     shards: Shards | None = None
@@ -131,7 +134,8 @@ def survey(root: Path, options: DatasetConfig) -> ImageIndex:
 def _index(
     root: Path, classes: tuple[str, ...], splits: dict[str, list[Sample]], epoch_chosen_on: str, scan: _Scan
 ) -> ImageIndex:
-    ignored, empty_folders, misspelt = dict(+scan.ignored), tuple(scan.empty_folders), tuple(scan.misspelt)
+    ignored = {reason: tuple(paths) for reason, paths in scan.ignored.items() if paths}
+    empty_folders, misspelt = tuple(scan.empty_folders), tuple(scan.misspelt)
     return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, empty_folders, misspelt, scan.shards)
 
 
@@ -161,8 +165,13 @@ def _read_csv(file: Path, excluded: Collection[Path]) -> _Scan:
                 rows[row.path] = row
     except (OSError, UnicodeError, csv.Error) as error:
         raise ThawError(f"dataset.csv cannot be read: {file} ({error}).") from error
-    kept = [row for row in rows.values() if absolute(row.path) not in excluded]
-    return _Scan(kept, Counter({"excluded": len(rows) - len(kept)}))
+    scan = _Scan()
+    for row in rows.values():
+        if absolute(row.path) in excluded:
+            scan.ignored["excluded"].append(row.path)
+        else:
+            scan.rows.append(row)
+    return scan
 
 
 def _read_line(line: dict[str, str], file: Path, where: str) -> Row:
@@ -187,6 +196,8 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     top = _images_folder(root) if by_name else root
     split_folders = _split_folders(top)
     scan = _Scan(misspelt=[f"{path.relative_to(root).as_posix()} ({split}?)" for path, split in _misspelt(top).items()])
+    if top not in split_folders:
+        scan.ignored["outside the splits"] += [path for path in _visible(top) if path not in split_folders]
     for folder, split in split_folders.items():
         sources = [folder] if by_name else _class_folders(folder, scan.ignored)
         found = {source: find_images(source, left_out, scan.ignored) for source in sources}
@@ -216,7 +227,7 @@ def _split_folders(root: Path) -> dict[Path, str]:
 
     As a class may be called train, such folders are splits only if train holds folders or all folders are splits.
     """
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not _is_hidden(path.name)]
+    folders = [path for path in _visible(root) if path.is_dir()]
     splits = {path: SPLIT_NAMES[path.name] for path in folders if path.name in SPLIT_NAMES}
     train = root / "train"
     if splits and (len(splits) == len(folders) or (train in splits and any(path.is_dir() for path in train.iterdir()))):
@@ -240,14 +251,13 @@ def _misspelt(root: Path) -> dict[Path, str]:
     return names
 
 
-def _class_folders(parent: Path, ignored: Counter[str]) -> list[Path]:
-    visible = [path for path in sorted(parent.iterdir()) if not _is_hidden(path.name)]
-    folders = [path for path in visible if path.is_dir()]
-    ignored["outside class folders"] += len(visible) - len(folders)
-    return folders
+def _class_folders(parent: Path, ignored: Ignored) -> list[Path]:
+    visible = _visible(parent)
+    ignored["outside class folders"] += [path for path in visible if not path.is_dir()]
+    return [path for path in visible if path.is_dir()]
 
 
-def find_images(folder: Path, left_out: Mapping[Path, str], ignored: Counter[str]) -> list[Path]:
+def find_images(folder: Path, left_out: Mapping[Path, str], ignored: Ignored) -> list[Path]:
     """The images in a folder and below it, sorted, but for those that are left out, each for a reason.
 
     Links to folders are not followed: they could lead in a circle.
@@ -261,17 +271,34 @@ def find_images(folder: Path, left_out: Mapping[Path, str], ignored: Counter[str
 
     images = []
     for parent, folders, files in os.walk(folder, onerror=refuse):
-        ignored["linked folders"] += sum(Path(parent, name).is_symlink() for name in folders)
-        ignored["hidden"] += sum(_is_hidden(name) for name in folders + files)
+        ignored["linked folders"] += [path for name in folders if (path := Path(parent, name)).is_symlink()]
+        ignored["hidden"] += [Path(parent, name) for name in folders + files if _is_hidden(name)]
         folders[:] = [name for name in folders if not _is_hidden(name)]
         for path in (Path(parent, name) for name in files if not _is_hidden(name)):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
-                ignored["not images"] += 1
+                ignored["not images by their names"].append(path)
             elif reason := left_out.get(absolute(path)):
-                ignored[reason] += 1
+                ignored[reason].append(path)
             else:
                 images.append(path)
     return sorted(images)
+
+
+def name_ignored(ignored: Mapping[str, Sequence[Path]], place: Callable[[Path], str] = str) -> str:
+    """How many files were left out and, by reason, the first few of them, in one line; empty if there are none.
+
+    Args:
+        ignored: Files by reason.
+        place: What a file is called.
+    """
+    count = sum(map(len, ignored.values()))
+    names = {why: name_some([place(path) for path in paths], most=3) for why, paths in ignored.items()}
+    reasons = "; ".join(f"{why}: {some}" for why, some in names.items() if some)
+    return f"{count} file{'s' * (count > 1)} ignored ({reasons})" if count else ""
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if not _is_hidden(path.name)]
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,13 +1,16 @@
 """What a user points at - files, folders, patterns - -> image files."""
 
-from collections import Counter
+import logging
+import os
 from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TypeVar
 
-from thaw.data.index import find_images
+from thaw.data.index import Ignored, find_images, name_ignored
 from thaw.errors import ThawError, name_some
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -22,8 +25,12 @@ def list_images(items: Iterable[Path | str]) -> list[Path]:
     Raises:
         ThawError: There are none.
     """
-    items = list(items)
-    paths = [path for item in items for path in _expand(item)]
+    items, ignored = list(items), Ignored(list)
+    paths = [path for item in items for path in _expand(item, ignored)]
+    taken = set(paths)  # by a pattern, some in one way and not in another
+    left_out = {why: [path for path in dict.fromkeys(files) if path not in taken] for why, files in ignored.items()}
+    if line := name_ignored(left_out):
+        log.warning(line)
     if not paths:
         where = name_some([str(item) for item in items]) or "an empty list"
         raise ThawError(f"No images in {where}. Name files, folders or patterns.")
@@ -36,11 +43,11 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     return [items[len(items) * position // number] for position in range(number)]
 
 
-def _expand(item: Path | str) -> list[Path]:
-    path = Path(item).expanduser()
+def _expand(item: Path | str, ignored: Ignored) -> list[Path]:
+    path = Path(os.path.expanduser(item))  # noqa: PTH111 - Path.expanduser takes no file that is called ~1.jpg
     if path.is_dir():
-        return find_images(path, {}, Counter())
+        return find_images(path, {}, ignored)
     if isinstance(item, str) and has_magic(item) and not path.exists():
         matches = sorted(glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        return list(dict.fromkeys(image for match in matches for image in _expand(Path(match))))
+        return list(dict.fromkeys(image for match in matches for image in _expand(Path(match), ignored)))
     return [path]

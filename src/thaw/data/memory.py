@@ -6,10 +6,9 @@ from io import BytesIO
 from pathlib import Path
 
 import psutil
-from PIL import Image
 from torch import Tensor
 
-from thaw.data.images import BadImage
+from thaw.data.images import BadImage, open_image
 from thaw.data.index import ImageIndex
 from thaw.data.threads import in_threads
 from thaw.data.transforms import EvaluationTransform
@@ -91,7 +90,7 @@ def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, allowed: 
 
 def _count_pixels(file: Path | BytesIO, decoded_side: int) -> int:
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             image.draft(None, (decoded_side, decoded_side))
             return image.width * image.height
     except Exception:  # an unreadable file is named when it is decoded

@@ -12,6 +12,9 @@ from thaw.config import AugmentConfig, DatasetConfig
 
 ImageTransform = Callable[[Tensor], Tensor]
 
+LONG = 32
+"""Length over width beyond which an image would, resized as a whole, take far more memory than what is seen of it."""
+
 
 @dataclass(frozen=True)
 class EvaluationTransform:
@@ -31,9 +34,23 @@ class EvaluationTransform:
 
     def __call__(self, image: Tensor) -> Tensor:
         """The uint8 crop (3, crop, crop) of a uint8 image (3, H, W)."""
-        size = self.resize if isinstance(self.resize, int) else list(self.resize)
-        resized = v2.functional.resize(image, size, v2.InterpolationMode(self.interpolation), antialias=True)
+        if max(image.shape[1:]) > LONG * min(image.shape[1:]):
+            image = self._shorten(image)
+        resized = self._resize(image, [self.resize] if isinstance(self.resize, int) else list(self.resize))
         return cast(Tensor, v2.functional.center_crop(resized, [self.crop, self.crop]))
+
+    def _shorten(self, image: Tensor) -> Tensor:
+        """The image with its long side resized, or without ends that lie far outside the crop."""
+        height, width = image.shape[1:]
+        if not isinstance(self.resize, int):
+            return self._resize(image, [self.resize[0], width] if height > width else [height, self.resize[1]])
+        kept = LONG * min(height, width) * max(1, self.crop // self.resize)
+        top, left = (max(0, (side - kept) // 2) for side in (height, width))
+        return image[:, top : height - top, left : width - left]
+
+    def _resize(self, image: Tensor, size: list[int]) -> Tensor:
+        mode = v2.InterpolationMode(self.interpolation)
+        return cast(Tensor, v2.functional.resize(image, size, mode, antialias=True))
 
     @property
     def decoded_side(self) -> int:

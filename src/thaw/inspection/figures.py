@@ -1,5 +1,6 @@
 """The pictures of a run, as matplotlib figures."""
 
+import warnings
 from collections.abc import Sequence
 from math import ceil
 
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from thaw.errors import printable
 from thaw.inspection.predictions import Predictions
+
+# Drawn as boxes: no reason to disturb what is printed.
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 
 RIGHT, WRONG = "#1f5fbf", "#c8322b"
 INK = "#333333"
