@@ -7,6 +7,7 @@ the order of sums. `--dropout` leaves it on.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def main() -> None:
         runs = [Run(arguments.folder / f"{strategy}_{number}") for number in (1, 2)]
         for number, run in enumerate(runs, start=1):
             devices = [f"trainer.devices={number}", "trainer.accelerator=cpu", f"hydra.run.dir={run.folder}"]
+            shutil.rmtree(run.folder, ignore_errors=True)
             script = ROOT / "train.py" if arguments.dropout else program
             command = [sys.executable, str(script), *arguments.options, *options, *devices]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
