@@ -314,7 +314,9 @@ def test_a_run_that_was_not_started_from_the_command_line_is_refused(tmp_path: P
         expand_resume([f"resume={folder}"])
 
 
-@pytest.mark.parametrize("content", ["", "- strategy=fine\n- 'see", "seed: 1", "\0"], ids=["empty", "cut", "map", "nul"])
+@pytest.mark.parametrize(
+    "content", ["", "- strategy=fine\n- 'see", "seed: 1", "\0"], ids=["empty", "cut", "map", "nul"]
+)
 def test_a_run_whose_options_are_damaged_is_not_resumed_with_others(tmp_path: Path, content: str) -> None:
     folder = interrupted_run(tmp_path / "run", "strategy=finetune", "seed=3")
     (folder / "overrides.yaml").write_text(content)

@@ -29,7 +29,9 @@ def test_a_run_is_not_begun_anew_where_one_lies(tmp_path: Path, name: str, resum
     run.write_config(Config(seed=1))  # nothing to lose yet
     run.checkpoints.mkdir()
     (run.folder / name).touch()
-    with pytest.raises(ThawError, match=rf"^{run.folder} holds a run already, .*: resume={run.folder} .*another folder"):
+    with pytest.raises(
+        ThawError, match=rf"^{run.folder} holds a run already, .*: resume={run.folder} .*another folder"
+    ):
         run.write_config(Config(seed=2, resume=resume))
     assert run.config["seed"] == 1
     run.write_config(Config(seed=2, resume=f"{tmp_path}/other/../run"))
