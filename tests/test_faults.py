@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from thaw.model.weights import read_tensors
+from thaw.run import Run
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = [
@@ -25,11 +26,13 @@ OPTIONS = [
 pytestmark = pytest.mark.slow
 
 
-def start(cwd: Path, *overrides: str, before: Callable[[], None] | None = None) -> "subprocess.Popen[str]":
+def start(
+    cwd: Path, *overrides: str, before: Callable[[], None] | None = None, options: Sequence[str] = OPTIONS
+) -> "subprocess.Popen[str]":
     """Begin a training; `before` is called first in its process."""
     environment = os.environ | {"THAW_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *OPTIONS, *overrides], cwd=cwd, env=environment, text=True,
+        [sys.executable, str(ROOT / "train.py"), *options, *overrides], cwd=cwd, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=before,
     )  # fmt: skip
 
@@ -155,6 +158,27 @@ def test_data_that_vanish_during_a_training_are_named(image_folder: Path, tmp_pa
     assert "cannot be read as an image: No such file or directory" in message
     assert "mount/train/" in message
     assert read_tensors(last)["state_dict"]
+
+
+@pytest.mark.parametrize("content", [None, "", "- dataset=folder\n- 'dataset.ro"], ids=["whole", "empty", "cut"])
+def test_a_run_is_neither_begun_anew_nor_resumed_with_other_options(
+    image_folder: Path, tmp_path: Path, content: str | None
+) -> None:
+    folder = tmp_path / "run"
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=frozen", "seed=3", f"hydra.run.dir={folder}"]
+    assert start(tmp_path, *options).communicate(timeout=300)[1] == ""
+    if content is None:
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        message = refusal(start(tmp_path, *options, "seed=4"))
+        assert f"{folder} holds a run already, which would be lost. To go on with it: resume={folder}" in message
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        return
+    expected = Run(folder).config
+    expected["trainer"]["max_epochs"], expected["resume"] = 4, str(folder)
+    (folder / ".hydra" / "overrides.yaml").write_text(content)  # as a kill leaves it that comes as Hydra writes it
+    resumed = start(tmp_path, f"resume={folder}", "trainer.max_epochs=4", options=())
+    assert resumed.communicate(timeout=300)[1] == ""
+    assert Run(folder).config == expected
 
 
 def test_two_trainings_at_once_share_data_and_features(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
 from thaw.trainer import make_predictor
+from thaw.writing import drafting
 
 if TYPE_CHECKING:
     from thaw.run import Run
@@ -166,7 +167,8 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
     write_predictions(folder / "predictions.csv", {split: predictions})
     about = {name: getattr(evaluation, name) for name in ("split", "caution", "num_views", "device")}
     content = json.dumps(about | score_data(predictions, least), indent=2)
-    (folder / "metrics.json").write_text(content + "\n", encoding="utf-8")
+    with drafting(folder / "metrics.json") as draft:
+        draft.write_text(content + "\n", encoding="utf-8")
     highest, unsure = predictions.top_losses(MOST_IMAGES), predictions.least_certain(MOST_IMAGES)
     figures = {
         "confusion": confusion_chart(predictions, split),
