@@ -146,18 +146,50 @@ def test_a_cache_without_permission_costs_time_alone(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_data_that_vanish_during_a_training_are_named(image_folder: Path, tmp_path: Path) -> None:
-    root = shutil.copytree(image_folder, tmp_path / "mount")
+def unmount(place: Path) -> None:
+    """Take a disk away under those who use it."""
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("take_away", [shutil.rmtree, unmount])
+def test_data_that_vanish_during_a_training_are_named(
+    image_folder: Path, tmp_path: Path, mount: Callable[[str], Path], take_away: Callable[[Path], None]
+) -> None:
+    disk = mount("size=10m") if take_away is unmount else tmp_path / "disk"
+    root = shutil.copytree(image_folder, disk / "images")
     folder = tmp_path / "run"
     options = ["dataset=folder", f"dataset.root={root}", "strategy=finetune", f"hydra.run.dir={folder}"]
     process = start(tmp_path, *options, "dataset.cache=none", "dataset.num_workers=1", "trainer.max_epochs=500")
     last = folder / "checkpoints" / "last.ckpt"
     wait_for(last.exists, process)
-    shutil.rmtree(root)
+    take_away(disk)
     message = refusal(process)
     assert "cannot be read as an image: No such file or directory" in message
-    assert "mount/train/" in message
+    assert "disk/images/train/" in message
     assert read_tensors(last)["state_dict"]
+
+
+def test_data_on_a_mount_that_is_gone_are_named(
+    image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]
+) -> None:
+    disk = mount("size=10m")
+    root = shutil.copytree(image_folder, disk / "images")
+    unmount(disk)
+    options = ["dataset=folder", f"dataset.root={root}", "hydra.run.dir=run"]
+    assert f"dataset.root is not a folder: {root}." in refusal(start(tmp_path, *options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_for_features_costs_time_alone(
+    image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]
+) -> None:
+    disk = mount("size=8k")
+    (tmp_path / "cache").symlink_to(disk)
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=frozen", "hydra.run.dir=run"]
+    process = start(tmp_path, *options, "backbone.weights=null")
+    assert process.communicate(timeout=300)[1] == ""
+    assert (tmp_path / "run" / "summary.json").exists()
+    assert list(disk.rglob("*.safetensors")) == []
 
 
 @pytest.mark.parametrize("content", [None, "", "- dataset=folder\n- 'dataset.ro"], ids=["whole", "empty", "cut"])
