@@ -13,7 +13,7 @@ help:
 	@echo "make demo         transfer between digits, no data to download: four strategies, three seeds, one table"
 	@echo "make test         all tests"
 	@echo "make torture      break trainings and files thousands of times (hours)"
-	@echo "make lint         ruff and mypy"
+	@echo "make lint         pip check, ruff and mypy"
 	@echo "make bench        seconds against the tutorial's loop, Lightning and fastai: DATA=FOLDER WEIGHTS=FILE; an hour"
 	@echo "make tensorboard  curves and pictures of all runs in outputs/"
 	@echo "make clean        remove outputs/demo and the caches of the tools"
@@ -40,6 +40,7 @@ torture: setup
 	THAW_EVERY_VALUE=1 $(BIN)/python -m pytest tests/test_every_option.py
 
 lint: setup
+	$(BIN)/python -m pip check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -23,6 +23,7 @@ def close_sweep(folder: Path) -> None:
     """Print the leaderboard of a sweep's runs, and keep it in its folder as a table and as a picture."""
     from thaw.compare import compare
     from thaw.inspection.accuracy_chart import accuracy_chart
+    from thaw.inspection.figures import write_figure
     from thaw.run import find_runs
 
     if not find_runs(folder):
@@ -30,7 +31,7 @@ def close_sweep(folder: Path) -> None:
     leaderboard = compare([folder])
     print(leaderboard)
     leaderboard.write_csv(folder / "comparison.csv")
-    accuracy_chart(leaderboard).savefig(folder / "comparison.png")
+    write_figure(accuracy_chart(leaderboard), folder / "comparison.png")
 
 
 if __name__ == "__main__":

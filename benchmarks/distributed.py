@@ -7,6 +7,7 @@ Dropout is off, as each process draws masks for its own images; then what remain
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def main() -> None:
         runs = [Run(arguments.folder / f"{strategy}_{number}") for number in (1, 2)]
         for number, run in enumerate(runs, start=1):
             devices = [f"trainer.devices={number}", "trainer.accelerator=cpu", f"hydra.run.dir={run.folder}"]
+            shutil.rmtree(run.folder, ignore_errors=True)
             script = ROOT / "train.py" if arguments.dropout else program
             command = [sys.executable, str(script), *arguments.options, *options, *devices]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

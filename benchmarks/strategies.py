@@ -7,6 +7,7 @@ Everything after `--` goes to train.py. Prints a Markdown table; the runs stay i
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def main() -> None:
 def run(folder: Path, *overrides: str) -> None:
     """One sweep in one process, unless it is there already."""
     if not list(folder.rglob("summary.json")):
+        shutil.rmtree(folder, ignore_errors=True)  # what was broken off
         command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, f"hydra.sweep.dir={folder}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 

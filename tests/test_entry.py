@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from thaw.entry import expand_resume
 from thaw.errors import ThawError
@@ -270,8 +271,7 @@ def test_jobs_are_named_by_what_differs(tmp_path: Path, light: Path) -> None:
 def interrupted_run(folder: Path, *overrides: str) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").touch()
-    (folder / ".hydra").mkdir()
-    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {override}\n" for override in overrides))
+    OmegaConf.save(list(overrides), folder / "overrides.yaml")
     return folder
 
 
@@ -324,9 +324,28 @@ def test_nothing_to_go_on_from_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_that_was_not_started_from_the_command_line_is_refused(tmp_path: Path) -> None:
     folder = interrupted_run(tmp_path / "run")
-    (folder / ".hydra" / "overrides.yaml").unlink()
-    with pytest.raises(ThawError):
+    (folder / "overrides.yaml").unlink()
+    with pytest.raises(ThawError, match=r"run was not started by train\.py: it has no overrides\.yaml\.$"):
         expand_resume([f"resume={folder}"])
+
+
+@pytest.mark.parametrize(
+    "content", ["", "- strategy=fine\n- 'see", "seed: 1", "\0"], ids=["empty", "cut", "map", "nul"]
+)
+def test_a_run_whose_options_are_damaged_is_not_resumed_with_others(tmp_path: Path, content: str) -> None:
+    folder = interrupted_run(tmp_path / "run", "strategy=finetune", "seed=3")
+    (folder / "overrides.yaml").write_text(content)
+    with pytest.raises(ThawError, match=r"^\S+/run/overrides\.yaml is damaged, or of another version of Thaw: [^\n]+$"):
+        expand_resume([f"resume={folder}"])
+
+
+@pytest.mark.parametrize("argument", ["hydra.run.dir={}", "hydra.run.dir='{}'", 'hydra.run.dir="{}"'])
+def test_a_folder_that_holds_a_run_is_not_begun_anew(tmp_path: Path, argument: str) -> None:
+    folder = interrupted_run(tmp_path / "a run")
+    argument = argument.format(folder)
+    with pytest.raises(ThawError, match=rf"^{folder} holds a run already, .*: resume={folder} .* remove this one\.$"):
+        expand_resume([argument])
+    assert expand_resume([argument, "--cfg", "job"]) == [argument, "--cfg", "job"]
 
 
 @pytest.mark.parametrize("name", ["seed=1,strategy=frozen", "it's", "a (copy)", "{x}"])

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from thaw.model.weights import read_tensors
+from thaw.run import Run
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = [
@@ -25,11 +26,13 @@ OPTIONS = [
 pytestmark = pytest.mark.slow
 
 
-def start(cwd: Path, *overrides: str, before: Callable[[], None] | None = None) -> "subprocess.Popen[str]":
+def start(
+    cwd: Path, *overrides: str, before: Callable[[], None] | None = None, options: Sequence[str] = OPTIONS
+) -> "subprocess.Popen[str]":
     """Begin a training; `before` is called first in its process."""
     environment = os.environ | {"THAW_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *OPTIONS, *overrides], cwd=cwd, env=environment, text=True,
+        [sys.executable, str(ROOT / "train.py"), *options, *overrides], cwd=cwd, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=before,
     )  # fmt: skip
 
@@ -143,18 +146,71 @@ def test_a_cache_without_permission_costs_time_alone(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_data_that_vanish_during_a_training_are_named(image_folder: Path, tmp_path: Path) -> None:
-    root = shutil.copytree(image_folder, tmp_path / "mount")
+def unmount(place: Path) -> None:
+    """Take a disk away under those who use it."""
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("take_away", [shutil.rmtree, unmount])
+def test_data_that_vanish_during_a_training_are_named(
+    image_folder: Path, tmp_path: Path, mount: Callable[[str], Path], take_away: Callable[[Path], None]
+) -> None:
+    disk = mount("size=10m") if take_away is unmount else tmp_path / "disk"
+    root = shutil.copytree(image_folder, disk / "images")
     folder = tmp_path / "run"
     options = ["dataset=folder", f"dataset.root={root}", "strategy=finetune", f"hydra.run.dir={folder}"]
     process = start(tmp_path, *options, "dataset.cache=none", "dataset.num_workers=1", "trainer.max_epochs=500")
     last = folder / "checkpoints" / "last.ckpt"
     wait_for(last.exists, process)
-    shutil.rmtree(root)
+    take_away(disk)
     message = refusal(process)
     assert "cannot be read as an image: No such file or directory" in message
-    assert "mount/train/" in message
+    assert "disk/images/train/" in message
     assert read_tensors(last)["state_dict"]
+
+
+def test_data_on_a_mount_that_is_gone_are_named(
+    image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]
+) -> None:
+    disk = mount("size=10m")
+    root = shutil.copytree(image_folder, disk / "images")
+    unmount(disk)
+    options = ["dataset=folder", f"dataset.root={root}", "hydra.run.dir=run"]
+    assert f"dataset.root is not a folder: {root}." in refusal(start(tmp_path, *options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_for_features_costs_time_alone(
+    image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]
+) -> None:
+    disk = mount("size=8k")
+    (tmp_path / "cache").symlink_to(disk)
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=frozen", "hydra.run.dir=run"]
+    process = start(tmp_path, *options, "backbone.weights=null")
+    assert process.communicate(timeout=300)[1] == ""
+    assert (tmp_path / "run" / "summary.json").exists()
+    assert list(disk.rglob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize("content", [None, "", "- dataset=folder\n- 'dataset.ro"], ids=["whole", "empty", "cut"])
+def test_a_run_is_neither_begun_anew_nor_resumed_with_other_options(
+    image_folder: Path, tmp_path: Path, content: str | None
+) -> None:
+    folder = tmp_path / "run"
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=frozen", "seed=3", f"hydra.run.dir={folder}"]
+    assert start(tmp_path, *options).communicate(timeout=300)[1] == ""
+    if content is None:
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        message = refusal(start(tmp_path, *options, "seed=4"))
+        assert f"{folder} holds a run already, which would be lost. To go on with it: resume={folder}" in message
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        return
+    expected = Run(folder).config
+    expected["trainer"]["max_epochs"], expected["resume"] = 4, str(folder)
+    (folder / ".hydra" / "overrides.yaml").write_text(content)  # as a kill leaves it that comes as Hydra writes it
+    resumed = start(tmp_path, f"resume={folder}", "trainer.max_epochs=4", options=())
+    assert resumed.communicate(timeout=300)[1] == ""
+    assert Run(folder).config == expected
 
 
 def test_two_trainings_at_once_share_data_and_features(tmp_path: Path) -> None:

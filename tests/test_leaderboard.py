@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import pytest
+
 from test_compare import write_run
+from test_writing import small_files
 from thaw.compare import compare
 from thaw.leaderboard import WIDTH, shorten
 
@@ -42,3 +45,15 @@ def test_long_values_are_shortened() -> None:
         "0.9",
         "64",
     ]
+
+
+def test_a_table_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    for number in range(9):
+        write_run(tmp_path / "runs" / f"{number}", f"optimizer.lr=0.{number + 1}", acc=0.9 - number / 10)
+    leaderboard, table = compare([tmp_path / "runs"]), tmp_path / "table.csv"
+    table.write_text("old")
+    with small_files(), pytest.raises(OSError, match="File too large"):
+        leaderboard.write_csv(table)
+    assert table.read_text() == "old"
+    leaderboard.write_csv(table)
+    assert len(table.read_text().splitlines()) == 1 + 9

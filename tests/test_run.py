@@ -21,6 +21,23 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert run.summary == {"val": {"acc": 0.1 + 0.2}}
 
 
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "summary.json"])
+@pytest.mark.parametrize("resume", [None, "elsewhere"])
+def test_a_run_is_not_begun_anew_where_one_lies(tmp_path: Path, name: str, resume: str | None) -> None:
+    run = Run(tmp_path / "run")
+    run.write_config(Config())
+    run.write_config(Config(seed=1))  # nothing to lose yet
+    run.checkpoints.mkdir()
+    (run.folder / name).touch()
+    with pytest.raises(
+        ThawError, match=rf"^{run.folder} holds a run already, .*: resume={run.folder} .*another folder"
+    ):
+        run.write_config(Config(seed=2, resume=resume))
+    assert run.config["seed"] == 1
+    run.write_config(Config(seed=2, resume=f"{tmp_path}/other/../run"))
+    assert run.config["seed"] == 2
+
+
 def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:
     for name in ("b", "a", "unfinished"):
         (tmp_path / name).mkdir()

@@ -249,10 +249,14 @@ def expand_resume(arguments: list[str]) -> list[str]:
     """`resume=RUN` as the options that RUN was started with, the same folder, and what stands beside it on the line.
 
     Raises:
-        ThawError: There is nothing to go on from.
+        ThawError: There is nothing to go on from, or without `resume` the folder holds a run.
     """
     resume = next((argument for argument in arguments if argument.startswith("resume=")), None)
     if resume is None or resume in ("resume=null", "resume="):
+        if not any(argument.startswith("-") for argument in arguments):  # before Hydra writes there
+            for argument in arguments:
+                if _key(argument) == "hydra.run.dir":
+                    Run(argument.partition("=")[2].strip("'\"")).require_new()
         return arguments
     folder = Path(resume.removeprefix("resume="))
     if not (folder / "checkpoints" / "last.ckpt").exists():
@@ -260,11 +264,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
     new_keys = {_key(argument) for argument in arguments}
     if (folder / "summary.json").exists() and "trainer.max_epochs" not in new_keys:
         raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
-    overrides = folder / ".hydra" / "overrides.yaml"
-    if not overrides.exists():
-        raise ThawError(f"resume={folder} was not started by train.py: it has no .hydra/overrides.yaml.")
-    stored = cast(list[str], OmegaConf.to_container(OmegaConf.load(overrides)))
-    kept = [override for override in stored if _key(override) not in new_keys]
+    kept = [override for override in Run(folder).overrides if _key(override) not in new_keys]
     others = [argument for argument in arguments if argument is not resume]
     return [*kept, f"hydra.run.dir={_quoted(folder)}", f"resume={_quoted(folder)}", *others]
 

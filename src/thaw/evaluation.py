@@ -23,11 +23,12 @@ from thaw.data.sources import fetch
 from thaw.data.transforms import Mirrored, training_transform
 from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
-from thaw.inspection.figures import least_certain_grid, top_losses_grid
+from thaw.inspection.figures import least_certain_grid, top_losses_grid, write_figure
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
 from thaw.trainer import loading, make_predictor
+from thaw.writing import drafting
 
 if TYPE_CHECKING:
     from thaw.run import Run
@@ -165,16 +166,17 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
     write_predictions(folder / "predictions.csv", {split: predictions})
     about = {name: getattr(evaluation, name) for name in ("split", "caution", "num_views", "device")}
     content = json.dumps(about | score_data(predictions, least), indent=2)
-    (folder / "metrics.json").write_text(content + "\n", encoding="utf-8")
+    with drafting(folder / "metrics.json") as draft:
+        draft.write_text(content + "\n", encoding="utf-8")
     highest, unsure = predictions.top_losses(MOST_IMAGES), predictions.least_certain(MOST_IMAGES)
     figures = {
-        "confusion": confusion_chart(predictions, split),
-        "calibration": calibration_chart(predictions, split),
-        "top_losses": top_losses_grid(evaluation.show(highest), predictions, highest, split),
-        "least_certain": least_certain_grid(evaluation.show(unsure), predictions, unsure, split),
+        "confusion.png": confusion_chart(predictions, split),
+        "calibration.png": calibration_chart(predictions, split),
+        "top_losses.jpg": top_losses_grid(evaluation.show(highest), predictions, highest, split),
+        "least_certain.jpg": least_certain_grid(evaluation.show(unsure), predictions, unsure, split),
     }
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
+        write_figure(figure, folder / name)
 
 
 def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:

@@ -14,6 +14,7 @@ from thaw.differences import short_names, tell_apart
 from thaw.errors import name_some
 from thaw.settings import Setting
 from thaw.sweep import ERROR_LOG
+from thaw.writing import drafting
 
 WIDTH = 118
 """Most characters of a line."""
@@ -176,7 +177,7 @@ class Leaderboard:
             for section in self.sections
             for setting, verdict in zip(section.settings, section.verdicts, strict=True)
         ]
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with drafting(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

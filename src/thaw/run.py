@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -50,18 +51,30 @@ class Run:
         self.predictions_csv = self.folder / "predictions.csv"
         self.evaluation = self.folder / "evaluation"
         self._config = self.folder / "config.yaml"
+        self._overrides = self.folder / "overrides.yaml"
         self._summary = self.folder / "summary.json"
 
     @property
     def config(self) -> dict[str, Any]:
         """Every option of the run, resolved, as plain Python."""
-        try:
-            content = OmegaConf.to_container(OmegaConf.load(self._require(self._config)))
-        except (OSError, UnicodeError, YAMLError, OmegaConfBaseException) as error:
-            raise self._damaged(self._config, error) from error
+        content = self._read_yaml(self._require(self._config))
         if not isinstance(content, dict):
             raise self._damaged(self._config, "it holds no options")
         return {str(key): value for key, value in content.items()}
+
+    @property
+    def overrides(self) -> list[str]:
+        """What was typed to start it; Hydra's own record of it is for a moment empty at each start.
+
+        Raises:
+            ThawError: It was not started from a command line, or the file is damaged.
+        """
+        if not self._overrides.exists():
+            raise ThawError(f"{self.folder} was not started by train.py: it has no {self._overrides.name}.")
+        content = self._read_yaml(self._overrides)
+        if not isinstance(content, list):
+            raise self._damaged(self._overrides, "it holds no list of options")
+        return list(map(str, content))
 
     @property
     def dataset(self) -> DatasetConfig:
@@ -168,17 +181,44 @@ class Run:
 
         return write_report(self, Path(out) if out else self.folder / "report.html", top)
 
+    def require_new(self) -> None:
+        """Refuse to begin anew where a run lies.
+
+        Raises:
+            ThawError: There is something of it to lose.
+        """
+        if self.last.exists() or self.is_finished:
+            raise ThawError(
+                f"{self.folder} holds a run already, which would be lost. To go on with it: resume={self.folder} (of a "
+                "sweep: sweep.resume=SWEEP_FOLDER). To begin anew: name another folder, or remove this one."
+            )
+
     def write_config(self, config: Config) -> None:
-        """Keep every option, so that the run can be understood without `conf/`."""
+        """Keep every option, so that the run can be understood without `conf/`, and what was typed, to resume it.
+
+        Raises:
+            ThawError: The folder holds a run that is not gone on with, or cannot be written to.
+        """
+        if config.resume is None or Path(config.resume).resolve() != self.folder.resolve():
+            self.require_new()
         with naming(self.figures):
             self.figures.mkdir(parents=True, exist_ok=True)
         with replacing(self._config) as draft:
             OmegaConf.save(OmegaConf.create(asdict(config)), draft)
+        if HydraConfig.initialized():
+            with replacing(self._overrides) as draft:
+                OmegaConf.save(HydraConfig.get().overrides.task, draft)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep the figures; the last step of a training."""
         with replacing(self._summary) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    def _read_yaml(self, path: Path) -> Any:
+        try:
+            return OmegaConf.to_container(OmegaConf.load(path))
+        except (OSError, UnicodeError, YAMLError, OmegaConfBaseException) as error:
+            raise self._damaged(path, error) from error
 
     def _options(self, kind: type[Options], group: str) -> Options:
         try:

@@ -20,6 +20,7 @@ from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, P
 from thaw.config import Config, LoggerConfig, TrainerConfig
 from thaw.data.datamodule import FrozenBackbone, ImageDataModule
 from thaw.errors import ThawError
+from thaw.inspection.figures import write_figure
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen, phase_starts
 from thaw.probe import LinearProbe
@@ -28,7 +29,7 @@ from thaw.progress import EpochLog
 from thaw.run import Run
 from thaw.search import TrialPruning, current_trial
 from thaw.stopping import FiniteLoss, Interruption
-from thaw.writing import replacing
+from thaw.writing import naming
 
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -247,13 +248,10 @@ def loading(data: ImageDataModule) -> Iterator[None]:
 
 
 def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
-    """Keep a figure under a name with .png or, if it shows photographs, .jpg, and show it in TensorBoard.
-
-    As PNG a grid of photographs takes five times the room, and a tenth of a second to compress.
-    """
+    """Keep a figure under a name with its suffix, and show it in TensorBoard."""
     path = run.figures / name
-    with replacing(path) as draft:
-        figure.savefig(draft, format=path.suffix[1:], pil_kwargs={"quality": 90, "subsampling": 0})  # of JPEG
+    with naming(path):
+        write_figure(figure, path)
     if isinstance(trainer.logger, TensorBoardLogger):
         # `add_figure` would draw it a second time, `add_image` compress it a second time.
         width, height = figure.canvas.get_width_height()

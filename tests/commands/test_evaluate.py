@@ -11,7 +11,7 @@ from thaw.inspection.predictions import read_predictions
 from thaw.run import Run
 
 FILES = {
-    "calibration.png", "confusion.png", "least_certain.png", "metrics.json", "predictions.csv", "top_losses.png"
+    "calibration.png", "confusion.png", "least_certain.jpg", "metrics.json", "predictions.csv", "top_losses.jpg"
 }  # fmt: skip
 
 

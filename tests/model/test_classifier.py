@@ -20,7 +20,7 @@ from thaw.model.classifier import Classifier
 from thaw.model.head import SMALLEST_BATCH, Standardize, make_head
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import rate_factors
-from thaw.model.weights import Weights, default_transform
+from thaw.model.weights import Weights, default_transform, find_weights
 from thaw.seeding import seeded
 
 SMALL, WITH_NORMS = "squeezenet1_1", "mobilenet_v3_small"
@@ -247,6 +247,13 @@ def test_head_that_is_built_otherwise_is_refused(standardize: bool) -> None:
     weights = Weights("a run", {}, TRANSFORM, head=state_of(theirs.head), classes=CLASSES)
     with pytest.raises(ThawError, match=r"head\.standardize differs from that of a run"):
         classifier(head=HeadConfig(standardize=standardize)).load_head(weights)
+
+
+def test_head_of_another_shape_is_refused() -> None:
+    model = classifier()
+    theirs = state_of(classifier(WITH_NORMS).head)
+    with pytest.raises(ThawError, match=rf"needs a run of backbone={SMALL}: the head of a run has other shapes, in "):
+        model.load_head(Weights("a run", {}, TRANSFORM, head=theirs, classes=CLASSES))
 
 
 # ---- what is frozen
@@ -708,6 +715,92 @@ def test_a_checkpoint_with_a_part_missing_or_wrong_is_refused(damage: str, tmp_p
     torch.save(content, path)
     with pytest.raises(ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
         Classifier.from_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mean", [0.5]),
+        ("std", [0.1, 0.0, 0.1]),
+        ("std", [float("nan")] * 3),
+        ("resize", "many"),
+        ("crop", 32.5),
+        ("crop", 0),
+    ],
+)
+def test_a_checkpoint_with_a_transform_that_is_none_is_refused(key: str, value: Any, tmp_path: Path, fit: Fit) -> None:
+    path = tmp_path / "best.ckpt"
+    fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    content["thaw"]["transform"][key] = value
+    torch.save(content, path)
+    with pytest.raises(ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
+        Classifier.from_checkpoint(path)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_checkpoint_of_a_training_that_diverged_is_refused(bad: float, tmp_path: Path, fit: Fit) -> None:
+    path = tmp_path / "last.ckpt"
+    fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["head.2.bias"][0] = bad
+    torch.save(content, path)
+    sentence = r"^\S+last\.ckpt has values that are infinite or no number, in head\.2\.bias: .* earlier checkpoint\.$"
+    with pytest.raises(ThawError, match=sentence):
+        Classifier.from_checkpoint(path)
+    with pytest.raises(ThawError, match=sentence):
+        classifier().require_own(path, max_epochs=2)
+    weights = find_weights(SMALL, str(path))
+    with pytest.raises(ThawError, match=r"in 2\.bias"):
+        classifier().load_head(weights)
+
+
+@pytest.mark.parametrize("damage", ["thaw", "loops", "optimizer_states", "state_dict", "head", "text"])
+def test_a_training_does_not_go_on_from_half_a_checkpoint(damage: str, tmp_path: Path, fit: Fit) -> None:
+    path = tmp_path / "last.ckpt"
+    fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    if damage == "head":
+        del content["thaw"]["head"]
+    elif damage == "text":
+        content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] = "two"
+    else:
+        del content[damage]
+    torch.save(content, path)
+    with pytest.raises(ThawError, match=r"last\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
+        classifier().require_own(path, max_epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": OptimizerConfig("adamw")}, "was trained with optimizer sgd, and now it is adamw"),
+        ({"head": HeadConfig(standardize=False)}, "was trained with head.standardize True, and now it is False"),
+        ({"head": HeadConfig(dropout=0.5), "optimizer": OptimizerConfig(lr=0.5)}, ""),
+    ],
+)
+def test_a_training_goes_on_with_the_options_that_its_state_depends_on(
+    options: dict[str, Any], message: str, tmp_path: Path, fit: Fit
+) -> None:
+    path = tmp_path / "last.ckpt"
+    fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
+    model = classifier(strategy=FROZEN, **options)
+    if not message:
+        model.require_own(path, max_epochs=2)
+        fit(model, batch(), max_epochs=2, ckpt_path=path)
+        return
+    with pytest.raises(ThawError, match=rf"^resume: \S+last\.ckpt {message}\.$"):
+        model.require_own(path, max_epochs=2)
+
+
+def test_a_training_does_not_go_on_with_other_shapes(tmp_path: Path, fit: Fit) -> None:
+    path = tmp_path / "last.ckpt"
+    fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["backbone.network.features.0.bias"] = torch.zeros(3)
+    torch.save(content, path)
+    with pytest.raises(ThawError, match=r"has other tensors .*, in backbone\.network\.features\.0\.bias\. Leave out"):
+        classifier().require_own(path, max_epochs=2)
 
 
 def test_a_training_goes_on_from_its_own_checkpoint_only(tmp_path: Path, fit: Fit) -> None:

@@ -1,10 +1,14 @@
+import hashlib
+import io
 import os
 import pickle
 import re
 import socket
+import threading
 import urllib.request
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,12 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from thaw.backbone_names import BACKBONE_NAMES
+from thaw.data import archives
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.model.backbone import Backbone
 from thaw.model.classifier import Classifier
-from thaw.model.weights import FORMAT, Weights, default_transform, find_weights, load_weights, read_tensors
+from thaw.model.weights import CHECKSUM, FORMAT, Weights, default_transform, find_weights, load_weights, read_tensors
 
 NAME = "squeezenet1_1"
 TRANSFORM = EvaluationTransform(resize=40, crop=32)
@@ -220,6 +225,15 @@ def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path, state: State
         find_weights(NAME, str(tmp_path / "best.ckpt"))
 
 
+@pytest.mark.parametrize("version", ["2", None, 1.5])
+def test_a_checkpoint_whose_format_is_no_number_is_refused(tmp_path: Path, state: State, version: object) -> None:
+    torch.save({"state_dict": state, "thaw": {"format": version}}, tmp_path / "best.ckpt")
+    with pytest.raises(
+        ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: its format must be a whole number"
+    ):
+        find_weights(NAME, str(tmp_path / "best.ckpt"))
+
+
 @pytest.mark.parametrize("part", [0.1, 0.9, 0.999])
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_truncated_file(tmp_path: Path, state: State, suffix: str, part: float) -> None:
@@ -362,10 +376,10 @@ def test_without_network_the_error_says_what_to_do(hub: Path, monkeypatch: pytes
     with pytest.raises(ThawError) as caught:
         find_weights(NAME, "default")
     message = str(caught.value)
-    assert message.startswith("backbone.weights=IMAGENET1K_V1 could not be loaded (")
-    for part in (official(NAME).url, str(hub), "backbone.weights=FILE", "backbone.weights=null"):
+    assert message.startswith(f"{official(NAME).url} could not be downloaded: ")
+    for part in ("backbone.weights=IMAGENET1K_V1", str(hub), "backbone.weights=FILE", "backbone.weights=null"):
         assert part in message
-    assert list(hub.iterdir()) == []
+    assert [path for path in hub.iterdir() if path.suffix != ".lock"] == []
 
 
 @pytest.mark.parametrize(
@@ -379,8 +393,96 @@ def test_without_network_the_error_says_what_to_do(hub: Path, monkeypatch: pytes
 )
 def test_damaged_file_in_torchvisions_cache(hub: Path, content: bytes) -> None:
     cached(hub, official(NAME)).write_bytes(content)
-    with pytest.raises(ThawError, match=r"backbone\.weights=IMAGENET1K_V1"):
+    with pytest.raises(
+        ThawError, match=r"^backbone\.weights=IMAGENET1K_V1: \S+ cannot be read as .* anew\.$"
+    ) as caught:
         find_weights(NAME, "default")
+    assert "weights_only" not in str(caught.value)
+
+
+@dataclass
+class Server:
+    """What a server on this machine sends."""
+
+    body: bytes = b""
+    ranges: list[str | None] = field(default_factory=list)
+    stalls_after: int | None = None
+    """Bytes of the first answer after which it falls silent."""
+
+
+@pytest.fixture
+def server(hub: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Serves the official weights from this machine, under a name that holds the beginning of their SHA-256."""
+    content, closed = io.BytesIO(), threading.Event()
+    torch.save(state, content)
+    served = Server(content.getvalue())
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.ranges.append(self.headers["Range"])
+            start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(served.body) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(served.body) - 1}/{len(served.body)}")
+            self.end_headers()
+            self.wfile.write(served.body[start : served.stalls_after])
+            if served.stalls_after is not None:
+                served.stalls_after = None
+                self.wfile.flush()
+                closed.wait(60)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(archives, "PAUSES", (0,))
+    monkeypatch.setattr(archives, "TIMEOUT", 0.5)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        name = f"squeezenet1_1-{hashlib.sha256(served.body).hexdigest()[:8]}.pth"
+        monkeypatch.setattr(official(NAME).value, "url", f"http://127.0.0.1:{web.server_port}/{name}")
+        threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True).start()
+        yield served
+        closed.set()
+        web.shutdown()
+
+
+def test_official_weights_are_downloaded_once(hub: Path, server: Server, state: State, backbone: Backbone) -> None:
+    for _ in range(2):
+        load_weights(backbone, find_weights(NAME, "default"))
+    assert holds(backbone, state)
+    assert server.ranges == [None]
+    assert [path.name for path in hub.iterdir() if path.suffix != ".lock"] == [cached(hub, official(NAME)).name]
+
+
+def test_a_server_that_stalls_is_not_waited_for(hub: Path, server: Server, state: State, backbone: Backbone) -> None:
+    server.stalls_after = 1_000_000
+    load_weights(backbone, find_weights(NAME, "default"))
+    assert holds(backbone, state)
+    assert server.ranges == [None, "bytes=1000000-"]
+
+
+def test_a_server_that_never_goes_on_is_told(hub: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "PAUSES", ())
+    server.stalls_after = 0
+    with pytest.raises(ThawError, match=r"could not be downloaded: .*timed out.* backbone\.weights=null"):
+        find_weights(NAME, "default")
+
+
+@pytest.mark.parametrize("body", [b"<html>404</html>", b""])
+def test_a_download_that_is_another_file_is_removed(hub: Path, server: Server, body: bytes) -> None:
+    server.body = body
+    with pytest.raises(
+        ThawError, match=r"sent another file: expected sha256:[0-9a-f]{8}…, received .* It was removed\."
+    ):
+        find_weights(NAME, "default")
+    assert [path for path in hub.iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize("name", BACKBONE_NAMES)
+def test_the_name_of_each_official_file_says_what_it_holds(name: str) -> None:
+    for weights in torchvision.models.get_model_weights(name):
+        assert CHECKSUM.search(weights.url)
 
 
 # ---- networks with something of their own
@@ -422,6 +524,18 @@ def test_position_embedding_is_interpolated(empty_on_meta: Any) -> None:
     torch.testing.assert_close(encoder.pos_embedding, torch.cat([embedding[:, :1], corners], dim=1))
 
 
+@ONTO_META
+@pytest.mark.parametrize("shape", [(2, 50, 768), (1, 49, 768), (50, 768), (1, 1, 768), (0,)])
+def test_a_position_embedding_of_no_square_is_refused(shape: tuple[int, ...], empty_on_meta: Any) -> None:
+    with empty_on_meta():
+        backbone = Backbone("vit_b_32", 64)
+    state = {**backbone.network.state_dict(), "encoder.pos_embedding": torch.zeros(shape)}
+    with pytest.raises(
+        ThawError, match=rf"pos_embedding must be .* \(1, 1 \+ N x N, 768\), got {re.escape(str(shape))}"
+    ):
+        load_weights(backbone, Weights("a file", state, TRANSFORM))
+
+
 # ---- an earlier run
 
 
@@ -458,6 +572,21 @@ def test_classifier_goes_on_from_a_run(run: tuple[Path, Classifier]) -> None:
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.equal(other(images), model(images))
+
+
+@pytest.mark.parametrize("damage", ["classes", "transform", "transform_input", "state_dict", "thaw", "no texts"])
+def test_a_run_with_a_damaged_checkpoint_is_refused(run: tuple[Path, Classifier], damage: str) -> None:
+    path = run[0] / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    if damage == "thaw":
+        content["thaw"] = "text"
+    elif damage == "no texts":
+        content["thaw"]["classes"] = [1, 2]
+    else:
+        del (content if damage == "state_dict" else content["thaw"])[damage]
+    torch.save(content, path)
+    with pytest.raises(ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
+        find_weights(NAME, str(run[0]))
 
 
 def test_run_of_another_backbone_is_refused(run: tuple[Path, Classifier], empty_on_meta: Any) -> None:

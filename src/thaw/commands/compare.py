@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table; returns the exit code."""
     from thaw.compare import compare
+    from thaw.writing import drafting
 
     leaderboard = compare(options.folders)
     print(leaderboard)
@@ -31,11 +32,13 @@ def run(options: argparse.Namespace) -> int:
         if options.csv:
             leaderboard.write_csv(options.csv)
         if options.markdown:
-            options.markdown.write_text(leaderboard.markdown(), encoding="utf-8")
+            with drafting(options.markdown) as draft:
+                draft.write_text(leaderboard.markdown(), encoding="utf-8")
         if options.plot:
             from thaw.inspection.accuracy_chart import accuracy_chart
+            from thaw.inspection.figures import write_figure
 
-            accuracy_chart(leaderboard).savefig(options.plot)
+            write_figure(accuracy_chart(leaderboard), options.plot)
     except (OSError, ValueError) as error:  # matplotlib's answer to a suffix that it does not know
         raise ThawError(f"The table cannot be written: {error}.") from error
     return 0

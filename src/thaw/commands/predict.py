@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thaw.errors import ThawError, name_some, printable
+from thaw.importing import heavy_imports
 
 if TYPE_CHECKING:
     from thaw.predict import Prediction, Predictor
@@ -41,8 +42,9 @@ def run(options: argparse.Namespace) -> int:
     from thaw.data.inputs import list_images
 
     paths = list_images(_with_stdin(options.images))
-    from thaw.predict import Predictor, write_csv, write_json
-    from thaw.run import Run
+    with heavy_imports():
+        from thaw.predict import Predictor, write_csv, write_json
+        from thaw.run import Run
 
     predictor = Predictor(Run(options.folder), options.device, options.batch_size)
     started = time.perf_counter()
@@ -109,11 +111,12 @@ def _table(predictions: Sequence["Prediction"]) -> str:
 
 def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Path) -> None:
     from thaw.data.inputs import spread
+    from thaw.inspection.figures import write_figure
     from thaw.predict import photo_grid
 
     shown = spread([each for each in predictions if each.error is None], most=24)
     if shown:
-        photo_grid([predictor.read(each.path) for each in shown], shown, len(predictions)).savefig(path)
+        write_figure(photo_grid([predictor.read(each.path) for each in shown], shown, len(predictions)), path)
 
 
 def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:

@@ -3,12 +3,15 @@
 import warnings
 from collections.abc import Sequence
 from math import ceil
+from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from thaw.errors import printable
 from thaw.inspection.predictions import Predictions
+from thaw.writing import drafting
 
 # Drawn as boxes: no reason to disturb what is printed.
 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -46,6 +49,20 @@ def image_grid(images: Sequence[Tensor], titles: Sequence[str], colors: Sequence
         axes.text(middle, top + 0.05, text, fontsize=9, color=color, ha="center", va="bottom", parse_math=False)
     axes.set(xlim=(0, width), ylim=(0, height))
     return figure
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Keep a figure as a file, whole or not at all, in the format that its suffix names.
+
+    Grids of photographs go well as .jpg: .png takes five times the room, and a tenth of a second to compress.
+
+    Raises:
+        OSError: The system refuses to write.
+        ValueError: The suffix names no format of matplotlib's.
+    """
+    options: dict[str, Any] = {"pil_kwargs": {"quality": 90, "subsampling": 0}} if path.suffix == ".jpg" else {}
+    with drafting(path) as draft:
+        figure.savefig(draft, format=path.suffix[1:] or "png", **options)
 
 
 def training_grid(images: Tensor, labels: Tensor, classes: Sequence[str], most: int = 24) -> Figure:

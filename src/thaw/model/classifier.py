@@ -14,17 +14,24 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform, mixing_transform
-from thaw.errors import ThawError
+from thaw.errors import ThawError, name_some
 from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import ever_trainable, rate_factors
-from thaw.model.weights import FORMAT, Weights, default_transform, read_tensors
+from thaw.model.weights import (
+    FORMAT,
+    StateDict,
+    Weights,
+    default_transform,
+    expecting_own,
+    read_about,
+    read_tensors,
+    require_finite,
+)
 from thaw.seeding import reseed
 
 Batch = tuple[Tensor, Tensor]
-MAX_SIDE = 10_000
-"""Pixels of an input; a checkpoint that asks for more is damaged, or means harm."""
 
 
 class Classifier(LightningModule):
@@ -277,7 +284,7 @@ class Classifier(LightningModule):
         """Take over the head of an earlier run.
 
         Raises:
-            ThawError: It was trained for other classes, or is built otherwise.
+            ThawError: It was trained for other classes, is built otherwise, or has diverged.
         """
         if weights.classes != self.classes:
             theirs = ", ".join(weights.classes) or "none"
@@ -287,6 +294,12 @@ class Classifier(LightningModule):
             )
         if weights.head.keys() != self.head.state_dict().keys():
             raise ThawError(f"head.standardize differs from that of {weights.source}, so its head does not fit.")
+        if differing := _differing(weights.head, self.head.state_dict()):
+            raise ThawError(
+                f"head.init=weights needs a run of backbone={self.backbone.name}: the head of {weights.source} has "
+                f"other shapes, in {name_some(differing, most=3)}. Use head.init=default."
+            )
+        require_finite(weights.source, weights.head)
         self.head.load_state_dict(weights.head)
 
     # ---- what a checkpoint holds beside the tensors
@@ -306,16 +319,31 @@ class Classifier(LightningModule):
         """Refuse to go on from a checkpoint that this training cannot have written.
 
         Raises:
-            ThawError: It is of another backbone, of other classes, or of a later epoch than is asked for.
+            ThawError: It is of other options that its state depends on, of a later epoch than is asked for, or broken.
         """
         checkpoint = read_tensors(path)
-        about = checkpoint.get("thaw", {})
-        for name, own in (("backbone", self.backbone.name), ("classes", list(self.classes))):
-            if about.get(name) != own:
-                raise ThawError(f"resume: {path} was trained with {name} {about.get(name)}, and now it is {own}.")
-        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        if epochs > max_epochs:
+        with expecting_own(path):
+            about, groups = checkpoint["thaw"], checkpoint["optimizer_states"][0]["param_groups"]
+            epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            is_beyond = epochs > max_epochs
+            pairs = {
+                "backbone": (about["backbone"], self.backbone.name),
+                "classes": (about["classes"], list(self.classes)),
+                "head.standardize": (about["head"]["standardize"], self.head_options.standardize),
+                "optimizer": ("adamw" if "betas" in groups[0] else "sgd", self.optimizer_options.name),
+            }
+            differing = _differing(checkpoint["state_dict"], self.state_dict())
+        for name, (theirs, own) in pairs.items():
+            if theirs != own:
+                raise ThawError(f"resume: {path} was trained with {name} {theirs}, and now it is {own}.")
+        if differing:
+            raise ThawError(
+                f"resume: {path} has other tensors than the options ask for, in {name_some(differing, most=3)}. Leave "
+                "out what was not said when it was started, such as dataset.image_size."
+            )
+        if is_beyond:
             raise ThawError(f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={max_epochs}.")
+        require_finite(path, checkpoint["state_dict"])
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> "Classifier":
@@ -327,16 +355,21 @@ class Classifier(LightningModule):
         checkpoint = read_tensors(path)
         if "thaw" not in checkpoint:
             raise ThawError(f"{path} is not a checkpoint of Thaw. Expected RUN/checkpoints/best.ckpt or last.ckpt.")
-        try:
+        with expecting_own(path):
             about = checkpoint["thaw"]
-            transform = EvaluationTransform.from_dict(about["transform"])
-            if not all(isinstance(name, str) for name in about["classes"]) or transform.crop > MAX_SIDE:
-                raise ValueError(f"its classes must be texts and its images of at most {MAX_SIDE} pixels")
-            model = cls(about["backbone"], about["classes"], transform, HeadConfig(**about["head"]))
+            classes, transform = read_about(about)
+            model = cls(about["backbone"], classes, transform, HeadConfig(**about["head"]))
             model.load_state_dict(checkpoint["state_dict"])
             if about["transform_input"]:
                 setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # written by hand, or damaged
-            reason = str(error).strip().partition("\n")[0]
-            raise ThawError(f"{path} is no whole checkpoint of Thaw: {type(error).__name__}, {reason}.") from error
+        require_finite(path, model.state_dict())
         return model.eval()
+
+
+def _differing(theirs: StateDict, own: StateDict) -> list[str]:
+    """Names of tensors that only one of the states has, or in another shape."""
+    return sorted(
+        name
+        for name in theirs.keys() | own.keys()
+        if name not in theirs or name not in own or theirs[name].shape != own[name].shape
+    )
