@@ -34,6 +34,8 @@ WRONG = {
     bool: ["perhaps", "2.5"],
     str: ["[1]", "{a:1}"],
     list: ["5", "text", "{a:1}"],
+    dict: ["5", "text", "[1]"],
+    Any: ["text", "[1]", "{a:1}"],
 }
 ODD = ["", "nan", "-1", "null", "${nothing}"]
 ALL = "THAW_EVERY_VALUE" in os.environ
