@@ -153,6 +153,7 @@ class Classifier(LightningModule):
 
         On a GPU also lay the weights out as the images are: cuDNN would do so at each step. A CPU gains nothing.
         """
+        self.trainer.precision_plugin.convert_module(self)  # Lightning does so after a checkpoint was read: rounded
         device = self.trainer.strategy.root_device
         if device.type == "cuda":
             self.backbone.to(memory_format=torch.channels_last)
