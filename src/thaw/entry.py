@@ -256,7 +256,10 @@ def expand_resume(arguments: list[str]) -> list[str]:
         if not any(argument.startswith("-") for argument in arguments):  # before Hydra writes there
             for argument in arguments:
                 if _key(argument) == "hydra.run.dir":
-                    Run(argument.partition("=")[2].strip("'\"")).require_new()
+                    own = Path(argument.partition("=")[2].strip("'\""))
+                    if (own / ".lock").exists():
+                        claimed(own).close()  # refused where another run is writing
+                    Run(own).require_new()
         return arguments
     folder = Path(resume.removeprefix("resume="))
     if not (folder / "checkpoints" / "last.ckpt").exists():

@@ -205,7 +205,9 @@ class ImageDataModule(LightningDataModule):
         dataset = self.datasets[split]
         sampler = SequentialPositions(len(dataset), *((0, 1) if all_on_each_process else self._rank()))
         if self.runs_on_features(self._epoch()):
-            return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler, FEATURES_AT_ONCE)
+            # What is reported in the end has to be what `thaw evaluate` finds from the images, to the last digit.
+            batch_size = None if all_on_each_process else FEATURES_AT_ONCE
+            return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler, batch_size)
         if split not in self._loaders or all_on_each_process:
             self._loaders[split] = self.image_loader(dataset, sampler)
         return self._loaders[split]
