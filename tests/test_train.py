@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from thaw.evaluation import evaluate, write_evaluation
 from thaw.run import Run
 from thaw.training import train
 
@@ -85,6 +86,16 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert shown.encoded_image_string == (folder / "figures" / "predictions.jpg").read_bytes()
     with Image.open(folder / "figures" / "predictions.jpg") as drawn:
         assert (shown.width, shown.height) == drawn.size
+
+
+@pytest.mark.slow
+def test_pictures_are_left_out_on_request_and_drawn_by_an_evaluation(image_folder: Path, tmp_path: Path) -> None:
+    options = [*TINY, "dataset=folder", f"dataset.root={image_folder}", "trainer.max_epochs=1", "figures=false"]
+    done = run(*options, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run" / "figures").iterdir()) == []
+    write_evaluation(evaluate(Run(tmp_path / "run")), tmp_path / "drawn")
+    assert (tmp_path / "drawn" / "top_losses.jpg").exists()
 
 
 @pytest.mark.slow

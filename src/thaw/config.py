@@ -512,6 +512,9 @@ class Config:
     """auto runs epochs with a frozen backbone on stored features; off runs them on augmented images."""
     seed: int = 0
     """Seed of the shuffle, the augmentation and the new weights."""
+    figures: bool = True
+    """Draw what is trained on and what comes of it; without, a short job of a sweep takes half as long, and
+    `thaw evaluate RUN` draws the latter when it is wanted."""
     report: bool = False
     """Write report.html at the end, as `thaw report RUN` does."""
     resume: str | None = None

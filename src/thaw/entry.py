@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,6 +49,9 @@ from thaw.sweep import (
 from thaw.writing import claimed
 
 Experiment = Callable[[Config, Path, str], Any]
+
+SECONDS_TO_SPEAK = 10
+"""What the first of several processes has to name a mistake that all have found: torchrun ends it with any other."""
 
 
 def run_experiment(
@@ -103,6 +107,8 @@ def run_experiment(
         failures = find_failures(OutputFolder.sweep, OutputFolder.failed_before)
     for failure in failures if place.rank == 0 else ():
         print(failure, file=sys.stderr)
+    if failures and place.rank > 0:
+        time.sleep(SECONDS_TO_SPEAK)
     if OutputFolder.sweep is not None and OutputFolder.sweep.exists() and (failures or ended_by):
         goal = f"Ended by {ended_by.signal}. To go on" if ended_by else "To retry what failed"
         print(f"{goal}: the same command and sweep.resume={OutputFolder.sweep}", file=sys.stderr)

@@ -76,7 +76,8 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
         if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
             views = config.strategy.feature_views
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
-        save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(), data.classes))
+        if config.figures:
+            save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(), data.classes))
     started_fit = time.perf_counter()
     fit(trainer, model, data, run.last if config.resume else None)
     if config.trainer.max_epochs == 0:
@@ -89,7 +90,8 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     summary["probe"] = probe and probe.metrics
     if trainer.is_global_zero:
         write_predictions(run.predictions_csv, {split: results[split] for split in ("val", "test") if split in results})
-        save_result_figures(run, trainer, data, results)
+        if config.figures:
+            save_result_figures(run, trainer, data, results)
         run.write_summary(summary)
         log_final_metrics(trainer, config, summary)
         if config.report:
