@@ -167,9 +167,10 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
     split = "test" if "test" in results else "val"
     predictions = results[split]
     mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
-    mixed_images, highest_images = data.show(split, mixed), data.show(split, highest)
-    save_figure(run, trainer, "predictions.jpg", prediction_grid(mixed_images, predictions, mixed, split))
-    save_figure(run, trainer, "top_losses.jpg", top_losses_grid(highest_images, predictions, highest, split))
+    grid = prediction_grid(data.show(split, mixed), predictions, mixed, split)
+    save_figure(run, trainer, "predictions.jpg", grid)
+    grid = top_losses_grid(data.show(split, highest), predictions, highest, split)
+    save_figure(run, trainer, "top_losses.jpg", grid)
     save_figure(run, trainer, "confusion.png", confusion_chart(predictions, split))
     save_figure(run, trainer, "calibration.png", calibration_chart(predictions, split))
 
