@@ -1,6 +1,7 @@
 """The `thaw` command: what can be done with finished runs and with folders of images, in plain flags."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -8,7 +9,12 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code: 2 with one line for a user's mistake, 130 after Ctrl-C."""
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:  # perhaps during the imports
         return 130
 

@@ -1,4 +1,6 @@
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,13 @@ def test_a_file_that_cannot_be_written_is_a_users_mistake(
 ) -> None:
     assert main(["compare", str(finished_run.folder), flag, str(tmp_path / file)]) == 2
     assert capsys.readouterr().err.startswith("The table cannot be written: ")
+
+
+def test_a_reader_that_has_read_enough_ends_it_without_a_word(finished_run: Run) -> None:
+    command = [sys.executable, "-m", "thaw.cli", "compare", str(finished_run.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
