@@ -32,8 +32,9 @@ demo: setup
 	$(BIN)/python train.py -m experiment=digits_target backbone.weights=$(DEMO)/source \
 		strategy=frozen,finetune,gradual,scratch seed=1,2,3 hydra.sweep.dir=$(DEMO)/target
 
+# One thread each: two processes of as many threads as there are cores would wait for each other.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 torture: setup
 	$(BIN)/python benchmarks/torture.py

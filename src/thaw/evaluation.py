@@ -23,7 +23,8 @@ from thaw.data.sources import fetch
 from thaw.data.transforms import Mirrored, training_transform
 from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
-from thaw.inspection.figures import least_certain_grid, top_losses_grid, write_figure
+from thaw.inspection.figures import write_figure
+from thaw.inspection.grids import least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
@@ -172,8 +173,8 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
     figures = {
         "confusion.png": confusion_chart(predictions, split),
         "calibration.png": calibration_chart(predictions, split),
-        "top_losses.jpg": top_losses_grid(evaluation.show(highest), predictions, highest, split),
-        "least_certain.jpg": least_certain_grid(evaluation.show(unsure), predictions, unsure, split),
+        "top_losses.jpg": top_losses_grid(evaluation.show(highest), predictions, highest, split).draw(),
+        "least_certain.jpg": least_certain_grid(evaluation.show(unsure), predictions, unsure, split).draw(),
     }
     for name, figure in figures.items():
         write_figure(figure, folder / name)

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
@@ -21,7 +20,8 @@ from thaw.config import TrainerConfig
 from thaw.data.images import BadImage, read_image
 from thaw.data.threads import num_cores
 from thaw.errors import ThawError
-from thaw.inspection.figures import image_grid
+from thaw.inspection.figures import INK
+from thaw.inspection.grids import Grid
 from thaw.run import Run
 from thaw.trainer import choose_precision
 from thaw.writing import drafting
@@ -179,13 +179,13 @@ def write_json(predictions: Sequence[Prediction], path: Path) -> None:
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON reads such codes back
 
 
-def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Figure:
+def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Grid:
     """Images (3, S, S) under what was predicted for them and their file names."""
     titles = [f"{each.label} {each.probability:.0%}\n{_shorten(each.path.name)}" for each in shown]
     heading = (
         f"Predictions of {len(shown)} of {num_files} images, evenly chosen" if len(shown) < num_files else "Predictions"
     )
-    return image_grid(images, titles, ["#333333"] * len(titles), heading)
+    return Grid(images, titles, [INK] * len(titles), heading)
 
 
 def _shorten(name: str, most: int = 24) -> str:

@@ -14,6 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
+from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping, WholeFileIO
@@ -247,14 +248,15 @@ def loading(data: ImageDataModule) -> Iterator[None]:
         raise
 
 
-def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure) -> None:
+def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure | Image.Image) -> None:
     """Keep a figure under a name with its suffix, and show it in TensorBoard."""
     path = run.figures / name
     with naming(path):
         write_figure(figure, path)
     if isinstance(trainer.logger, TensorBoardLogger):
         # `add_figure` would draw it a second time, `add_image` compress it a second time.
-        width, height = figure.canvas.get_width_height()
+        with Image.open(path) as kept:
+            width, height = kept.size
         image = Summary.Image(encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=4)
         summary = Summary(value=[Summary.Value(tag=path.stem, image=image)])
         trainer.logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)

@@ -22,7 +22,7 @@ from thaw.data.index import fingerprint
 from thaw.evaluation import predict
 from thaw.finding import announce_rate, settle_rate
 from thaw.inspection.charts import calibration_chart, confusion_chart
-from thaw.inspection.figures import choose_for_grid, prediction_grid, top_losses_grid, training_grid
+from thaw.inspection.grids import choose_for_grid, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable
@@ -77,7 +77,7 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
             views = config.strategy.feature_views
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
         if config.figures:
-            save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(), data.classes))
+            save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(), data.classes).draw())
     started_fit = time.perf_counter()
     fit(trainer, model, data, run.last if config.resume else None)
     if config.trainer.max_epochs == 0:
@@ -168,9 +168,9 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
     predictions = results[split]
     mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
     grid = prediction_grid(data.show(split, mixed), predictions, mixed, split)
-    save_figure(run, trainer, "predictions.jpg", grid)
+    save_figure(run, trainer, "predictions.jpg", grid.draw())
     grid = top_losses_grid(data.show(split, highest), predictions, highest, split)
-    save_figure(run, trainer, "top_losses.jpg", grid)
+    save_figure(run, trainer, "top_losses.jpg", grid.draw())
     save_figure(run, trainer, "confusion.png", confusion_chart(predictions, split))
     save_figure(run, trainer, "calibration.png", calibration_chart(predictions, split))
 

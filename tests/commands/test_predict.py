@@ -137,11 +137,10 @@ def test_the_grid_is_drawn(finished_run: Run, photos: Path, tmp_path: Path) -> N
 
 def test_the_grid_names_prediction_and_file() -> None:
     shown = [Prediction(Path("photos") / ("$x$" * 20 + ".jpg"), (("ants", 0.75), ("bees", 0.25)))]
-    figure = photo_grid([torch.zeros(3, 8, 8, dtype=torch.uint8)], shown, 40)
-    assert figure.axes[0].texts[0].get_text().splitlines()[0] == "ants 75%"
-    assert len(figure.axes[0].texts[0].get_text().splitlines()[1]) <= 24
-    assert figure.get_suptitle() == "Predictions of 1 of 40 images, evenly chosen"
-    figure.canvas.draw()  # the name is no formula
+    grid = photo_grid([torch.zeros(3, 8, 8, dtype=torch.uint8)], shown, 40)
+    assert grid.titles[0].splitlines()[0] == "ants 75%"
+    assert len(grid.titles[0].splitlines()[1]) <= 24
+    assert grid.heading == "Predictions of 1 of 40 images, evenly chosen"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ DESCRIPTION = (
     "code is then 1."
 )
 EXAMPLE = "thaw predict outputs/RUN photos '*.jpg' --out predictions.csv --grid grid.png"
-TABLES, PICTURES = (".csv", ".json"), (".png", ".jpg", ".pdf", ".svg")
+TABLES, PICTURES = (".csv", ".json"), (".png", ".jpg", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +116,8 @@ def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Pat
 
     shown = spread([each for each in predictions if each.error is None], most=24)
     if shown:
-        write_figure(photo_grid([predictor.read(each.path) for each in shown], shown, len(predictions)), path)
+        grid = photo_grid([predictor.read(each.path) for each in shown], shown, len(predictions))
+        write_figure(grid.draw(), path)
 
 
 def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:

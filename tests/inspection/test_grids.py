@@ -1,16 +1,16 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from thaw.inspection.figures import (
-    RIGHT,
-    WRONG,
+from thaw.inspection.figures import RIGHT, WRONG, write_figure
+from thaw.inspection.grids import (
+    CELL,
+    HEAD,
+    Grid,
     choose_for_grid,
-    image_grid,
     least_certain_grid,
     prediction_grid,
     top_losses_grid,
@@ -35,61 +35,64 @@ def make_predictions(labels: list[int], predicted: list[int], certainty: list[fl
     return Predictions([Path(f"{number}.png") for number in range(len(labels))], torch.tensor(labels), logits, CLASSES)
 
 
-def titles(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.axes[0].texts]
-
-
-def places(figure: Figure) -> list[tuple[float, float, float, float]]:
-    """Left, right, bottom and top of each image, in inches."""
-    return [tuple(image.get_extent()) for image in figure.axes[0].images]
-
-
-def heading(figure: Figure) -> str:
-    return figure.get_suptitle()
-
-
 @pytest.mark.parametrize(("number", "rows", "columns"), [(1, 1, 1), (4, 1, 4), (6, 1, 6), (7, 2, 6), (24, 4, 6)])
-def test_a_grid_has_a_place_for_each_image(number: int, rows: int, columns: int) -> None:
+def test_a_grid_has_a_place_for_each_image_with_its_title_over_it(number: int, rows: int, columns: int) -> None:
     names = [f"image {index}" for index in range(number)]
-    figure = image_grid(list(make_images(number)), names, ["#000000"] * number, "All of them")
-    assert titles(figure) == names
-    assert heading(figure) == "All of them"
-    assert not figure.axes[0].axison
-    lefts, rights, bottoms, tops = zip(*places(figure), strict=True)
-    assert (len({*lefts}), len({*bottoms})) == (columns, rows)
-    assert len({*zip(lefts, bottoms, strict=True)}) == number
-    width, height = figure.get_size_inches()
-    assert min(*lefts, *bottoms) >= 0
-    assert max(rights) <= width
-    assert max(tops) <= height - 0.7  # room for a title of two lines and for the heading
-    for shown, image in zip(figure.axes[0].images, make_images(number), strict=True):
-        assert (shown.get_array() == image.permute(1, 2, 0).numpy()).all()  # type: ignore[union-attr]
+    grid = Grid(list(make_images(number)), names, ["#c8322b"] * number, "All of them")
+    picture = grid.draw()
+    assert len({left for left, _ in grid.corners}) == columns
+    assert len({top for _, top in grid.corners}) == rows
+    assert picture.size == (CELL[0] * columns, HEAD + CELL[1] * rows)
+    for index, (left, top) in enumerate(grid.corners):
+        place = picture.crop((left, top, left + CELL[0], top + CELL[1]))
+        photo = place.crop((5, CELL[1] - 5 - 150, 205, CELL[1] - 5))  # four thirds as wide as high
+        assert photo.getcolors() == [(200 * 150, (7 * index,) * 3)]
+        over = np.asarray(place.crop((0, 0, CELL[0], CELL[1] - 5 - 150))).astype(int)
+        assert ((over[..., 0] - over[..., 1]) > 100).any()  # a red title
 
 
-def test_an_image_keeps_its_shape() -> None:
-    ((left, right, bottom, top),) = places(image_grid(list(make_images(1)), ["one"], ["#000000"], ""))
-    assert (right - left) / (top - bottom) == pytest.approx(8 / 6)
+def test_of_two_lines_both_can_be_read_and_a_long_one_keeps_to_its_place() -> None:
+    images = list(make_images(2))
+    texts = ["one", "one\ntwo", "letters without end " * 5, "a\x1b[31m", "$x_{$"]
+    places = [np.asarray(Grid(images, [text, ""], ["#000000"] * 2, "").draw()) for text in texts]
+    inks = [(place < 128).any(axis=2) for place in places]
+    assert inks[1][:, : CELL[0]].sum() > inks[0][:, : CELL[0]].sum()
+    for ink in inks:
+        assert not ink[: HEAD + CELL[1] - 5 - 150, CELL[0] :].any()  # nothing over its neighbour
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 400), (400, 1), (3000, 20), (8, 8), (700, 600)])
+def test_an_image_of_any_shape_has_its_place(height: int, width: int) -> None:
+    grid = Grid([torch.zeros(3, height, width, dtype=torch.uint8)], ["one"], ["#ffffff"], "")
+    dark = np.asarray(grid.draw()).max(axis=2) < 128
+    rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    assert max(len(rows), len(columns)) == 200
+    assert rows[-1] == HEAD + CELL[1] - 6
+    assert abs((columns[0] + columns[-1]) / 2 - CELL[0] / 2) <= 1
 
 
 @pytest.mark.parametrize(("number", "expected"), [(3, 3), (24, 24), (40, 24)])
 def test_a_training_batch_stands_under_its_class_names(number: int, expected: int) -> None:
     labels = torch.arange(number) % 2
-    figure = training_grid(make_images(number), labels, CLASSES)
-    assert titles(figure) == [CLASSES[index % 2] for index in range(expected)]
+    grid = training_grid(make_images(number), labels, CLASSES)
+    assert grid.titles == [CLASSES[index % 2] for index in range(expected)]
 
 
 def test_right_predictions_are_blue_and_wrong_ones_red_with_the_actual_class() -> None:
     predictions = make_predictions([0, 1, 0, 1], [0, 1, 1, 0])
     chosen = [0, 2, 3]
-    figure = prediction_grid(list(make_images(3)), predictions, chosen, "val")
-    assert titles(figure) == ["ants 75%", "bees 75%\nis ants", "ants 75%\nis bees"]
-    assert [to_hex(text.get_color()) for text in figure.axes[0].texts] == [RIGHT, WRONG, WRONG]
-    assert heading(figure) == "Predictions of the best epoch on val: 2 of 4 wrong (red)"
+    grid = prediction_grid(list(make_images(3)), predictions, chosen, "val")
+    assert grid.titles == ["ants 75%", "bees 75%\nis ants", "ants 75%\nis bees"]
+    assert grid.colors == [RIGHT, WRONG, WRONG]
+    assert grid.heading == "Predictions of the best epoch on val: 2 of 4 wrong (red)"
 
 
-def test_a_figure_can_be_saved(tmp_path: Path) -> None:
-    training_grid(make_images(5), torch.zeros(5, dtype=torch.long), CLASSES).savefig(tmp_path / "grid.png")
-    assert (tmp_path / "grid.png").stat().st_size > 1000
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".pdf", ".JPG"])
+def test_a_grid_can_be_kept_as_a_file(suffix: str, tmp_path: Path) -> None:
+    write_figure(
+        training_grid(make_images(5), torch.zeros(5, dtype=torch.long), CLASSES).draw(), tmp_path / f"a{suffix}"
+    )
+    assert (tmp_path / f"a{suffix}").stat().st_size > 1000
 
 
 # ---- which images are shown
@@ -132,15 +135,15 @@ def test_the_grid_is_full_where_there_are_enough_images(num_wrong: int) -> None:
 def test_the_highest_losses_tell_what_was_said_what_is_true_and_the_loss() -> None:
     predictions = make_predictions([0, 1, 0], [1, 1, 0], [0.9, 0.6, 0.8])
     chosen = predictions.top_losses(2)
-    figure = top_losses_grid(list(make_images(2)), predictions, chosen, "val")
-    assert titles(figure) == ["bees 90%\nis ants 10%, loss 2.30", "bees 60%\nloss 0.51"]
-    assert [to_hex(text.get_color()) for text in figure.axes[0].texts] == [WRONG, RIGHT]
-    assert heading(figure) == "Highest losses on val"
+    grid = top_losses_grid(list(make_images(2)), predictions, chosen, "val")
+    assert grid.titles == ["bees 90%\nis ants 10%, loss 2.30", "bees 60%\nloss 0.51"]
+    assert grid.colors == [WRONG, RIGHT]
+    assert grid.heading == "Highest losses on val"
 
 
 def test_the_least_certain_tell_both_classes_and_the_true_one_where_it_lost() -> None:
     predictions = make_predictions([0, 1, 1], [0, 0, 1], [0.55, 0.7, 0.99])
     chosen = predictions.least_certain(2)
-    figure = least_certain_grid(list(make_images(2)), predictions, chosen, "test")
-    assert titles(figure) == ["ants 55%\nbees 45%", "ants 70%\nbees 30%, is bees"]
-    assert [to_hex(text.get_color()) for text in figure.axes[0].texts] == [RIGHT, WRONG]
+    grid = least_certain_grid(list(make_images(2)), predictions, chosen, "test")
+    assert grid.titles == ["ants 55%\nbees 45%", "ants 70%\nbees 30%, is bees"]
+    assert grid.colors == [RIGHT, WRONG]

@@ -1,0 +1,164 @@
+"""Photographs in a grid, each under its title: what is trained on, what was predicted, what went wrong.
+
+Drawn by Pillow: matplotlib takes ten times as long for them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from thaw.errors import printable
+from thaw.inspection.figures import INK, RIGHT, WRONG
+from thaw.inspection.predictions import Predictions
+
+COLUMNS = 6
+SIDE, CELL = 200, (210, 245)  # pixels: an image's longer side; its place, with its title of two lines over it
+HEAD = 35  # pixels, over the images
+SHARP = 3  # enlarged so much, pixels stay what they are
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Images, each under its title, and a heading over all.
+
+    Attributes:
+        images: uint8 (3, H, W); at least one.
+        titles: One an image, of one line or two.
+        colors: Of each title.
+        heading: Over the whole.
+    """
+
+    images: Sequence[Tensor]
+    titles: Sequence[str]
+    colors: Sequence[str]
+    heading: str
+
+    @cached_property
+    def corners(self) -> list[tuple[int, int]]:
+        """Left and top of each image's place, in pixels."""
+        places = (divmod(number, COLUMNS) for number in range(len(self.images)))
+        return [(CELL[0] * column, HEAD + CELL[1] * row) for row, column in places]
+
+    def draw(self) -> Image.Image:
+        """The picture, RGB."""
+        rows = ceil(len(self.images) / COLUMNS)
+        picture = Image.new("RGB", (CELL[0] * min(COLUMNS, len(self.images)), HEAD + CELL[1] * rows), "white")
+        pen = ImageDraw.Draw(picture)
+        pen.text((picture.width / 2, 10), self.heading, INK, _font(15), "ma")
+        font = _font(12)
+        for image, title, color, (left, top) in zip(self.images, self.titles, self.colors, self.corners, strict=True):
+            photo = _fit(to_pil_image(image))
+            bottom, middle = top + CELL[1] - 5, left + CELL[0] // 2
+            picture.paste(photo, (middle - photo.width // 2, bottom - photo.height))
+            lines = [_shorten(printable(line), font) for line in title.splitlines()]
+            for number, line in enumerate(reversed(lines)):
+                pen.text((middle, bottom - photo.height - 6 - 15 * number), line, color, font, "ms")
+        return picture
+
+
+def _fit(photo: Image.Image) -> Image.Image:
+    """The photograph in its largest size that fits, of its own shape."""
+    scale = SIDE / max(photo.size)
+    size = max(round(scale * photo.width), 1), max(round(scale * photo.height), 1)
+    return photo.resize(size, Image.Resampling.NEAREST if scale >= SHARP else Image.Resampling.LANCZOS)
+
+
+def _shorten(line: str, font: ImageFont.FreeTypeFont) -> str:
+    """As much of the line as a place is wide."""
+    if font.getlength(line) <= SIDE:
+        return line
+    length = next(n for n in range(len(line), -1, -1) if font.getlength(line[:n] + "…") <= SIDE)
+    return line[:length] + "…"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The letters of the charts, so many pixels high."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def training_grid(images: Tensor, labels: Tensor, classes: Sequence[str], most: int = 24) -> Grid:
+    """One augmented training batch, uint8 (B, 3, H, W), under its class names."""
+    titles = [classes[label] for label in labels[:most].tolist()]
+    return Grid(list(images[:most]), titles, [INK] * len(titles), "Training images as the network sees them")
+
+
+def prediction_grid(images: Sequence[Tensor], predictions: Predictions, chosen: Sequence[int], split: str) -> Grid:
+    """Images with what was predicted for them, blue where right and red where wrong.
+
+    Args:
+        images: uint8 (3, H, W), one for each of `chosen`.
+        predictions: Of the whole split.
+        chosen: Which of its images are shown.
+        split: Its name.
+    """
+    titles = []
+    for index in chosen:
+        label, predicted = int(predictions.labels[index]), int(predictions.predicted[index])
+        probability = float(predictions.probabilities[index, predicted])
+        actual = "" if label == predicted else f"\nis {predictions.classes[label]}"
+        titles.append(f"{predictions.classes[predicted]} {probability:.0%}{actual}")
+    num_wrong = int((predictions.predicted != predictions.labels).sum())
+    heading = f"Predictions of the best epoch on {split}: {num_wrong} of {len(predictions.labels)} wrong (red)"
+    return Grid(images, titles, _colors(predictions, chosen), heading)
+
+
+def top_losses_grid(images: Sequence[Tensor], predictions: Predictions, chosen: Sequence[int], split: str) -> Grid:
+    """Images with what was predicted, what they are, the probability of both, and the loss.
+
+    Args:
+        images: uint8 (3, H, W), one for each of `chosen`; overlays of them are as good.
+        predictions: Of the whole split.
+        chosen: Which of its images are shown, as `Predictions.top_losses` gives them.
+        split: Its name.
+    """
+    titles = []
+    for index in chosen:
+        label, predicted = int(predictions.labels[index]), int(predictions.predicted[index])
+        shares = predictions.probabilities[index]
+        said, actual = (f"{predictions.classes[k]} {shares[k]:.0%}" for k in (predicted, label))
+        loss = f"loss {predictions.losses[index]:.2f}"
+        titles.append(f"{said}\n{loss}" if label == predicted else f"{said}\nis {actual}, {loss}")
+    return Grid(images, titles, _colors(predictions, chosen), f"Highest losses on {split}")
+
+
+def least_certain_grid(images: Sequence[Tensor], predictions: Predictions, chosen: Sequence[int], split: str) -> Grid:
+    """Images with the two classes that the classifier wavers between, blue where it is right after all.
+
+    Args:
+        images: uint8 (3, H, W), one for each of `chosen`.
+        predictions: Of the whole split.
+        chosen: Which of its images are shown, as `Predictions.least_certain` gives them.
+        split: Its name.
+    """
+    titles = []
+    for index in chosen:
+        shares, labels = predictions.probabilities[index].topk(2)
+        first, second = (
+            f"{predictions.classes[k]} {share:.0%}" for share, k in zip(shares.tolist(), labels.tolist(), strict=True)
+        )
+        label = int(predictions.labels[index])
+        actual = "" if label == labels[0] else f", is {predictions.classes[label]}"
+        titles.append(f"{first}\n{second}{actual}")
+    return Grid(images, titles, _colors(predictions, chosen), f"Least certain on {split}")
+
+
+def _colors(predictions: Predictions, chosen: Sequence[int]) -> list[str]:
+    return [RIGHT if predictions.predicted[index] == predictions.labels[index] else WRONG for index in chosen]
+
+
+def choose_for_grid(predictions: Predictions, most: int = 24) -> list[int]:
+    """Indices of images worth a look: half are the wrong ones of highest loss, the rest evenly spread right ones."""
+    right = predictions.predicted == predictions.labels
+    order = predictions.losses.argsort(descending=True).tolist()
+    right_ones = [index for index in range(len(right)) if right[index]]
+    wrong_ones = [index for index in order if not right[index]][: max(most // 2, most - len(right_ones))]
+    room = most - len(wrong_ones)
+    spread = right_ones[:: max(1, len(right_ones) // room)][:room] if right_ones else []
+    return sorted(wrong_ones + spread)
