@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 import lightning.pytorch as pl
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from thaw.config import AugmentConfig, DatasetConfig
@@ -170,7 +172,7 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
     with drafting(folder / "metrics.json") as draft:
         draft.write_text(content + "\n", encoding="utf-8")
     highest, unsure = predictions.top_losses(MOST_IMAGES), predictions.least_certain(MOST_IMAGES)
-    figures = {
+    figures: dict[str, Figure | Image.Image] = {
         "confusion.png": confusion_chart(predictions, split),
         "calibration.png": calibration_chart(predictions, split),
         "top_losses.jpg": top_losses_grid(evaluation.show(highest), predictions, highest, split).draw(),
