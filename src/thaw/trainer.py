@@ -24,6 +24,7 @@ from thaw.errors import ThawError
 from thaw.inspection.figures import write_figure
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen, phase_starts
+from thaw.one_thread import OneThread
 from thaw.probe import LinearProbe
 from thaw.processes import find_place
 from thaw.progress import EpochLog
@@ -60,6 +61,7 @@ def make_trainer(
         last,
         Interruption(last),
         EvaluationEpochs(options.eval_from, options.eval_every),
+        OneThread(),
     ]
     if options.early_stopping:
         starts = phase_starts(config.strategy, options.max_epochs, num_stages)

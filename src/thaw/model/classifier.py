@@ -168,7 +168,9 @@ class Classifier(LightningModule):
         """Freeze and thaw as the strategy has it for this epoch."""
         if self.strategy is not None:
             factors = rate_factors(self.strategy, self.current_epoch, len(self.backbone.stages))
-            self._set_frozen([factor == 0 for factor in factors[:-1]])
+            frozen = [factor == 0 for factor in factors[:-1]]
+            if frozen != [stage.is_frozen for stage in self.backbone.stages]:
+                self._set_frozen(frozen)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set rates, momentum and generators as functions of the position: a resumed run goes on exactly."""
