@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from thaw.data.cache import cache_folder, file_stamp
 from thaw.errors import ThawError
 
 Extract = Callable[[Tensor], Tensor]
@@ -24,15 +25,6 @@ DEFAULT_GIGABYTES = 4.0
 def compute_features(extract: Extract, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Features (N, F), on the CPU, of the images in batches of uint8 images (B, 3, S, S) and labels (B,)."""
     return torch.cat([extract(images).cpu() for images, _ in batches])
-
-
-def file_stamp(path: Path) -> str:
-    """A line that changes when the file does: path, size and time of change; the error's number if there is none."""
-    try:
-        stat = path.stat()
-    except OSError as error:  # a dangling link, a lost mount
-        return f"{path.absolute()}|{error.errno}\n"
-    return f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n"
 
 
 def hash_tensors(state: Mapping[str, Tensor]) -> str:
@@ -63,11 +55,6 @@ def make_key(module: str, images: Iterable[Path], *facts: object, stamp: Callabl
 @cache
 def _versions() -> list[str]:
     return [version(package) for package in ("torch", "torchvision", "pillow")]
-
-
-def cache_folder() -> Path:
-    """Where what can be computed anew is kept: `$THAW_CACHE`, or `~/.cache/thaw`."""
-    return Path(os.environ.get("THAW_CACHE", Path.home() / ".cache" / "thaw"))
 
 
 def _bound() -> float:

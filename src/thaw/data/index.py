@@ -15,8 +15,8 @@ from typing import TypeAlias
 from torch import Tensor
 
 from thaw.config import DatasetConfig
+from thaw.data.cache import cache_folder, file_stamp
 from thaw.data.exclude import absolute, read_excluded
-from thaw.data.features import cache_folder, file_stamp
 from thaw.data.images import read_image
 from thaw.data.shards import Shards
 from thaw.data.splits import Row, Sample, draw, keep_classes, learn_classes, split_rows
