@@ -11,7 +11,8 @@ from PIL import Image
 from thaw.data.copies import find_copies
 from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
-from thaw.data.index import STRAYS, ImageIndex, name_ignored
+from thaw.data.index import ImageIndex
+from thaw.data.scan import STRAYS, name_ignored
 from thaw.data.splits import Sample
 from thaw.data.threads import in_threads
 from thaw.errors import ThawError, printable
