@@ -1,8 +1,10 @@
 """The images of a data set, kept where `dataset.cache` has them, and the loaders that read them from there."""
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_
 from thaw.data.index import ImageIndex
 from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
-from thaw.data.sampling import EpochSampler, ImageDataset, Position, SequentialPositions, sample_seconds
+from thaw.data.sampling import EpochSampler, ImageDataset, Position, SequentialPositions
 from thaw.data.transforms import EvaluationTransform
 from thaw.processes import find_place
 
@@ -109,6 +111,16 @@ class KeptImages:
             return self.options.num_workers
         if self.in_memory and not torch.cuda.is_available() and isinstance(dataset, ImageDataset):
             return 0  # cutting a crop takes little, and the network wants all cores
-        if sample_seconds(dataset) * len(dataset) < WORKER_SECONDS:
+        if _sample_seconds(dataset) * len(dataset) < WORKER_SECONDS:
             return 0
         return min(MOST_WORKERS, suggested_max_num_workers(find_place().num_local))
+
+
+def _sample_seconds(dataset: ImageDataset | CropDataset) -> float:
+    """Seconds that a sample takes in this process, the median of three."""
+    seconds = []
+    for index in range(min(3, len(dataset))):
+        started = time.perf_counter()
+        dataset[0, index]
+        seconds.append(time.perf_counter() - started)
+    return median(seconds)
