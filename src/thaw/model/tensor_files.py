@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thaw.data.transforms import EvaluationTransform
-from thaw.errors import ThawError, name_some
+from thaw.errors import ThawError, first_line, name_some
 
 StateDict = Mapping[str, Tensor]
 
@@ -40,7 +40,7 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
                 f"{path} cannot be read as weights: it asks for {forbidden[1]}, which could run code and is refused. "
                 "If you trust the file, save its state_dict alone."
             ) from error
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         if isinstance(error, UnpicklingError):  # torch would advise to read it without any safety
             reason = "it is damaged, or holds more than tensors and plain Python"
         raise ThawError(f"{path} cannot be read as weights ({reason}).") from error
@@ -78,8 +78,8 @@ def expecting_own(path: Path) -> Iterator[None]:
     try:
         yield
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:  # or written by hand
-        reason = str(error).strip().partition("\n")[0]
-        raise ThawError(f"{path} is no whole checkpoint of Thaw: {type(error).__name__}, {reason}.") from error
+        kind = type(error).__name__
+        raise ThawError(f"{path} is no whole checkpoint of Thaw: {kind}, {first_line(error)}.") from error
 
 
 def read_about(about: Mapping[str, Any]) -> tuple[tuple[str, ...], EvaluationTransform]:
