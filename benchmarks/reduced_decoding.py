@@ -20,7 +20,8 @@ from torch import Tensor
 
 from thaw.data.images import read_image
 from thaw.model.classifier import Classifier
-from thaw.model.weights import find_weights, load_weights
+from thaw.model.loading import load_weights
+from thaw.model.weights import find_weights
 from thaw.probe import fit_probe
 
 

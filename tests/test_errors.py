@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from thaw.errors import ThawError, name_some, printable
+from thaw.errors import ThawError, abridge, first_line, name_some, printable
 from thaw.explain import explain
 
 
@@ -38,3 +38,13 @@ def test_what_is_wrong_with_the_machine_is_a_sentence(code: int) -> None:
 def test_what_is_wrong_with_the_program_is_not() -> None:
     assert explain(OSError(errno.EBADF, "Bad file descriptor")) is None
     assert explain(ZeroDivisionError()) is None
+
+
+def test_a_long_text_keeps_its_ends() -> None:
+    assert abridge("short.jpg", 9) == "short.jpg"
+    assert abridge("a_long_name.jpg", 10) == "a_lo…e.jpg"
+
+
+def test_an_error_is_told_in_one_line() -> None:
+    assert first_line(ValueError("\n torn\x1b\nat line 2")) == r"torn\x1b"
+    assert first_line(EOFError()) == "EOFError"

@@ -1,33 +1,20 @@
 """Every option of the schema, mistyped on the command line in every way: one sentence that names it."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Sequence
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.config import Config
+from test_config import options
 from thaw.explain import explain, refuse_unknown, unknown_option
 
 Compose = Callable[..., DictConfig]
 
 
-def options(owner: type = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every option's full name and type."""
-    types = get_type_hints(owner)
-    for field in fields(owner):
-        kind = types[field.name]
-        if is_dataclass(kind):
-            assert isinstance(kind, type)
-            yield from options(kind, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, kind
-
-
-TYPES = dict(options())
+TYPES = {name: kind for name, _, kind in options()}
 WRONG = {
     int: ["many", "1.5", "nan", "[1]", "{a:1}"],
     float: ["many", "[1]", "{a:1}"],

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from thaw.model.weights import read_tensors
+from thaw.model.tensor_files import read_tensors
 from thaw.run import Run
 
 ROOT = Path(__file__).parents[1]

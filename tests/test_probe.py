@@ -9,7 +9,7 @@ from torch import Tensor
 from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.model.head import make_head
-from thaw.model.weights import read_tensors
+from thaw.model.tensor_files import read_tensors
 from thaw.probe import INVERSE_PENALTY, fit_probe, install_probe
 from thaw.run import Run
 from thaw.training import train

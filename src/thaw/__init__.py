@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from thaw.config import Config as Config
     from thaw.config import DatasetConfig as DatasetConfig
     from thaw.config import HeadConfig as HeadConfig
+    from thaw.config import LoggerConfig as LoggerConfig
     from thaw.config import OptimizerConfig as OptimizerConfig
     from thaw.config import ScheduleConfig as ScheduleConfig
     from thaw.config import StrategyConfig as StrategyConfig
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from thaw.errors import ThawError as ThawError
     from thaw.finding import find_lr as find_lr
     from thaw.model.classifier import Classifier as Classifier
+    from thaw.model.loading import load_weights as load_weights
     from thaw.model.weights import find_weights as find_weights
-    from thaw.model.weights import load_weights as load_weights
     from thaw.run import Run as Run
     from thaw.training import train as train
 
@@ -42,7 +43,8 @@ _MODULES = {
     "thaw.errors": ("ThawError",),
     "thaw.finding": ("find_lr",),
     "thaw.model.classifier": ("Classifier",),
-    "thaw.model.weights": ("find_weights", "load_weights"),
+    "thaw.model.loading": ("load_weights",),
+    "thaw.model.weights": ("find_weights",),
     "thaw.run": ("Run",),
     "thaw.training": ("train",),
 }

@@ -5,7 +5,8 @@ import logging
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
 from thaw.model.classifier import Classifier
-from thaw.model.weights import Weights, default_transform, find_weights, load_weights
+from thaw.model.loading import load_weights
+from thaw.model.weights import Weights, default_transform, find_weights
 
 log = logging.getLogger(__name__)
 

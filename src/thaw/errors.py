@@ -1,4 +1,4 @@
-"""The error that a user can cause, and the nearest valid name for a misspelt one."""
+"""The error that a user can cause, and the words of its message: names and reasons, short and in one line."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -28,6 +28,17 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
+
+
+def abridge(text: str, most: int) -> str:
+    """The text, or its two ends where it has more letters than that."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-most // 2 :]}"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return printable(lines[0]) if lines else type(error).__name__
 
 
 def name_some(names: Sequence[str], most: int = 10) -> str:

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.config import AugmentConfig, DatasetConfig
-from thaw.data.datamodule import ImageDataModule, Loader
+from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import ImageIndex, build_index, fingerprint
+from thaw.data.kept_images import Loader
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.sampling import ImageDataset, SequentialPositions
 from thaw.data.shards import is_address
@@ -220,8 +221,8 @@ def _other_views(data: ImageDataModule, split: str, tta: bool, random_views: int
     dataset, augment = data.datasets[split], data.augment
     if tta and augment.flip > 0:
         mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform), data.seed, dataset.read)
-        yield data.image_loader(mirrored, SequentialPositions(len(dataset)))
+        yield data.images.loader(mirrored, SequentialPositions(len(dataset)))
     read = partial(data.index.read, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
     random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)
     for number in range(random_views):
-        yield data.image_loader(random, SequentialPositions(len(random), epoch=number))
+        yield data.images.loader(random, SequentialPositions(len(random), epoch=number))

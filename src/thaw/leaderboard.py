@@ -11,7 +11,7 @@ from typing import Any
 
 from thaw.console import table_text
 from thaw.differences import short_names, tell_apart
-from thaw.errors import name_some
+from thaw.errors import abridge, name_some
 from thaw.settings import Setting
 from thaw.sweep import ERROR_LOG
 from thaw.writing import drafting
@@ -211,14 +211,13 @@ class Leaderboard:
         return notes
 
 
-def shorten(value: str, most: int = 28) -> str:
+def shorten(value: str) -> str:
     """The value for a narrow column: of a path its last part, of a number four digits, of a long text its ends."""
     value = Path(value).name if "/" in value and " " not in value else value
     if "." in value and len(value) > 8:
         with suppress(ValueError):  # not a number
             return f"{float(value):.4g}"
-    value = {"null": "–", "": "–"}.get(value, value)
-    return value if len(value) <= most else f"{value[: most // 2 - 1]}…{value[-most // 2 :]}"
+    return abridge({"null": "–", "": "–"}.get(value, value), 28)
 
 
 def _verdict_figures(verdict: Verdict) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from thaw.allocator import keep_freed_memory
 from thaw.config import TrainerConfig
 from thaw.data.images import BadImage, read_image
 from thaw.data.threads import num_cores
-from thaw.errors import ThawError
+from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid
 from thaw.run import Run
@@ -181,12 +181,8 @@ def write_json(predictions: Sequence[Prediction], path: Path) -> None:
 
 def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Grid:
     """Images (3, S, S) under what was predicted for them and their file names."""
-    titles = [f"{each.label} {each.probability:.0%}\n{_shorten(each.path.name)}" for each in shown]
+    titles = [f"{each.label} {each.probability:.0%}\n{abridge(each.path.name, 24)}" for each in shown]
     heading = (
         f"Predictions of {len(shown)} of {num_files} images, evenly chosen" if len(shown) < num_files else "Predictions"
     )
     return Grid(images, titles, [INK] * len(titles), heading)
-
-
-def _shorten(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-most // 2 :]}"

@@ -19,7 +19,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping, WholeFileIO
 from thaw.config import Config, LoggerConfig, TrainerConfig
-from thaw.data.datamodule import FrozenBackbone, ImageDataModule
+from thaw.data.datamodule import ImageDataModule
+from thaw.data.features import FrozenBackbone
 from thaw.errors import ThawError
 from thaw.inspection.figures import write_figure
 from thaw.model.classifier import Classifier

@@ -26,7 +26,7 @@ from thaw.inspection.grids import choose_for_grid, prediction_grid, top_losses_g
 from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable
-from thaw.model.weights import read_tensors
+from thaw.model.tensor_files import read_tensors
 from thaw.options import changed, flatten, typed
 from thaw.probe import LinearProbe
 from thaw.progress import stage_table

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig
-from thaw.data import index
-from thaw.data.datamodule import FrozenBackbone, ImageDataModule
+from thaw.data.datamodule import ImageDataModule
 from thaw.data.device import Crops
+from thaw.data.features import FrozenBackbone
 from thaw.data.images import read_image
-from thaw.data.sampling import NO_LABEL, ImageDataset, SequentialPositions
+from thaw.data.sampling import NO_LABEL
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
@@ -23,12 +23,6 @@ from thaw.model.strategy import is_still_frozen
 TRANSFORM = EvaluationTransform(resize=73, crop=64)
 NUM_TRAIN, NUM_VAL = 18, 9
 Batch = tuple[Tensor, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "features"
 
 
 def make_data(root: Path, seed: int = 0, augment: AugmentConfig | None = None, **options: Any) -> ImageDataModule:
@@ -72,44 +66,11 @@ def test_validation_images_come_in_order_and_through_the_evaluation_transform(im
     assert torch.equal(images, torch.stack(expected))
 
 
-@pytest.mark.parametrize("policy", ["none", "default", "color"])
-def test_images_in_memory_and_from_files_give_equal_batches(image_folder: Path, policy: str) -> None:
-    in_memory, from_files = (
-        make_data(image_folder, augment=AugmentConfig(policy=policy), cache=cache) for cache in ("ram", "none")
-    )
-    for epoch in (0, 3):
-        assert_equal_batches(
-            batches_of(in_memory.train_dataloader(), epoch), batches_of(from_files.train_dataloader(), epoch)
-        )
-    assert_equal_batches(batches_of(in_memory.val_dataloader()), batches_of(from_files.val_dataloader()))
-
-
 def test_each_epoch_and_each_seed_has_images_of_its_own(image_folder: Path) -> None:
     first, other = make_data(image_folder), make_data(image_folder, seed=1)
     epochs = [batches_of(data.train_dataloader(), epoch) for data in (first, other) for epoch in (0, 1)]
     assert len({epoch[0][0].numpy().tobytes() for epoch in epochs}) == 4
     assert_equal_batches(batches_of(make_data(image_folder).train_dataloader(), 1), epochs[1])
-
-
-def test_worker_processes_change_nothing(image_folder: Path) -> None:
-    alone, by_workers = (make_data(image_folder, num_workers=number) for number in (0, 2))
-    for epoch in (0, 1):
-        assert_equal_batches(
-            batches_of(alone.train_dataloader(), epoch), batches_of(by_workers.train_dataloader(), epoch)
-        )
-
-
-def test_a_small_set_is_kept_in_memory_and_needs_no_workers(image_folder: Path) -> None:
-    data = make_data(image_folder, cache="auto", num_workers="auto")
-    assert data.train_dataloader().num_workers == 0
-
-
-def test_workers_come_where_an_epoch_of_images_takes_longer_than_their_start(image_folder: Path) -> None:
-    data = make_data(image_folder, cache="none", num_workers="auto")
-    assert data.train_dataloader().num_workers == 0
-    few = data.datasets["train"]
-    many = ImageDataset([*few.samples] * 20_000, few.transform, seed=0)  # a second, at 3 microseconds each
-    assert data.image_loader(many, SequentialPositions(len(many))).num_workers > 0
 
 
 @pytest.mark.parametrize(
@@ -170,41 +131,12 @@ def test_a_balancing_sampler_draws_all_classes_equally_often(
     assert [drawn[label] / (200 * NUM_TRAIN) for label in range(3)] == pytest.approx(shares, abs=0.03)
 
 
-def test_the_device_cuts_the_crops_that_the_cpu_would(image_folder: Path) -> None:
-    on_cpu, on_device = (make_data(image_folder, cache=cache) for cache in ("ram", "device"))
-    for epoch in (0, 1):
-        crops = batches_of(on_device.train_dataloader(), epoch)
-        cut = [on_device.on_after_batch_transfer(batch, 0) for batch in crops]
-        for (images, labels), (expected, expected_labels) in zip(
-            cut, batches_of(on_cpu.train_dataloader(), epoch), strict=True
-        ):
-            assert torch.equal(labels, expected_labels)
-            assert images.shape == expected.shape
-            assert (images.float() - expected.float()).abs().mean() < 8  # of noise with a deviation of 40
-    assert_equal_batches(batches_of(on_device.val_dataloader()), batches_of(on_cpu.val_dataloader()))
-
-
 def test_setup_happens_once(image_folder: Path) -> None:
     data = make_data(image_folder)
     index, datasets = data.index, dict(data.datasets)
     data.setup("fit")
     assert data.index is index
     assert data.datasets == datasets
-
-
-def test_readable_files_are_read_when_they_are_needed_and_not_before(
-    image_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_data(image_folder)  # finds all files readable
-    read: list[Path] = []
-    monkeypatch.setattr(index, "read_image", lambda path, *rest: read.append(path) or read_image(path, *rest))
-    data = make_data(image_folder)
-    assert read == []
-    data.preview()
-    assert len(read) == 4
-    for _ in range(2):
-        list(data.val_dataloader())
-    assert len(read) == 4 + NUM_VAL
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])

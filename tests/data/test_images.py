@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from thaw.data.images import FORMATS, BadImage, read_header, read_image
-from thaw.data.index import IMAGE_SUFFIXES
+from thaw.data.scan import IMAGE_SUFFIXES
 
 WHITE, RED = [255, 255, 255], [255, 0, 0]
 

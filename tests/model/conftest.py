@@ -5,10 +5,12 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, TensorDataset
 
+from thaw.model.backbone import Backbone
 from thaw.model.classifier import Classifier
 
 Fit = Callable[..., pl.Trainer]
@@ -61,3 +63,24 @@ def fit() -> Fit:
         return trainer
 
     return fit
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    """What torchvision's own SqueezeNet holds, head included."""
+    return dict(torchvision.models.get_model("squeezenet1_1", weights=None).state_dict())
+
+
+@pytest.fixture
+def backbone() -> Backbone:
+    return Backbone("squeezenet1_1", 64)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where torchvision looks for downloaded weights."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder

@@ -1,13 +1,11 @@
 import hashlib
 import io
-import os
-import pickle
 import re
 import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import WeightsEnum
 
 from thaw.backbone_names import BACKBONE_NAMES
@@ -25,38 +23,15 @@ from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.model.backbone import Backbone
 from thaw.model.classifier import Classifier
-from thaw.model.weights import CHECKSUM, FORMAT, Weights, default_transform, find_weights, load_weights, read_tensors
+from thaw.model.loading import load_weights
+from thaw.model.weights import CHECKSUM, default_transform, find_weights
 
 NAME = "squeezenet1_1"
 TRANSFORM = EvaluationTransform(resize=40, crop=32)
-# One network of each of torchvision's model files.
-FAMILIES = {torchvision.models.get_model_builder(name).__module__: name for name in reversed(BACKBONE_NAMES)}.values()
-
 # Copying real tensors onto networks without memory is meant: only the names count there.
 ONTO_META = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture
-def state() -> State:
-    """What torchvision's own SqueezeNet holds, head included."""
-    return dict(torchvision.models.get_model(NAME, weights=None).state_dict())
-
-
-@pytest.fixture
-def backbone() -> Backbone:
-    return Backbone(NAME, 64)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder where torchvision looks for downloaded weights."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
 
 
 def official(name: str) -> WeightsEnum:
@@ -122,162 +97,10 @@ def test_old_names_of_densenet(tmp_path: Path, empty_on_meta: Any) -> None:
     assert line == f"Weights: a.pth; {len(own)} of {len(own)} tensors loaded"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_takes_torchvisions_own_tensors(name: str, empty_on_meta: Any) -> None:
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    with empty_on_meta():
-        backbone = Backbone(name, 224)
-        theirs = torchvision.models.get_model(name, weights=None, **options)
-    num_tensors = len(backbone.network.state_dict())
-    line = load_weights(backbone, Weights("theirs", theirs.state_dict(), TRANSFORM))
-    assert f"{num_tensors} of {num_tensors} tensors loaded; left out: " in line
-    assert "missing" not in line
-
-
-# ---- the report
-
-
-def test_head_is_left_out_by_name(state: State, backbone: Backbone) -> None:
-    line = load_weights(backbone, Weights("a file", state, TRANSFORM))
-    assert line == "Weights: a file; 50 of 50 tensors loaded; left out: classifier.1.weight, classifier.1.bias"
-
-
-def test_missing_tensors_are_named_and_stay_random(state: State, backbone: Backbone) -> None:
-    before = backbone.network.get_parameter("features.0.weight").clone()
-    del state["features.0.weight"]
-    state["features.3.squeeze.weight"] = torch.zeros(1, 2, 3, 4)
-    line = load_weights(backbone, Weights("a file", state, TRANSFORM))
-    assert line.startswith("Weights: a file; 48 of 50 tensors loaded; left out: features.3.squeeze.weight, ")
-    assert line.endswith("; missing, so random: features.0.weight, features.3.squeeze.weight")
-    assert torch.equal(backbone.network.get_parameter("features.0.weight"), before)
-
-
-def test_many_names_are_cut_short(state: State, backbone: Backbone) -> None:
-    some = {name: state[name] for name in list(state)[:40]}
-    line = load_weights(backbone, Weights("a file", some, TRANSFORM))
-    missing = line.partition("missing, so random: ")[2]
-    assert missing.count(",") == 5
-    assert missing.endswith(" and 4 more")
-
-
-def test_under_half_is_refused_and_changes_nothing(state: State, backbone: Backbone) -> None:
-    before = {name: tensor.clone() for name, tensor in backbone.network.state_dict().items()}
-    few = Weights("a file", {name: state[name] for name in list(state)[:24]}, TRANSFORM)
-    with pytest.raises(ThawError, match=r"does not fit backbone=squeezenet1_1: a file has 24 of its 50 tensors\."):
-        load_weights(backbone, few)
-    assert holds(backbone, before)
-
-
-def test_file_of_another_network_is_refused(tmp_path: Path, state: State, empty_on_meta: Any) -> None:
-    torch.save(state, tmp_path / "squeezenet.pth")
-    with empty_on_meta():
-        resnet = Backbone("resnet18", 64)
-    with pytest.raises(ThawError, match=r"backbone=resnet18: squeezenet\.pth has 0 of its 120 tensors"):
-        load_weights(resnet, find_weights("resnet18", str(tmp_path / "squeezenet.pth")))
-
-
-# ---- what cannot be read
-
-
-class Payload:
-    """A pickle that makes a folder as it is read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return os.mkdir, (str(self.folder),)
-
-
-def pickle_plain(content: object, path: Path) -> None:
-    path.write_bytes(pickle.dumps(content, protocol=2))
-
-
-@pytest.mark.parametrize("write", [torch.save, pickle_plain])
-def test_code_in_a_file_is_refused_and_not_run(
-    tmp_path: Path, state: State, write: Callable[[object, Path], None]
-) -> None:
-    path, trace = tmp_path / "a.pth", tmp_path / "was here"
-    write({"state_dict": state, "extra": Payload(trace)}, path)
-    asked = r"it asks for (posix\.mkdir|torch\.storage\._load_from_bytes), .* refused"
-    with pytest.raises(ThawError, match=asked) as caught:
-        find_weights(NAME, str(path))
-    assert not trace.exists()
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
-def test_weights_that_are_no_numbers_are_refused_by_name(
-    tmp_path: Path, state: State, backbone: Backbone, bad: float
-) -> None:
-    name = "features.3.squeeze.weight"
-    broken = state[name].clone()
-    broken[0, 0] = bad
-    torch.save({**state, name: broken}, tmp_path / "a.pth")
-    with pytest.raises(ThawError, match=r"a\.pth has values that are infinite or no number, in features\.3\.squeeze"):
-        load_weights(backbone, find_weights(NAME, str(tmp_path / "a.pth")))
-
-
-def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path, state: State) -> None:
-    torch.save({"state_dict": state, "thaw": {"format": FORMAT + 1}}, tmp_path / "best.ckpt")
-    with pytest.raises(ThawError, match=rf"newer version of Thaw: format {FORMAT + 1}; this one reads up to {FORMAT}"):
-        find_weights(NAME, str(tmp_path / "best.ckpt"))
-
-
-@pytest.mark.parametrize("version", ["2", None, 1.5])
-def test_a_checkpoint_whose_format_is_no_number_is_refused(tmp_path: Path, state: State, version: object) -> None:
-    torch.save({"state_dict": state, "thaw": {"format": version}}, tmp_path / "best.ckpt")
-    with pytest.raises(
-        ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: its format must be a whole number"
-    ):
-        find_weights(NAME, str(tmp_path / "best.ckpt"))
-
-
-@pytest.mark.parametrize("part", [0.1, 0.9, 0.999])
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_truncated_file(tmp_path: Path, state: State, suffix: str, part: float) -> None:
-    path = tmp_path / f"a.{suffix}"
-    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
-    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    with pytest.raises(ThawError, match=rf"a\.{suffix} cannot be read as weights \(.+\)\.$"):
-        find_weights(NAME, str(path))
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.pth", "<html>404 Not Found</html>"),
-        ("a.safetensors", "<html>404 Not Found</html>"),
-        ("a.bin", "version https://git-lfs.github.com/spec/v1"),
-        ("a.safetensors", ""),
-        ("a.pth", ""),
-    ],
-)
-def test_file_of_another_kind(tmp_path: Path, name: str, content: str) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(ThawError, match=rf"{name} cannot be read as weights \(.+\)\.$"):
-        find_weights(NAME, str(tmp_path / name))
-
-
-def test_file_must_hold_tensors_by_name(tmp_path: Path) -> None:
-    torch.save([torch.zeros(1)], tmp_path / "a.pth")
-    with pytest.raises(ThawError, match=r"a\.pth must hold tensors by name, got list\."):
-        find_weights(NAME, str(tmp_path / "a.pth"))
-
-
 def test_file_of_tensors_by_number(tmp_path: Path, backbone: Backbone) -> None:
     torch.save({0: torch.zeros(1)}, tmp_path / "a.pth")
     with pytest.raises(ThawError):
         load_weights(backbone, find_weights(NAME, str(tmp_path / "a.pth")))
-
-
-def test_read_tensors_gives_plain_python_too(tmp_path: Path) -> None:
-    content = {"epoch": 3, "names": ["a", "b"], "state_dict": {"weight": torch.arange(3)}}
-    torch.save(content, tmp_path / "a.ckpt")
-    read = read_tensors(tmp_path / "a.ckpt")
-    assert (read["epoch"], read["names"]) == (3, ["a", "b"])
-    assert torch.equal(read["state_dict"]["weight"], torch.arange(3))
 
 
 # ---- names
@@ -485,55 +308,9 @@ def test_the_name_of_each_official_file_says_what_it_holds(name: str) -> None:
         assert CHECKSUM.search(weights.url)
 
 
-# ---- networks with something of their own
-
-
-@ONTO_META
-@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
-def test_official_googlenet_undoes_the_normalisation_itself(name: str, hub: Path, empty_on_meta: Any) -> None:
-    with empty_on_meta():
-        backbone = Backbone(name, 96)
-    assert backbone.network.transform_input is False
-    own = backbone.network.state_dict()
-    torch.save({key: torch.zeros(()).expand(tensor.shape) for key, tensor in own.items()}, cached(hub, official(name)))
-    weights = find_weights(name, "default")
-    load_weights(backbone, weights)
-    assert backbone.network.transform_input is True
-    load_weights(backbone, replace(weights, transform_input=False))
-    assert backbone.network.transform_input is False
-
-
 def test_other_networks_do_not(tmp_path: Path, state: State) -> None:
     torch.save(state, tmp_path / "a.pth")
     assert not find_weights(NAME, str(tmp_path / "a.pth")).transform_input
-
-
-@ONTO_META
-def test_position_embedding_is_interpolated(empty_on_meta: Any) -> None:
-    """From 7x7 to 2x2 patches the corners are what interpolation keeps."""
-    with empty_on_meta():
-        backbone = Backbone("vit_b_32", 64)
-    encoder = backbone.network.get_submodule("encoder")
-    encoder.pos_embedding = nn.Parameter(torch.zeros(1, 5, 768))
-    state = dict(backbone.network.state_dict())
-    state["encoder.pos_embedding"] = embedding = torch.randn(1, 50, 768)
-    line = load_weights(backbone, Weights("a file", state, TRANSFORM))
-    assert line == f"Weights: a file; {len(state)} of {len(state)} tensors loaded"
-    patches = embedding[:, 1:].reshape(1, 7, 7, 768)
-    corners = patches[:, ::6, ::6].reshape(1, 4, 768)
-    torch.testing.assert_close(encoder.pos_embedding, torch.cat([embedding[:, :1], corners], dim=1))
-
-
-@ONTO_META
-@pytest.mark.parametrize("shape", [(2, 50, 768), (1, 49, 768), (50, 768), (1, 1, 768), (0,)])
-def test_a_position_embedding_of_no_square_is_refused(shape: tuple[int, ...], empty_on_meta: Any) -> None:
-    with empty_on_meta():
-        backbone = Backbone("vit_b_32", 64)
-    state = {**backbone.network.state_dict(), "encoder.pos_embedding": torch.zeros(shape)}
-    with pytest.raises(
-        ThawError, match=rf"pos_embedding must be .* \(1, 1 \+ N x N, 768\), got {re.escape(str(shape))}"
-    ):
-        load_weights(backbone, Weights("a file", state, TRANSFORM))
 
 
 # ---- an earlier run

@@ -29,9 +29,9 @@ def run(options: argparse.Namespace) -> int:
     _check(options.folder, options.out, options.shard_mb)
     from rich.progress import track
 
+    from thaw.data.cache import cache_folder
     from thaw.data.check import facts, find_problems
     from thaw.data.examine import count_types, examine
-    from thaw.data.features import cache_folder
     from thaw.data.shards import Shards, import_litdata, pack
     from thaw.data.splits import Row
 

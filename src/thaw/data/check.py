@@ -2,7 +2,9 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from PIL import Image
 from thaw.data.copies import find_copies
 from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
-from thaw.data.index import STRAYS, ImageIndex, name_ignored
+from thaw.data.index import ImageIndex
+from thaw.data.scan import STRAYS, name_ignored
 from thaw.data.splits import Sample
 from thaw.data.threads import in_threads
 from thaw.errors import ThawError, printable
@@ -123,26 +126,19 @@ def find_unreadable(index: ImageIndex, threads: int | None = None, most: int = 1
     if index.shards:
         return {}
     paths = [sample.path for sample in chain.from_iterable(index.splits.values())]
-    why = _why_unreadable
+    read: Callable[[Path], object] = partial(read_image, min_size=1)  # to its end, fastest at the smallest scale
     if len(paths) > most:
         log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
-        why = _why_no_image
+        read = read_header
     Image.init()  # once, not in each thread
-    reasons = in_threads(why, paths, threads)
+    reasons = in_threads(partial(_fault, read), paths, threads)
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 
-def _why_unreadable(path: Path) -> str:
+def _fault(read: Callable[[Path], object], path: Path) -> str:
+    """Why a file cannot be read; empty if it can."""
     try:
-        read_image(path, min_size=1)  # a JPEG is read to its end at any scale, and fastest at the smallest
-    except BadImage as error:
-        return error.reason
-    return ""
-
-
-def _why_no_image(path: Path) -> str:
-    try:
-        read_header(path)
+        read(path)
     except BadImage as error:
         return error.reason
     return ""

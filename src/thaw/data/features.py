@@ -4,7 +4,8 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -12,8 +13,9 @@ from tempfile import NamedTemporaryFile
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from thaw.data.cache import cache_folder, file_stamp
 from thaw.errors import ThawError
 
 Extract = Callable[[Tensor], Tensor]
@@ -21,18 +23,33 @@ Extract = Callable[[Tensor], Tensor]
 DEFAULT_GIGABYTES = 4.0
 
 
+@dataclass(frozen=True)
+class FrozenBackbone:
+    """What the loaders need to know of a backbone to run on its features.
+
+    Attributes:
+        module: The backbone, for its tensors.
+        extract: uint8 images (B, 3, S, S) -> features (B, F).
+        is_frozen: Epoch -> True while no stage has learned yet, nor does in that epoch.
+        views: `fresh`, `mirror`, or a number of stored random views (strategy.feature_views).
+        facts: What the features depend on beside the module and the images: precision, device.
+    """
+
+    module: nn.Module
+    extract: Extract
+    is_frozen: Callable[[int], bool]
+    views: int | str
+    facts: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the tensors, which stay as they are as long as features stand for images."""
+        return hash_tensors(self.module.state_dict())
+
+
 def compute_features(extract: Extract, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Features (N, F), on the CPU, of the images in batches of uint8 images (B, 3, S, S) and labels (B,)."""
     return torch.cat([extract(images).cpu() for images, _ in batches])
-
-
-def file_stamp(path: Path) -> str:
-    """A line that changes when the file does: path, size and time of change; the error's number if there is none."""
-    try:
-        stat = path.stat()
-    except OSError as error:  # a dangling link, a lost mount
-        return f"{path.absolute()}|{error.errno}\n"
-    return f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n"
 
 
 def hash_tensors(state: Mapping[str, Tensor]) -> str:
@@ -63,11 +80,6 @@ def make_key(module: str, images: Iterable[Path], *facts: object, stamp: Callabl
 @cache
 def _versions() -> list[str]:
     return [version(package) for package in ("torch", "torchvision", "pillow")]
-
-
-def cache_folder() -> Path:
-    """Where what can be computed anew is kept: `$THAW_CACHE`, or `~/.cache/thaw`."""
-    return Path(os.environ.get("THAW_CACHE", Path.home() / ".cache" / "thaw"))
 
 
 def _bound() -> float:

@@ -7,7 +7,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import TypeVar
 
-from thaw.data.index import Ignored, find_images, name_ignored
+from thaw.data.scan import Ignored, find_images, name_ignored
 from thaw.errors import ThawError, name_some
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,8 @@ from thaw.processes import find_place
 log = logging.getLogger(__name__)
 
 SHARE_OF_FREE_MEMORY = 1 / 4  # that dataset.cache=auto may take
+HEADERS = 256
+"""Of training images at most, from which the size of all of them is estimated."""
 
 
 class ImageMemory:
@@ -77,12 +79,12 @@ def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:
     return needed <= allowed
 
 
-def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, allowed: float, most: int = 256) -> float:
+def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, allowed: float) -> float:
     """Bytes of the decoded training images, by the headers of some files, and of the evaluation crops."""
     train = index.splits.get("train", [])
     if index.shards and (encoded := sum(index.size(sample.path) for sample in train)) > allowed:
         return encoded  # decoded they take more: no need to fetch any
-    step = max(1, -(-len(train) // most))
+    step = max(1, -(-len(train) // HEADERS))
     pixels = [_count_pixels(index.file(sample.path) or sample.path, transform.decoded_side) for sample in train[::step]]
     num_eval = sum(len(samples) for split, samples in index.splits.items() if split != "train")
     return 3 * (sum(pixels) / max(1, len(pixels)) * len(train) + num_eval * transform.crop**2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import PIL
 
-from thaw.data.features import cache_folder, file_stamp
+from thaw.data.cache import cache_folder, file_stamp
 
 
 def find_bad_once(paths: Sequence[Path], find_bad: Callable[[], dict[Path, str]]) -> dict[Path, str]:

@@ -1,10 +1,7 @@
 """Which image, or which view of it, a training step sees: a function of (seed, epoch, index)."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,16 +56,6 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         image = self.read(sample.path)
         with seeded(self.seed, epoch, index % len(self)):
             return self.transform(image), NO_LABEL if index == FILLER else sample.label
-
-
-def sample_seconds(dataset: Dataset[Any], num_samples: int = 3) -> float:
-    """Seconds that a sample takes in this process, the median of a few."""
-    seconds = []
-    for index in range(min(num_samples, len(dataset))):  # type: ignore[arg-type]
-        started = time.perf_counter()
-        dataset[0, index]
-        seconds.append(time.perf_counter() - started)
-    return median(seconds)
 
 
 class EpochSampler(Sampler[Position]):

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from thaw.data.splits import Row
-from thaw.errors import ThawError, printable
+from thaw.errors import ThawError, first_line
 
 ADDRESSES = ("s3://", "gs://", "r2://")
 """What LitData can read single items of, in object storage."""
@@ -89,7 +89,7 @@ class Shards:
         except ThawError:
             raise
         except Exception as error:  # LitData raises what its libraries do
-            raise ThawError(f"dataset.root={self.root} cannot be read: {_first_line(error)}.") from error
+            raise ThawError(f"dataset.root={self.root} cannot be read: {first_line(error).rstrip('.')}.") from error
         try:
             lines = csv.reader(StringIO(text, newline=""), strict=True)
             if next(lines) != COLUMNS:
@@ -178,7 +178,9 @@ def pack(rows: Iterable[Row], out: str, megabytes: int) -> None:
             writer.done()
         writer.merge()
     except Exception as error:  # the file system's or the storage's, or whatever LitData raises
-        raise ThawError(f"{out} cannot be written: {_first_line(error)}. Delete what is there, pack again.") from error
+        raise ThawError(
+            f"{out} cannot be written: {first_line(error).rstrip('.')}. Delete what is there, pack again."
+        ) from error
 
 
 def _items(rows: Iterable[Row], _: int = 0) -> Iterator[bytes]:
@@ -192,12 +194,6 @@ def _items(rows: Iterable[Row], _: int = 0) -> Iterator[bytes]:
         lines.writerow([row.source, row.name, row.split, len(contents), digest])
         yield contents
     yield table.getvalue().encode(errors="surrogateescape")
-
-
-def _first_line(error: Exception) -> str:
-    """What went wrong, in one line without a full stop."""
-    lines = str(error).strip().splitlines()
-    return printable(lines[0].rstrip(".")) if lines else type(error).__name__
 
 
 def import_litdata() -> Any:

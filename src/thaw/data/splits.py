@@ -37,10 +37,15 @@ def keep_classes(rows: list[Row], classes: Collection[str] | None) -> list[Row]:
     return [row for row in rows if classes is None or row.name in classes]
 
 
+def by_split(rows: list[Row]) -> dict[str, list[Row]]:
+    """The rows of each split that has any."""
+    return {split: [row for row in rows if row.split == split] for split in {row.split for row in rows}}
+
+
 def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
     """The rows of each split: the data's own splits, completed as the options ask."""
     seed, val_fraction = options.split_seed, options.val_fraction
-    splits = {split: [row for row in rows if row.split == split] for split in {row.split for row in rows}}
+    splits = by_split(rows)
     if "" in splits:
         splits["train"] = splits.pop("")
         if options.test_fraction:

@@ -64,7 +64,7 @@ class Backbone(nn.Module):
             )
         except (AssertionError, ValueError) as error:
             raise ThawError(f"dataset.image_size={image_size} does not suit backbone={name}: {error}.") from error
-        self.head_name, self.num_features = _remove_head(self.network)
+        self.num_features = _remove_head(self.network)
         self.stages = divide_into_stages(self.network)
         if image_size < 128:
             self._try(image_size)
@@ -102,8 +102,8 @@ def _options(name: str, image_size: int) -> dict[str, Any]:
     return {}
 
 
-def _remove_head(network: nn.Module) -> tuple[str, int]:
-    """Replace the last `Linear`, or SqueezeNet's 1x1 convolution to 1000 channels; returns its name and input size."""
+def _remove_head(network: nn.Module) -> int:
+    """Replace the last `Linear`, or SqueezeNet's 1x1 convolution to 1000 channels; returns its input size."""
     for name, module in reversed(list(network.named_modules())):
         if isinstance(module, nn.Linear):
             num_features = module.in_features
@@ -112,7 +112,7 @@ def _remove_head(network: nn.Module) -> tuple[str, int]:
         else:
             continue
         network.set_submodule(name, nn.Identity())
-        return name, num_features
+        return num_features
     raise AssertionError("every torchvision classifier ends in a Linear or a 1x1 convolution")
 
 

@@ -19,16 +19,8 @@ from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import ever_trainable, rate_factors
-from thaw.model.weights import (
-    FORMAT,
-    StateDict,
-    Weights,
-    default_transform,
-    expecting_own,
-    read_about,
-    read_tensors,
-    require_finite,
-)
+from thaw.model.tensor_files import FORMAT, StateDict, expecting_own, read_about, read_tensors, require_finite
+from thaw.model.weights import Weights, default_transform
 from thaw.seeding import reseed
 
 Batch = tuple[Tensor, Tensor]

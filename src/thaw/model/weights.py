@@ -1,34 +1,22 @@
-"""Where a backbone's weights come from, what fitted, and what did not."""
+"""Where a backbone's weights come from: torchvision, a file, or an earlier run."""
 
 import hashlib
 import re
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torchvision
 from filelock import FileLock
-from torch import Tensor, nn
-from torchvision.models import VisionTransformer, WeightsEnum
-from torchvision.models.vision_transformer import interpolate_embeddings
+from torch import Tensor
+from torchvision.models import WeightsEnum
 
 from thaw.data.archives import download
 from thaw.data.transforms import EvaluationTransform
-from thaw.errors import ThawError, did_you_mean, name_some
-from thaw.model.backbone import Backbone
-
-StateDict = Mapping[str, Tensor]
-
-FORMAT = 1
-"""Of what a checkpoint of ours holds under `thaw`; counted up when an older version could not read it."""
-MAX_SIDE = 10_000
-"""Pixels of an input; a checkpoint that asks for more is damaged, or means harm."""
+from thaw.errors import ThawError, did_you_mean
+from thaw.model.tensor_files import StateDict, expecting_own, read_about, read_tensors
 
 # DenseNet's official files predate the rule that module names hold no dots (torchvision.models.densenet).
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
@@ -91,70 +79,6 @@ def find_weights(backbone: str, spec: str) -> Weights:
         f"backbone.weights must be one of {', '.join(names)}, a file, a run folder or null, got {spec!r}."
         + did_you_mean(spec, names)
     )
-
-
-def load_weights(backbone: Backbone, weights: Weights) -> str:
-    """Copy the weights into the backbone; returns one line on what fitted and what was left out, by name.
-
-    Raises:
-        ThawError: Under half of the backbone's tensors are there in the right shape.
-    """
-    network = backbone.network
-    own = network.state_dict()
-    state = _resize_positions(network, weights.state)
-    fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
-    if len(fitting) * 2 < len(own):
-        raise ThawError(
-            f"backbone.weights does not fit backbone={backbone.name}: {weights.source} has {len(fitting)} of its "
-            f"{len(own)} tensors. Is it the file of another network?"
-        )
-    require_finite(weights.source, fitting)
-    network.load_state_dict(_with_versions(fitting, network), strict=False)
-    if hasattr(network, "transform_input"):
-        setattr(network, "transform_input", weights.transform_input)  # noqa: B010 - a Module attribute is typed Tensor
-    missing = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
-    dropped = [name for name in state if name not in fitting]
-    line = f"Weights: {weights.source}; {len(fitting)} of {len(own)} tensors loaded"
-    return line + _list_names("; left out: ", dropped) + _list_names("; missing, so random: ", missing)
-
-
-def require_finite(source: object, state: StateDict) -> None:
-    """Refuse tensors that hold anything but numbers.
-
-    Raises:
-        ThawError: Some do; they are named.
-    """
-    broken = [name for name, value in state.items() if not value.is_meta and not value.isfinite().all()]
-    if broken:
-        raise ThawError(
-            f"{source} has values that are infinite or no number, in {name_some(broken, most=3)}: the training that "
-            "wrote it has diverged. Take an earlier checkpoint."
-        )
-
-
-def _with_versions(state: StateDict, network: nn.Module) -> StateDict:
-    """The state with the network's own module versions, without which MNASNet refuses it."""
-    versioned = OrderedDict(state)
-    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
-    return versioned
-
-
-def _resize_positions(network: nn.Module, state: StateDict) -> StateDict:
-    """A ViT's position embedding interpolated to the network's input size; any other state as it is."""
-    if not isinstance(network, VisionTransformer) or "encoder.pos_embedding" not in state:
-        return state
-    try:
-        return cast(StateDict, interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(state)))
-    except (RuntimeError, ValueError) as error:
-        shape = tuple(state["encoder.pos_embedding"].shape)
-        raise ThawError(
-            f"backbone.weights: encoder.pos_embedding must be that of a class token and a square of patches, "
-            f"(1, 1 + N x N, {network.hidden_dim}), got {shape}. Is it the file of another network?"
-        ) from error
-
-
-def _list_names(title: str, names: list[str]) -> str:
-    return title + name_some(names, most=6) if names else ""
 
 
 def _official(backbone: str, weights: WeightsEnum) -> Weights:
@@ -234,70 +158,6 @@ def _tensors(content: Mapping[Any, Any]) -> StateDict:
 
 def _under(prefix: str, state: StateDict) -> StateDict:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def expecting_own(path: Path) -> Iterator[None]:
-    """Turns what a damaged checkpoint of ours gives rise to inside into a sentence.
-
-    Raises:
-        ThawError: A part of it is missing, or is not what it should be.
-    """
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:  # or written by hand
-        reason = str(error).strip().partition("\n")[0]
-        raise ThawError(f"{path} is no whole checkpoint of Thaw: {type(error).__name__}, {reason}.") from error
-
-
-def read_about(about: Mapping[str, Any]) -> tuple[tuple[str, ...], EvaluationTransform]:
-    """Names of the classes and evaluation transform, of what a checkpoint of ours holds under `thaw`.
-
-    Raises:
-        KeyError, TypeError, ValueError: They are missing, or none.
-    """
-    classes, transform = tuple(about["classes"]), EvaluationTransform.from_dict(about["transform"])
-    if not all(isinstance(name, str) for name in classes):
-        raise ValueError("its classes must be texts")
-    sides = (transform.crop, *(transform.resize if isinstance(transform.resize, tuple) else [transform.resize]))
-    if not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in sides):
-        raise ValueError(f"its images must be of 1 to {MAX_SIDE} pixels, not {sides}")
-    colours = (*transform.mean, *transform.std)
-    if len(transform.mean) != 3 or len(transform.std) != 3 or not all(map(isfinite, colours)) or 0 in transform.std:
-        raise ValueError(f"its mean and standard deviation must be of three colours, not {colours}")
-    return classes, transform
-
-
-def read_tensors(path: Path) -> Mapping[str, Any]:
-    """Content of a .safetensors file or of one written by torch.save, tensors on the CPU; nothing in it is executed.
-
-    Raises:
-        ThawError: It is damaged, or holds more than tensors and plain Python.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file raises is not documented: unpickling, zip, key and value errors
-        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
-            raise ThawError(
-                f"{path} cannot be read as weights: it asks for {forbidden[1]}, which could run code and is refused. "
-                "If you trust the file, save its state_dict alone."
-            ) from error
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if isinstance(error, UnpicklingError):  # torch would advise to read it without any safety
-            reason = "it is damaged, or holds more than tensors and plain Python"
-        raise ThawError(f"{path} cannot be read as weights ({reason}).") from error
-    if not isinstance(content, Mapping):
-        raise ThawError(f"{path} must hold tensors by name, got {type(content).__name__}.")
-    version = content["thaw"].get("format", 1) if isinstance(content.get("thaw"), Mapping) else 1
-    if not isinstance(version, int):
-        raise ThawError(f"{path} is no whole checkpoint of Thaw: its format must be a whole number, got {version!r}.")
-    if version > FORMAT:
-        raise ThawError(f"{path} is from a newer version of Thaw: format {version}; this one reads up to {FORMAT}.")
-    return content
 
 
 def _clean(state: StateDict) -> StateDict:

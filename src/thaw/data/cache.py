@@ -1,0 +1,18 @@
+"""Where what can be computed anew is kept on disk, and by what a file is known there."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where what can be computed anew is kept: `$THAW_CACHE`, or `~/.cache/thaw`."""
+    return Path(os.environ.get("THAW_CACHE", Path.home() / ".cache" / "thaw"))
+
+
+def file_stamp(path: Path) -> str:
+    """A line that changes when the file does: path, size and time of change; the error's number if there is none."""
+    try:
+        stat = path.stat()
+    except OSError as error:  # a dangling link, a lost mount
+        return f"{path.absolute()}|{error.errno}\n"
+    return f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n"

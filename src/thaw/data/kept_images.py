@@ -1,0 +1,126 @@
+"""The images of a data set, kept where `dataset.cache` has them, and the loaders that read them from there."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import suggested_max_num_workers
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from thaw.config import AugmentConfig, DatasetConfig
+from thaw.data.check import find_unreadable
+from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device
+from thaw.data.index import ImageIndex
+from thaw.data.memory import ImageMemory, fits_in_memory
+from thaw.data.readable import find_bad_once
+from thaw.data.sampling import EpochSampler, ImageDataset, Position, SequentialPositions
+from thaw.data.transforms import EvaluationTransform
+from thaw.processes import find_place
+
+log = logging.getLogger(__name__)
+
+WORKER_SECONDS = 1.0
+"""An epoch of less loading needs no loader processes: they take about as long to start."""
+MOST_WORKERS = 8
+
+Loader = DataLoader[Any]
+
+
+class KeptImages:
+    """The images of an index: decoded anew each time, or once in memory, or for crops also on the accelerator.
+
+    Args:
+        index: Which images there are.
+        transform: The evaluation transform.
+        options: How many at a time, where they are kept, and how many processes load them.
+
+    Attributes:
+        in_memory: Whether they are kept decoded: training images whole, the others after the evaluation transform.
+    """
+
+    def __init__(self, index: ImageIndex, transform: EvaluationTransform, options: DatasetConfig) -> None:
+        self.index = index
+        self.transform = transform
+        self.options = options
+        self.in_memory = options.cache in ("ram", "device")
+        if options.cache == "auto":
+            self.in_memory = fits_in_memory(index, transform)
+        self._memory = ImageMemory(index, transform) if self.in_memory else None
+        self._on_device: DeviceImages | None = None
+
+    def find_unreadable(self) -> dict[Path, str]:
+        """Files that cannot be read, with the reasons; images that are kept in memory are decoded into it."""
+        paths = [sample.path for samples in self.index.splits.values() for sample in samples]
+        memory = self._memory
+        return find_bad_once(paths, lambda: find_unreadable(self.index) if memory is None else memory.load(paths))
+
+    def read(self, path: Path) -> Tensor:
+        """One image, uint8 (3, H, W), from memory if it is kept there."""
+        return self.index.read(path, self.transform.decoded_side) if self._memory is None else self._memory(path)
+
+    def take(self, dataset: ImageDataset, positions: Sequence[Position]) -> list[tuple[Tensor, int]]:
+        """Some images of a data set, and their labels."""
+        self._decode(dataset, [index for _, index in positions])
+        return [dataset[position] for position in positions]
+
+    def loader(self, dataset: ImageDataset | CropDataset, sampler: EpochSampler | SequentialPositions) -> Loader:
+        """Batches of images (B, 3, S, S), or of crops to be cut, and labels (B,), as the sampler orders them."""
+        if isinstance(dataset, ImageDataset):
+            self._decode(dataset, range(len(dataset)))
+        num_workers = self._num_workers(dataset)
+        return DataLoader(
+            dataset,
+            self.options.batch_size // sampler.num_processes,
+            sampler=sampler,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def crops(self, dataset: ImageDataset, augment: AugmentConfig, device: torch.device) -> CropDataset | None:
+        """The training images as crops that the device cuts itself; None if they are to be cut on the CPU."""
+        wanted = self.options.cache == "device" or (self.options.cache == "auto" and device.type == "cuda")
+        if not wanted or self._memory is None or not can_cut(augment, self.transform):
+            return None
+        images = self._memory.load_all(sample.path for sample in dataset.samples)
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        if not fits_on_device(sizes, device):
+            return None
+        self._on_device = DeviceImages(images, device)
+        log.info(f"Training images: kept on {device}, cut there ({self._on_device.places.nbytes / 1e9:.2f} GB)")
+        return CropDataset(sizes, dataset.labels, augment, dataset.seed)
+
+    def cut(self, crops: Crops) -> Tensor:
+        """The images (B, 3, S, S) that crops of `crops` stand for, on the device."""
+        assert self._on_device is not None
+        return self._on_device.cut(crops, self.transform.crop)
+
+    def _decode(self, dataset: ImageDataset, chosen: Sequence[int]) -> None:
+        """Decode some images on all cores, if images are kept in memory."""
+        if self._memory is not None:
+            self._memory.load(dataset.samples[index].path for index in chosen)
+
+    def _num_workers(self, dataset: ImageDataset | CropDataset) -> int:
+        """Loader processes, by the cost of a few samples."""
+        if isinstance(self.options.num_workers, int):
+            return self.options.num_workers
+        if self.in_memory and not torch.cuda.is_available() and isinstance(dataset, ImageDataset):
+            return 0  # cutting a crop takes little, and the network wants all cores
+        if _sample_seconds(dataset) * len(dataset) < WORKER_SECONDS:
+            return 0
+        return min(MOST_WORKERS, suggested_max_num_workers(find_place().num_local))
+
+
+def _sample_seconds(dataset: ImageDataset | CropDataset) -> float:
+    """Seconds that a sample takes in this process, the median of three."""
+    seconds = []
+    for index in range(min(3, len(dataset))):
+        started = time.perf_counter()
+        dataset[0, index]
+        seconds.append(time.perf_counter() - started)
+    return median(seconds)

@@ -1,0 +1,31 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from thaw.data.cache import cache_folder, file_stamp
+
+
+def test_the_folder_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.delenv("THAW_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "thaw"
+
+
+def test_a_stamp_changes_with_path_size_and_time(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    for path in (first, second):
+        path.write_bytes(b"pixels")
+        os.utime(path, ns=(1, 1))
+    stamps = {file_stamp(first), file_stamp(second)}
+    assert file_stamp(first) in stamps
+    os.utime(first, ns=(1, 2))
+    stamps.add(file_stamp(first))
+    first.write_bytes(b"more pixels")
+    os.utime(first, ns=(1, 2))
+    stamps.add(file_stamp(first))
+    first.unlink()
+    stamps.add(file_stamp(first))
+    assert len(stamps) == 5

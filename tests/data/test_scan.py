@@ -1,0 +1,300 @@
+from pathlib import Path
+
+import pytest
+import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
+from test_index import error_of, index_of, names, plant, sizes
+
+from thaw.data.index import ImageIndex
+from thaw.data.scan import name_ignored
+
+
+def ignored(index: ImageIndex) -> dict[str, int]:
+    """Number of files and folders left out, by reason."""
+    return {reason: len(paths) for reason, paths in index.ignored.items()}
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_split_folders(tmp_path: Path, val: str) -> None:
+    plant(tmp_path, {"train/bees": 3, "train/ants": 2, f"{val}/ants": 1, f"{val}/bees": 1, "test/bees": 4})
+    index = index_of(tmp_path)
+    assert index.classes == ("ants", "bees")
+    assert sizes(index) == {"train": {"ants": 2, "bees": 3}, "val": {"ants": 1, "bees": 1}, "test": {"bees": 4}}
+    assert list(index.splits) == ["train", "val", "test"]
+    assert index.epoch_chosen_on == "val"
+    assert index.ignored == {}
+    assert names(index, "train") == [
+        *("train/ants/000.jpg", "train/ants/001.jpg"),
+        *("train/bees/000.jpg", "train/bees/001.jpg", "train/bees/002.jpg"),
+    ]
+
+
+def test_one_tree_is_split(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 20})
+    index = index_of(tmp_path, val_fraction=0.2, test_fraction=0.1)
+    assert sizes(index) == {
+        "train": {"ants": 7, "bees": 14},
+        "val": {"ants": 2, "bees": 4},
+        "test": {"ants": 1, "bees": 2},
+    }
+    assert sorted(names(index, "train") + names(index, "val") + names(index, "test")) == [
+        *(f"ants/{i:03}.jpg" for i in range(10)),
+        *(f"bees/{i:03}.jpg" for i in range(20)),
+    ]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    plant(tmp_path, {"bus": 5, "train": 5})
+    assert index_of(tmp_path).classes == ("bus", "train")
+
+
+def test_images_lie_at_any_depth_under_any_suffix(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 2, "train/bees": 2, "val/ants": 1})
+    (tmp_path / "val/ants/black/small").mkdir(parents=True)
+    for name in ("A B.JPEG", "é\n.Png", "x.tar.TIFF", "black/small/y.webp", "black/z.bmp"):
+        (tmp_path / "val/ants" / name).touch()
+    assert len(index_of(tmp_path).splits["val"]) == 6
+
+
+def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 2, "train/bees": 2, "val/ants": 1, "__MACOSX/train/ants": 2})
+    plant(tmp_path, {"train/ants/.cache": 2, "train/ants/__MACOSX": 2, "train/.git": 2, "more/ants": 2})
+    for name in ("train/ants/._000.jpg", "train/bees/Thumbs.db", "train/bees/notes.txt", "train/labels.jpg"):
+        (tmp_path / name).touch()
+    index = index_of(tmp_path)
+    assert sizes(index) == {"train": {"ants": 2, "bees": 2}, "val": {"ants": 1}}
+    assert ignored(index) == {
+        "hidden": 3,
+        "not images by their names": 2,
+        "outside class folders": 1,
+        "outside the splits": 1,
+    }
+
+
+def test_hymenoptera_has_a_known_stray(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 123, "train/bees": 121, "val/ants": 70, "val/bees": 83})
+    (tmp_path / "train/ants/imageNotFound.gif").touch()
+    index = index_of(tmp_path, name="hymenoptera")
+    assert sizes(index) == {"train": {"ants": 123, "bees": 121}, "val": {"ants": 70, "bees": 83}}
+    assert ignored(index) == {"known strays": 1}
+    assert sizes(index_of(tmp_path))["train"]["ants"] == 124
+
+
+def test_empty_folders_are_no_classes_but_noted(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 5, "train/bees": 5, "train/wasps": 0, "val/ants": 1, "val/bees": 0, "test": 3})
+    index = index_of(tmp_path)
+    assert index.classes == ("ants", "bees")
+    assert set(index.splits) == {"train", "val"}
+    assert index.empty_folders == ("test", "train/wasps", "val/bees")
+
+
+def test_the_first_few_of_what_is_left_out_are_named() -> None:
+    files = {"hidden": [Path("a/.x\n.jpg")], "not images by their names": [Path(f"{i}.txt") for i in range(5)]}
+    assert name_ignored(files) == (
+        r"6 files ignored (hidden: a/.x\n.jpg; not images by their names: 0.txt, 1.txt, 2.txt and 2 more)"
+    )
+    assert name_ignored({"hidden": [Path("a/.b")]}, lambda path: path.name) == "1 file ignored (hidden: .b)"
+    assert name_ignored({}) == name_ignored({"hidden": []}) == ""
+
+
+def test_images_of_a_list_are_left_out_before_the_split(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 10})
+    (tmp_path / "list.csv").write_text("path,reason\nants/000.jpg,tiny\nbees/./003.jpg,\n")
+    index = index_of(tmp_path, exclude="list.csv")
+    used = {name for split in index.splits for name in names(index, split)}
+    assert len(used) == 18
+    assert not used & {"ants/000.jpg", "bees/003.jpg"}
+    assert ignored(index) == {"excluded": 2, "outside class folders": 1}
+
+
+def test_images_of_a_list_are_left_out_of_a_table(tmp_path: Path) -> None:
+    plant(tmp_path, {"images": 20})
+    rows = [f"../images/{i:03}.jpg,{'ants' if i % 2 else 'bees'}" for i in range(20)]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/labels.csv").write_text("\n".join(["path,label", *rows]))
+    (tmp_path / "lists/out.csv").write_text("path\nimages/004.jpg\n")
+    index = index_of(tmp_path, csv="lists/labels.csv", exclude="lists/out.csv")
+    assert sum(map(len, index.splits.values())) == 19
+    assert ignored(index) == {"excluded": 1}
+
+
+def test_a_file_that_no_pattern_fits_can_be_left_out(tmp_path: Path) -> None:
+    for name in [f"{name}_{i}.jpg" for name in ("ants", "bees") for i in range(5)] + ["cover.jpg"]:
+        (tmp_path / name).touch()
+    (tmp_path / "list.csv").write_text("path\ncover.jpg\n")
+    pattern = "^(.+)_[0-9]+[.]"
+    assert "cover.jpg" in error_of(tmp_path, label_pattern=pattern)
+    assert index_of(tmp_path, label_pattern=pattern, exclude="list.csv").classes == ("ants", "bees")
+
+
+@pytest.mark.parametrize(
+    ("folders", "misspelt"),
+    [
+        (["train/a", "train/b", "vaild/a"], ["vaild (val?)"]),
+        (["train/a", "train/b", "tets/a", "val/a"], ["tets (test?)"]),
+        (["Train/a", "Train/b", "Test/a"], ["Test (test?)", "Train (train?)"]),
+        (["train/a", "train/b", "val/a", "unlabelled", "notes"], []),
+        (["trail", "test", "bees"], []),
+    ],
+)
+def test_folders_whose_names_are_nearly_those_of_splits(
+    tmp_path: Path, folders: list[str], misspelt: list[str]
+) -> None:
+    plant(tmp_path, dict.fromkeys(folders, 6))
+    assert list(index_of(tmp_path).misspelt) == misspelt
+
+
+def test_links(tmp_path: Path) -> None:
+    plant(tmp_path, {"data/train/ants": 2, "data/val/ants": 1, "elsewhere/bees": 3})
+    root = tmp_path / "data"
+    (root / "train/bees").symlink_to(tmp_path / "elsewhere/bees")
+    (root / "train/ants/linked.jpg").symlink_to(root / "train/ants/000.jpg")
+    (root / "train/ants/circle").symlink_to(root / "train")
+    (root / "train/bees/circle").symlink_to(root / "train/bees")
+    index = index_of(root)
+    assert sizes(index)["train"] == {"ants": 3, "bees": 3}
+    assert ignored(index) == {"linked folders": 2}
+
+
+@pytest.mark.parametrize("folder", ["", "train"])
+def test_no_class_folders(tmp_path: Path, folder: str) -> None:
+    plant(tmp_path, {folder: 3} | ({"test": 3} if folder else {}))
+    assert error_of(tmp_path) == (
+        f"dataset.root has no class folders: {tmp_path / folder}. "
+        "Expected one folder per class, or set dataset.label_pattern."
+    )
+
+
+def test_root_does_not_exist(tmp_path: Path) -> None:
+    assert error_of(tmp_path / "data") == f"dataset.root must be a folder that exists, got '{tmp_path}/data'."
+
+
+# File-name pattern
+
+PETS = "^(.+)_[0-9]+[.]"
+
+
+def plant_pets(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in ("Bengal", "scottish_terrier"):
+        for i in range(10):
+            (folder / f"{name}_{i}.jpg").touch()
+
+
+@pytest.mark.parametrize("folder", ["", "images", "deep/er"])
+def test_pattern_finds_the_class_in_the_file_name(tmp_path: Path, folder: str) -> None:
+    plant_pets(tmp_path / "pets" / folder)
+    index = index_of(tmp_path / "pets", label_pattern=PETS)
+    assert sizes(index) == {
+        "train": {"Bengal": 8, "scottish_terrier": 8},
+        "val": {"Bengal": 2, "scottish_terrier": 2},
+    }
+
+
+def test_pattern_looks_only_into_images_where_there_is_such_a_folder(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "images")
+    plant(tmp_path, {"annotations/trimaps": 3})
+    assert len(index_of(tmp_path, label_pattern=PETS).splits["train"]) == 16
+
+
+def test_pattern_in_split_folders(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "train")
+    plant_pets(tmp_path / "val")
+    assert len(index_of(tmp_path, label_pattern=PETS).splits["val"]) == 20
+
+
+def test_pattern_that_does_not_match_every_file(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "images")
+    plant(tmp_path / "images", {"": 7})
+    assert error_of(tmp_path, label_pattern=PETS) == (
+        f"dataset.label_pattern='{PETS}' finds no class in 7 of 27 file names: "
+        "000.jpg, 001.jpg, 002.jpg, 003.jpg, 004.jpg and 2 more."
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (
+            "(a",
+            "dataset.label_pattern is no regular expression: '(a' (missing ), unterminated subpattern at position 0).",
+        ),
+        ("a", "dataset.label_pattern must have one group, got 0 in 'a'."),
+        ("(a)(b)", "dataset.label_pattern must have one group, got 2 in '(a)(b)'."),
+    ],
+)
+def test_pattern_must_be_one_with_one_group(tmp_path: Path, pattern: str, message: str) -> None:
+    plant_pets(tmp_path / "images")
+    assert error_of(tmp_path, label_pattern=pattern) == message
+
+
+def test_pattern_without_images(tmp_path: Path) -> None:
+    assert error_of(tmp_path, label_pattern=PETS) == f"dataset.root has no images: {tmp_path}."
+
+
+# CSV
+
+
+def write_csv(root: Path, text: str, encoding: str = "utf-8") -> None:
+    (root / "labels.csv").write_text(text, encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_csv_with_splits(tmp_path: Path, encoding: str) -> None:
+    plant(tmp_path, {"images": 6})
+    write_csv(
+        tmp_path,
+        'path,label,split,remark\nimages/000.jpg,bees,train,\n"images/001.jpg", ants ,train,"a, b"\n'
+        "images/002.jpg,ants,valid,\nimages/003.jpg,ants,Validation,\nimages/004.jpg,bees,val,\nimages/005.jpg,bees,test,\n",
+        encoding,
+    )
+    index = index_of(tmp_path, csv="labels.csv")
+    assert sizes(index) == {"train": {"ants": 1, "bees": 1}, "val": {"ants": 2, "bees": 1}, "test": {"bees": 1}}
+
+
+def test_csv_without_splits_is_split_whatever_its_order(tmp_path: Path) -> None:
+    plant(tmp_path / "data", {"images": 20})
+    lines = [f"images/{i:03}.jpg,{'ants' if i < 10 else 'bees'}\n" for i in range(20)]
+    write_csv(tmp_path / "data", "path,label\n" + "".join(lines))
+    index = index_of(tmp_path, csv=str(tmp_path / "data/labels.csv"))
+    assert sizes(index) == {"train": {"ants": 8, "bees": 8}, "val": {"ants": 2, "bees": 2}}
+    write_csv(tmp_path / "data", "path,label\n" + "".join(reversed(lines)))
+    assert index_of(tmp_path, csv="data/labels.csv") == index
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path;label\n", "dataset.csv must have the columns path and label: {file} has path;label."),
+        ("file,label\n", "dataset.csv must have the columns path and label: {file} has file, label."),
+        ("path,label\n000.jpg,ants\n001.jpg,\n", "dataset.csv: {file}, line 3 has no label."),
+        ("path,label\n000.jpg\n", "dataset.csv: {file}, line 2 has no label."),
+        ("path,label\n9.jpg,ants\n", "dataset.csv: {file}, line 2 names a file that does not exist: {root}/9.jpg."),
+        (
+            "path,label,split\n000.jpg,ants,dev\n",
+            "dataset.csv: {file}, line 2: split must be train, val or test, got 'dev'.",
+        ),
+        (
+            "path,label\n000.jpg,ants\n000.jpg,bees\n",
+            "dataset.csv: {file}, line 3 names an image that an earlier line names too: {root}/000.jpg.",
+        ),
+        (
+            "path,label,split\n000.jpg,ants,train\n001.jpg,bees,train\n002.jpg,wasps,val\n",
+            "val has a class that train lacks: 'wasps' (1 image in labels.csv). "
+            "Classes are taken from train: ants, bees.",
+        ),
+        ("path,label\n", "train has no images. The data needs some in a train split, or no splits at all."),
+    ],
+)
+def test_csv_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, text)
+    assert error_of(tmp_path, csv="labels.csv") == message.format(file=tmp_path / "labels.csv", root=tmp_path)
+
+
+def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
+    assert error_of(tmp_path, csv="labels.csv").startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
+    write_csv(tmp_path, "path,label\né.jpg,a\n", encoding="latin-1")
+    assert error_of(tmp_path, csv="labels.csv").startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
