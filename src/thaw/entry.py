@@ -176,7 +176,13 @@ def _make_job(
         except Exception as error:
             if isinstance(error, ProcessError) and error.was_silent:
                 (folder / ERROR_LOG).unlink(missing_ok=True)  # of the others, who miss it
-            is_first = record_failure(folder, error)
+            try:
+                is_first = record_failure(folder, error)
+            except OSError:  # better said than written down
+                if show_traceback or context.mode == RunMode.MULTIRUN:
+                    raise error from None
+                failures.append(Failure.of(error))
+                return None
             if not place.is_alone:
                 failure = Failure.of(error)
                 if is_first and not place.started_by_thaw:
