@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer, WeightsEnum
 from torchvision.models.vision_transformer import interpolate_embeddings
 
+from thaw.config import MAX_SIDE
 from thaw.data.archives import download
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError, did_you_mean, name_some
@@ -27,8 +28,6 @@ StateDict = Mapping[str, Tensor]
 
 FORMAT = 1
 """Of what a checkpoint of ours holds under `thaw`; counted up when an older version could not read it."""
-MAX_SIDE = 10_000
-"""Pixels of an input; a checkpoint that asks for more is damaged, or means harm."""
 
 # DenseNet's official files predate the rule that module names hold no dots (torchvision.models.densenet).
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
