@@ -1,8 +1,9 @@
 """Breaks trainings on purpose, many times, and prints a table of what happened: `python benchmarks/torture.py`.
 
 Each training downloads its images from a slow server on this machine, and is killed or ended somewhere between its
-first second and the last line of its report. What it has left is examined, it is resumed, perhaps broken again, and in
-the end compared bit by bit with an unbroken one. Files are mutated by the tests' own fuzzer.
+first second and the end of its interpreter. What it has left is examined, it is resumed, perhaps broken again, and in
+the end compared bit by bit with an unbroken one. What does not go as it should is an outcome of its own, and the next
+training follows. Files are mutated by the tests' own fuzzer.
 """
 
 import argparse
@@ -50,9 +51,17 @@ ENDED = re.compile(r"Ended by .*\n")
 """All that a training says of a signal on its error stream."""
 FILES = ("predictions.csv", "figures/predictions.jpg", "figures/confusion.png", "figures/training_batch.jpg")
 """Of a finished run, equal byte by byte."""
+MOST_SECONDS = 600
+"""Of a training, which has taken much less: with more it hangs."""
 Reached = Callable[[], bool]
 Hit = tuple[str, str, str]
 """Signal and precision, moment, outcome."""
+
+
+class UnexpectedError(Exception):
+    """What a training came to that it should not; the first line is an outcome of the table."""
+
+
 drafts: Counter[str] = Counter()
 """Half-written files that were found beside the whole ones."""
 
@@ -95,6 +104,7 @@ MOMENTS: dict[str, tuple[Callable[[Path, random.Random], Reached], float]] = {
     "while `last.ckpt` is written": (is_writing("last.ckpt", NUM_EPOCHS), 0.004),
     "while results are written": (lambda place, chance: lambda: num_rows(place) == NUM_EPOCHS, 1.0),
     "during the report": (has("run/summary.json"), 1.0),
+    "after the report": (has("run/report.html"), 0.3),
 }
 """What has to be there, and seconds within which the signal follows."""
 
@@ -170,31 +180,58 @@ def start(place: Path, options: list[str]) -> "subprocess.Popen[str]":
     )
 
 
+def wait(process: "subprocess.Popen[str]") -> str:
+    """What a training has said on its error stream when it has ended.
+
+    Raises:
+        UnexpectedError: It does not end.
+    """
+    try:
+        return process.communicate(timeout=MOST_SECONDS)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise UnexpectedError(f"hung\n{process.communicate()[1]}") from None
+
+
 def finish(place: Path, options: list[str]) -> None:
-    """Train to the end and write the report, whatever came before."""
+    """Train to the end and write the report, whatever came before.
+
+    Raises:
+        UnexpectedError: That was not possible.
+    """
     while not (place / "run" / "report.html").exists():
         process = start(place, options)
-        _, errors = process.communicate()
+        errors = wait(process)
         if process.returncode or errors:
-            raise SystemExit(f"{place} did not go on: code {process.returncode}\n{errors}")
+            raise UnexpectedError(f"did not go on: code {process.returncode}\n{errors}")
 
 
 def hit(place: Path, number: int, name: str, chance: random.Random, options: list[str]) -> bool:
-    """Send a signal at a moment of a training; returns whether it came before the end."""
-    lock = place / "run" / ".lock"  # there as soon as the training listens to signals
+    """Send a signal at a moment of a training; returns whether it came before the end.
+
+    Raises:
+        UnexpectedError: It was neither ended by the signal, with the line that says so, nor whole with exit code 0.
+    """
+    lock = place / "run" / ".lock"  # there while the training listens to signals
+    report = place / "run" / "report.html"
     lock.unlink(missing_ok=True)
     process = start(place, options)
     reached, spread = MOMENTS[name][0](place, chance), MOMENTS[name][1]
-    while process.poll() is None and not (lock.exists() and reached()):
+    deadline = time.monotonic() + MOST_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if (lock.exists() or report.exists()) and reached():
+            break
         time.sleep(0.0005)
     time.sleep(chance.uniform(0, spread))
+    is_too_late = process.poll() is not None
     process.send_signal(number)
-    _, errors = process.communicate()
-    if process.returncode == 0:
-        return False
-    is_kill = number == signal.SIGKILL
-    if process.returncode != (-number if is_kill else 128 + number) or not (is_kill or ENDED.fullmatch(errors)):
-        raise SystemExit(f"{place}: signal {number} {name} gave code {process.returncode}\n{errors}")
+    errors = wait(process)
+    is_whole, is_kill = report.exists(), number == signal.SIGKILL
+    if process.returncode == 0 and is_whole and not errors:
+        return not is_too_late
+    says_so = is_kill or ENDED.fullmatch(errors) or (is_whole and not errors)  # then there is nothing to go on with
+    if process.returncode != (-number if is_kill else 128 + number) or not says_so:
+        raise UnexpectedError(f"ended with code {process.returncode}\n{errors}")
     return True
 
 
@@ -262,7 +299,11 @@ def break_run(place: Path, unbroken: Path, number: int, name: str, chance: rando
 
 
 def break_runs(folder: Path, precision: str, kills: int, signals: int, chance: random.Random) -> Counter[Hit]:
-    """How many times each signal at each moment came to each outcome."""
+    """How many times each signal at each moment came to each outcome.
+
+    Raises:
+        UnexpectedError: The unbroken training, to compare with, has not come to its end.
+    """
     options = [f"trainer.precision={precision}"]
     unbroken = folder / f"{precision}-unbroken"
     finish(unbroken, options)
@@ -270,7 +311,12 @@ def break_runs(folder: Path, precision: str, kills: int, signals: int, chance: r
     rounds = [signal.SIGKILL] * kills + [signal.SIGTERM, signal.SIGINT] * signals
     for attempt, (number, name) in enumerate((number, name) for number in rounds for name in MOMENTS):
         place = folder / f"{precision}-{attempt}"
-        if outcome := break_run(place, unbroken, number, name, chance, options):
+        try:
+            outcome = break_run(place, unbroken, number, name, chance, options)
+        except Exception as error:  # a torn file too
+            print(f"{place.name} {signal.Signals(number).name} {name}: {type(error).__name__}: {error}", flush=True)
+            outcome = (str(error) or type(error).__name__).partition("\n")[0]
+        if outcome:
             counts[f"{signal.Signals(number).name}, {precision}", name, outcome] += 1
         shutil.rmtree(place)
     return counts
@@ -318,8 +364,8 @@ def main() -> int:
             counts += break_runs(Path(place), precision, options.kills, options.signals, chance)
     left = ", ".join(f"{name} {n}" for name, n in drafts.most_common())
     print(f"\n{table(counts)}\n\nHalf-written files found beside the whole ones: {left}")
-    is_well = all(outcome == "identical" for _, _, outcome in counts)
-    return int(not (is_well and (options.cases == 0 or fuzz(options.cases))))
+    is_fuzzed = options.cases == 0 or fuzz(options.cases)
+    return int(not (is_fuzzed and all(outcome == "identical" for _, _, outcome in counts)))
 
 
 if __name__ == "__main__":

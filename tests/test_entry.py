@@ -141,8 +141,8 @@ def test_a_sweep_names_each_of_its_failures(tmp_path: Path) -> None:
     assert reasons == [
         "head.dropout must be in [0, 1), got 2.0.",
         "head.dropout must be in [0, 1), got 2.0.",
-        "trainer.max_epochs must be at least 0, got -2.",
-        "trainer.max_epochs must be at least 0, got -1.",
+        "trainer.max_epochs must be from 0 to 100000, got -2.",
+        "trainer.max_epochs must be from 0 to 100000, got -1.",
     ]
     assert not any("Traceback" in line for line in outcome.messages)
     assert "torch" not in outcome.imported
@@ -374,3 +374,57 @@ def test_ctrl_c_outside_a_job_shows_no_traceback(tmp_path: Path) -> None:
     )
     outcome = run(script, cwd=tmp_path)
     assert (outcome.code, outcome.messages) == (130, [])
+
+
+# ---- signals when all is done
+
+
+LATE = """
+import atexit, builtins, os, runpy, sys
+moment, number, sys.argv = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=number):
+        kill(pid, number)
+
+if moment == "leaving":
+    atexit.register(os.kill, os.getpid(), number)
+else:
+    builtins.last = Last()
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script whose interpreter gets a signal as it closes: before it has given up handling signals, or after."""
+
+
+@pytest.mark.parametrize(("moment", "number"), [("leaving", signal.SIGTERM), ("unloading", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["light.py", "seed=0", "hydra.run.dir=a"], 0),
+        (["light.py", "seed=1", "hydra.run.dir=a"], 2),
+        (["light.py", "-m", "seed=0,4", "hydra.sweep.dir=a"], 0),
+        ([str(FIND_LR), "--help"], 0),
+        ([str(ROOT / "src/thaw/cli.py"), "compare", "--help"], 0),
+        ([str(ROOT / "src/thaw/cli.py"), "compare", "nothing"], 2),
+    ],
+    ids=["run", "failed run", "sweep", "help", "thaw help", "thaw"],
+)
+def test_a_signal_when_all_is_written_changes_nothing(
+    tmp_path: Path, light: Path, moment: str, number: int, arguments: list[str], code: int
+) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    done = run(tmp_path / "late.py", moment, str(int(number)), *arguments, cwd=tmp_path)
+    assert (done.code, len(done.messages)) == (code, int(code != 0))
+
+
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
+def test_a_signal_while_a_sweep_is_closed_ends_it(
+    tmp_path: Path, light: Path, number: int, name: str, code: int
+) -> None:
+    closing = f"    import os\n    os.kill(os.getpid(), {int(number)})\n    print("
+    light.write_text(light.read_text().replace("    print(", closing))
+    outcome = run(light, "-m", "seed=0,4", "hydra.sweep.dir=a", cwd=tmp_path)
+    assert (outcome.code, outcome.messages) == (
+        code,
+        [f"Ended by {name}. To go on: the same command and sweep.resume=a"],
+    )

@@ -25,6 +25,13 @@ WRONG = {
     Any: ["text", "[1]", "{a:1}"],
 }
 ODD = ["", "nan", "-1", "null", "${nothing}"]
+BOUNDLESS = {
+    "dataset.train_per_class", "dataset.split_seed", "dataset.batch_size", "schedule.step_epochs",
+    "strategy.trainable_stages", "strategy.head_epochs", "strategy.unfreeze_epochs", "trainer.num_nodes",
+    "trainer.eval_every", "trainer.early_stopping", "trainer.accumulate", "sweep.prune_after_trials",
+    "sweep.prune_after_epochs", "seed",
+}  # fmt: skip
+"""Whole numbers that cost nothing by being huge, or are answered when the data are known."""
 ALL = "THAW_EVERY_VALUE" in os.environ
 """Set by `make torture`: each option gets every value, not one of them in turn."""
 
@@ -73,6 +80,12 @@ def test_an_odd_value_is_accepted_or_answered_in_one_line(compose: Compose) -> N
         for value in in_turn(ODD, number):
             message = answer(compose, f"{key}={value}")
             assert message is None or ("\n" not in message and key.rpartition(".")[2] in message), message
+
+
+@pytest.mark.slow
+def test_a_huge_number_is_refused_where_it_would_take_all_memory_or_time(compose: Compose) -> None:
+    numbers = {key for key, kind in TYPES.items() if int in (kind, *get_args(kind)) and float not in get_args(kind)}
+    assert {key for key in numbers if answer(compose, f"{key}=1000000000") is None} == BOUNDLESS
 
 
 def test_a_misspelt_option_is_answered_with_the_nearest() -> None:

@@ -66,7 +66,7 @@ def accept(compose: Compose, *overrides: str) -> None:
         ("augment.crop_scale=[a,1]", "augment.crop_scale[0] must be a number, got 'a'."),
         ("head.dropout=2", "head.dropout must be in [0, 1), got 2.0."),
         ("head.dropout=nan", "head.dropout must be in [0, 1), got nan."),
-        ("dataset.num_workers=-1", "dataset.num_workers must be auto or a whole number of at least 0, got -1."),
+        ("dataset.num_workers=-1", "dataset.num_workers must be auto or a whole number from 0 to 256, got -1."),
         ("dataset.fold=1", "dataset.fold and dataset.num_folds must be given together, got (1, None)."),
         (
             "a=[",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,58 @@ def test_a_file_that_may_not_grow_is_named(image_folder: Path, tmp_path: Path) -
     message = refusal(start(tmp_path, *options, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)))
     assert "best.ckpt could not be written: File too large" in message
     assert list((folder / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "disk_options", "overrides", "file", "is_trained"),
+    [
+        ("tensorboard", "size=300k,nr_inodes=1", [], "tensorboard", False),
+        ("tensorboard", "size=300k", [], "tensorboard", False),
+        ("tensorboard", "size=4k", ["figures=false"], "tensorboard", False),
+        ("tensorboard", "size=8k", ["figures=false", "trainer.max_epochs=500"], "tensorboard", True),
+        ("figures", "size=100k", ["logger=csv"], "figures/training_batch.jpg", False),
+        ("figures", "size=600k", [], "figures/predictions.jpg", True),
+        ("train.log", "/dev/full", ["logger=csv"], "train.log", False),
+    ],
+)
+def test_a_disk_without_room_for_what_is_drawn_and_told_is_named(
+    image_folder: Path,
+    tmp_path: Path,
+    mount: Callable[[str], Path],
+    place: str,
+    disk_options: str,
+    overrides: list[str],
+    file: str,
+    is_trained: bool,
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / place).symlink_to(disk_options if disk_options.startswith("/") else mount(disk_options))
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=scratch", f"hydra.run.dir={folder}"]
+    message = refusal(start(tmp_path, *options, *overrides, options=[each for each in OPTIONS if "logger" not in each]))
+    assert f"run/{file} could not be written: No space left on device" in message
+    checkpoints = list((folder / "checkpoints").glob("*"))
+    assert len(checkpoints) == 2 * is_trained
+    assert all(read_tensors(path)["state_dict"] for path in checkpoints)
+
+
+def test_a_disk_that_fills_up_during_the_report_keeps_the_rest(
+    image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]
+) -> None:
+    disk = mount("size=18m")
+    folder = disk / "run"
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=scratch", f"hydra.run.dir={folder}"]
+    process = start(tmp_path, *options, "report=true")
+    wait_for((folder / "summary.json").exists, process)
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    message = refusal(process)
+    assert "The report cannot be written to disk/run/report.html: No space left on device" in message
+    assert not list(folder.glob(".*.part"))
+    assert read_tensors(folder / "checkpoints" / "best.ckpt")["state_dict"]
+    (disk / "filler").unlink()
+    assert Run(folder).report().stat().st_size > 10_000
 
 
 def test_a_read_only_output_folder_is_named(image_folder: Path, tmp_path: Path, mount: Callable[[str], Path]) -> None:

@@ -1,11 +1,15 @@
 import gc
 import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from thaw.importing import heavy_imports
+from thaw.run import Run
 
 
 class Knot:
@@ -50,3 +54,19 @@ def test_waiting_threads_sleep_soon_unless_the_user_has_said_how_long(
         monkeypatch.setenv(name, value)
     with heavy_imports():
         assert os.environ.get("GOMP_SPINCOUNT") == count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["report RUN --out a.html", "compare RUN --plot chart.png", "check IMAGES", "pack IMAGES packed"]
+)
+def test_a_command_that_imports_torch_leaves_it_alone(
+    command: str, finished_run: Run, image_folder: Path, tmp_path: Path
+) -> None:
+    if command.startswith("pack"):
+        pytest.importorskip("litdata")
+    places = {"RUN": str(finished_run.folder), "IMAGES": str(image_folder)}
+    arguments = [places.get(word, word) for word in command.split()]
+    code = "import gc, sys; from thaw.cli import main; main(sys.argv[1:]); sys.exit(gc.get_freeze_count() < 100_000)"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

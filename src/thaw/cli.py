@@ -7,11 +7,20 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code: 2 with one line for a user's mistake, 130 after Ctrl-C."""
+    """Run one subcommand; returns the exit code: 2 with one line for a user's mistake, 130 after Ctrl-C.
+
+    Args:
+        arguments: What stands behind `thaw`; without, this is the program, and also ends by SIGTERM in good order.
+    """
     try:
-        code = _run(arguments)
-        sys.stdout.flush()
-        return code
+        if arguments is not None:
+            return _run(arguments)
+        from thaw.signals import catching
+
+        with catching(to_the_end=True):
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -15,6 +15,17 @@ from thaw.errors import ThawError, did_you_mean
 IntOrStr: TypeAlias = int | str
 NumberOrStr: TypeAlias = int | float | str
 
+MAX_SIDE = 10_000
+"""Pixels of an input; more is a slip of the keyboard, or in a checkpoint means harm."""
+MAX_EPOCHS = 100_000
+"""Rates and phases of all epochs are laid out before the first, which takes seconds for so many."""
+MAX_STEPS = 10_000
+"""Of a range test, which smooths all of its curve anew after each step."""
+MAX_PROCESSES = 256
+"""On a machine: each takes a hundred MB or more, and more processes than there are cores are of no use."""
+MAX_VIEWS = 1000
+"""Of an image, all of them kept: a training hardly has more epochs."""
+
 
 def _require(valid: bool, key: str, rule: str, value: object) -> None:
     """Raise the one sentence that every rejected value is answered with."""
@@ -27,8 +38,8 @@ def _require_choice(key: str, value: str, choices: Collection[str]) -> None:
         raise ThawError(f"{key} must be one of {', '.join(choices)}, got {value!r}.{did_you_mean(value, choices)}")
 
 
-def _is_int_at_least(value: object, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+def _is_int_in(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 @dataclass
@@ -101,22 +112,26 @@ class DatasetConfig:
         )
         _require(self.batch_size >= 1, "dataset.batch_size", "at least 1", self.batch_size)
         _require(0 <= self.split_seed < 2**32, "dataset.split_seed", "in [0, 2**32)", self.split_seed)
-        for key, low in (("train_per_class", 1), ("image_size", 8), ("num_folds", 2), ("fold", 0)):
+        for key, low in (("train_per_class", 1), ("num_folds", 2), ("fold", 0)):
             value = getattr(self, key)
             _require(value is None or value >= low, f"dataset.{key}", f"null or at least {low}", value)
         _require(
-            self.num_workers == "auto" or _is_int_at_least(self.num_workers, 0),
-            "dataset.num_workers",
-            "auto or a whole number of at least 0",
-            self.num_workers,
-        )
-        exact = (
-            isinstance(self.resize, list) and len(self.resize) == 2 and all(_is_int_at_least(x, 8) for x in self.resize)
+            self.image_size is None or 8 <= self.image_size <= MAX_SIDE,
+            "dataset.image_size",
+            f"null or from 8 to {MAX_SIDE}",
+            self.image_size,
         )
         _require(
-            self.resize is None or exact or _is_int_at_least(self.resize, 8),
+            self.num_workers == "auto" or _is_int_in(self.num_workers, 0, MAX_PROCESSES),
+            "dataset.num_workers",
+            f"auto or a whole number from 0 to {MAX_PROCESSES}",
+            self.num_workers,
+        )
+        sides = self.resize if isinstance(self.resize, list) and len(self.resize) == 2 else [self.resize]
+        _require(
+            self.resize is None or all(_is_int_in(side, 8, MAX_SIDE) for side in sides),
             "dataset.resize",
-            "null, pixels of the shorter side, or [height, width]",
+            f"null, pixels of the shorter side, or [height, width], from 8 to {MAX_SIDE}",
             self.resize,
         )
         _require(
@@ -271,7 +286,7 @@ class FindLrConfig:
     """optimizer.lr of the last step; the test ends sooner where the loss diverges."""
 
     def __post_init__(self) -> None:
-        _require(self.num_steps >= 20, "find_lr.num_steps", "at least 20", self.num_steps)
+        _require(20 <= self.num_steps <= MAX_STEPS, "find_lr.num_steps", f"from 20 to {MAX_STEPS}", self.num_steps)
         _require(0 < self.lowest < float("inf"), "find_lr.lowest", "a positive number", self.lowest)
         _require(
             self.lowest < self.highest < float("inf"),
@@ -354,9 +369,9 @@ class StrategyConfig:
             value = getattr(self, key)
             _require(value >= 0, f"strategy.{key}", "at least 0", value)
         _require(
-            self.feature_views in ("mirror", "fresh") or _is_int_at_least(self.feature_views, 1),
+            self.feature_views in ("mirror", "fresh") or _is_int_in(self.feature_views, 1, MAX_VIEWS),
             "strategy.feature_views",
-            "mirror, fresh or a whole number of at least 1",
+            f"mirror, fresh or a whole number from 1 to {MAX_VIEWS}",
             self.feature_views,
         )
         _require(
@@ -409,12 +424,12 @@ class TrainerConfig:
     """Any other flag of lightning.pytorch.Trainer, passed on as it is."""
 
     def __post_init__(self) -> None:
-        _require(self.max_epochs >= 0, "trainer.max_epochs", "at least 0", self.max_epochs)
+        _require(0 <= self.max_epochs <= MAX_EPOCHS, "trainer.max_epochs", f"from 0 to {MAX_EPOCHS}", self.max_epochs)
         _require(self.num_nodes >= 1, "trainer.num_nodes", "at least 1", self.num_nodes)
         _require(
-            self.devices == "auto" or _is_int_at_least(self.devices, 1),
+            self.devices == "auto" or _is_int_in(self.devices, 1, MAX_PROCESSES),
             "trainer.devices",
-            "auto or a whole number of at least 1",
+            f"auto or a whole number from 1 to {MAX_PROCESSES}",
             self.devices,
         )
         precisions = ("auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed")

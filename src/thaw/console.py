@@ -3,6 +3,7 @@
 import logging
 import sys
 from io import StringIO, TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 from rich import get_console
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thaw.errors import printable
+from thaw.writing import naming
 
 
 class ConsoleHandler(logging.Handler):
@@ -19,6 +21,19 @@ class ConsoleHandler(logging.Handler):
         """Print one record; warnings in yellow."""
         style = "yellow" if record.levelno >= logging.WARNING else None
         get_console().print(self.format(record), style=style, soft_wrap=True, markup=False, highlight=False)
+
+
+class LogFile(logging.FileHandler):
+    """Writes log records to a file, and says so in a sentence where it cannot."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Raise what has kept a record from being written; logging itself would print a traceback and go on.
+
+        Raises:
+            ThawError: The system refuses to write.
+        """
+        with naming(Path(self.baseFilename)):
+            raise
 
 
 def ensure_output() -> None:

@@ -29,7 +29,7 @@ from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
 from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
 from thaw.run import Run
-from thaw.signals import Interrupted, interrupt, interruptible
+from thaw.signals import Interrupted, catching, interruptible
 from thaw.sweep import (
     ERROR_LOG,
     Failure,
@@ -54,6 +54,7 @@ SECONDS_TO_SPEAK = 10
 """What the first of several processes has to name a mistake that all have found: torchrun ends it with any other."""
 
 
+@catching(to_the_end=True)
 def run_experiment(
     experiment: Experiment,
     conf: Path,
@@ -130,8 +131,6 @@ def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
     sys.argv[1:], skip_finished = expand_sweep(expand_resume(sys.argv[1:]) if can_resume else sys.argv[1:])
     _check(conf, sys.argv[1:])
     sys.argv[1:] = _in_company(place, sys.argv[1:])
-    if is_multirun(sys.argv) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, interrupt)  # a launcher waits outside the jobs
     return skip_finished
 
 
@@ -177,7 +176,13 @@ def _make_job(
         except Exception as error:
             if isinstance(error, ProcessError) and error.was_silent:
                 (folder / ERROR_LOG).unlink(missing_ok=True)  # of the others, who miss it
-            is_first = record_failure(folder, error)
+            try:
+                is_first = record_failure(folder, error)
+            except OSError:  # better said than written down
+                if show_traceback or context.mode == RunMode.MULTIRUN:
+                    raise error from None
+                failures.append(Failure.of(error))
+                return None
             if not place.is_alone:
                 failure = Failure.of(error)
                 if is_first and not place.started_by_thaw:

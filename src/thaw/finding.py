@@ -18,6 +18,7 @@ from thaw.model.classifier import Classifier
 from thaw.range_test import RangeTest, run_range_test
 from thaw.run import Run
 from thaw.trainer import bare_trainer, make_logger, save_figure
+from thaw.writing import naming_events
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,15 @@ def find_lr(config: Config, folder: Path | str) -> RangeTest:
     Raises:
         ThawError: The options do not fit the data, the weights or the machine, or no rate can be suggested.
     """
-    started = time.perf_counter()
     ensure_output()
     keep_freed_memory()
     run = Run(folder)
+    with naming_events(run.events):
+        return _find_lr(config, run)
+
+
+def _find_lr(config: Config, run: Run) -> RangeTest:
+    started = time.perf_counter()
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     test = run_range_test(config, data, model)

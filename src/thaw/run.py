@@ -37,6 +37,7 @@ class Run:
         folder: Where it lies.
         checkpoints: `best.ckpt` and `last.ckpt`.
         figures: Charts as PNG, grids of photographs as JPEG.
+        events: What TensorBoard reads.
         metrics_csv: One row an epoch.
         predictions_csv: One row an image, by the best checkpoint.
         evaluation: What `thaw evaluate` writes.
@@ -47,6 +48,7 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
         self.figures = self.folder / "figures"
+        self.events = self.folder / "tensorboard"
         self.metrics_csv = self.folder / "metrics.csv"
         self.predictions_csv = self.folder / "predictions.csv"
         self.evaluation = self.folder / "evaluation"

@@ -37,12 +37,12 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def interruptible(folder: Path, speaks: bool = True) -> Iterator[None]:
-    """Inside, both signals raise `Interrupted`; on its way out one line says how the run in the folder goes on.
+def catching(to_the_end: bool = False) -> Iterator[None]:
+    """Inside, both signals raise `Interrupted`, also where the exception would be swallowed.
 
     Args:
-        folder: The run.
-        speaks: Whether this process prints the line.
+        to_the_end: Whether this is all of the program: with everything written, it ignores both signals while the
+            interpreter closes, which takes a moment, and ends with its own exit code.
     """
     if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
         yield
@@ -50,7 +50,7 @@ def interruptible(folder: Path, speaks: bool = True) -> Iterator[None]:
     # A shell script's `&` has Ctrl-C ignored, which is meant for what runs in front.
     heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, interrupt) for number in heard}
-    begun, hook = time.time(), sys.unraisablehook
+    hook = sys.unraisablehook
 
     def repeat(swallowed: "sys.UnraisableHookArgs") -> None:
         """Send the signal again if the exception was raised in a callback of the interpreter's, which swallows it."""
@@ -62,14 +62,28 @@ def interruptible(folder: Path, speaks: bool = True) -> Iterator[None]:
     sys.unraisablehook = repeat
     try:
         yield
-    except Interrupted as error:
-        if speaks:
-            print(_advice(error, folder, begun), file=sys.stderr)
-        raise
     finally:
-        sys.unraisablehook = hook
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if to_the_end else handler)
+        sys.unraisablehook = hook
+
+
+@contextmanager
+def interruptible(folder: Path, speaks: bool = True) -> Iterator[None]:
+    """Inside, both signals raise `Interrupted`; on its way out one line says how the run in the folder goes on.
+
+    Args:
+        folder: The run.
+        speaks: Whether this process prints the line.
+    """
+    begun = time.time()
+    with catching():
+        try:
+            yield
+        except Interrupted as error:
+            if speaks:
+                print(_advice(error, folder, begun), file=sys.stderr)
+            raise
 
 
 def _advice(error: Interrupted, folder: Path, begun: float) -> str:

@@ -177,14 +177,19 @@ def record_failure(job: Path, error: BaseException) -> bool:
 
     Returns:
         False if another of its processes has said so first: what follows from that failure is not the reason.
+
+    Raises:
+        OSError: It cannot be written down; a full disk may be what failed the job.
     """
     try:
         with (job / ERROR_LOG).open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(Failure.of(error).text + "\n")
     except FileExistsError:
         return False
-    except OSError:  # a full disk may be what failed it: better said than written down
-        raise error from None
+    except OSError:
+        with suppress(OSError):
+            (job / ERROR_LOG).unlink()  # it is empty
+        raise
     return True
 
 

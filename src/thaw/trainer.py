@@ -186,7 +186,7 @@ def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
     try:
         match options.name:
             case "tensorboard":
-                return TensorBoardLogger(run.folder, name="", version="tensorboard", default_hp_metric=False)
+                return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
             case "wandb":
                 return WandbLogger(project=options.project, save_dir=run.folder)
             case "mlflow":

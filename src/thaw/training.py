@@ -32,6 +32,7 @@ from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.run import Run
 from thaw.trainer import fit, frozen_backbone, make_trainer, save_figure
+from thaw.writing import naming_events
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,17 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     Raises:
         ThawError: The options do not fit the data, the weights or the machine.
     """
-    started = time.perf_counter()
     ensure_output()
     keep_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     run = Run(folder)
+    with naming_events(run.events):
+        return _train(config, run, command)
+
+
+def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
+    started = time.perf_counter()
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     config, range_test = settle_rate(config, run, data, model)

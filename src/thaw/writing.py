@@ -1,9 +1,12 @@
 """Files that are whole or not there at all, and a sentence where they cannot be written."""
 
 import os
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -67,6 +70,50 @@ def naming(path: Path) -> Iterator[None]:
             f"{path} could not be written: {error.strerror or error}. Earlier checkpoints are whole. Make room, or "
             "leave to write there, and go on with resume=RUN; hydra.run.dir=FOLDER puts a new run elsewhere."
         ) from error
+
+
+@contextmanager
+def naming_events(folder: Path) -> Iterator[None]:
+    """`naming` for all that TensorBoard writes inside, which a thread of its own does.
+
+    On a full disk that thread ends with a traceback, and what is raised later, perhaps as the cause of something else,
+    names no file.
+
+    Raises:
+        ThawError: Instead of that.
+    """
+    hook = threading.excepthook
+
+    def is_tensorboards(thread: threading.Thread | None) -> bool:
+        return type(thread).__module__.startswith("tensorboard.")
+
+    def pass_over(end: Any) -> None:
+        """Leave it to the training's own thread, where the exception is raised again."""
+        if not is_tensorboards(end.thread):
+            hook(end)
+
+    threading.excepthook = pass_over
+    try:
+        yield
+    except Exception as error:
+        if (refusal := _refusal_of_tensorboard(error)) is None:
+            raise
+        for thread in filter(is_tensorboards, threading.enumerate()):
+            thread.join(1)  # it may not have come to the hook
+        with naming(folder):
+            raise refusal from None
+    finally:
+        threading.excepthook = hook
+
+
+def _refusal_of_tensorboard(error: BaseException | None) -> OSError | None:
+    """The system's refusal among an error and its causes, if it was TensorBoard that was refused."""
+    while error is not None:
+        modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if isinstance(error, OSError) and any("tensorboard" in module for module in modules):
+            return error
+        error = error.__cause__
+    return None
 
 
 def claimed(folder: Path) -> ExitStack:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from thaw.config import DatasetConfig
 from thaw.errors import ThawError, printable
+from thaw.importing import heavy_imports
 
 if TYPE_CHECKING:
     from thaw.data.finding import Finding
@@ -56,8 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong; returns the exit code."""
-    from thaw.data.check import facts, find_problems
-    from thaw.data.examine import count_types, examine, find_bad_files
+    with heavy_imports():
+        from thaw.data.check import facts, find_problems
+        from thaw.data.examine import count_types, examine, find_bad_files
 
     index = survey_folder(options)
     print(facts(index))

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from thaw.errors import ThawError
+from thaw.importing import heavy_imports
 
 DESCRIPTION = (
     "A leaderboard of all finished runs in the folders. Runs that differ in the seed or the fold alone are pooled; "
@@ -35,8 +36,9 @@ def run(options: argparse.Namespace) -> int:
             with drafting(options.markdown) as draft:
                 draft.write_text(leaderboard.markdown(), encoding="utf-8")
         if options.plot:
-            from thaw.inspection.accuracy_chart import accuracy_chart
-            from thaw.inspection.figures import write_figure
+            with heavy_imports():
+                from thaw.inspection.accuracy_chart import accuracy_chart
+                from thaw.inspection.figures import write_figure
 
             write_figure(accuracy_chart(leaderboard), options.plot)
     except (OSError, ValueError) as error:  # matplotlib's answer to a suffix that it does not know

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from thaw.commands.check import add_folder, survey_folder
 from thaw.errors import ThawError, printable
+from thaw.importing import heavy_imports
 
 DESCRIPTION = (
     "Writes the images of a folder, as they are encoded, into LitData shards: a few large files, which are read "
@@ -27,15 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Look at every image, pack them all, and print what trains on them; returns the exit code."""
     _check(options.folder, options.out, options.shard_mb)
-    from rich.progress import track
+    with heavy_imports():
+        from rich.progress import track
 
-    from thaw.data.cache import cache_folder
-    from thaw.data.check import facts, find_problems
-    from thaw.data.examine import count_types, examine
-    from thaw.data.shards import Shards, import_litdata, pack
-    from thaw.data.splits import Row
+        from thaw.data.cache import cache_folder
+        from thaw.data.check import facts, find_problems
+        from thaw.data.examine import count_types, examine
+        from thaw.data.shards import Shards, import_litdata, pack
+        from thaw.data.splits import Row
 
-    import_litdata()
+        import_litdata()
     index = survey_folder(options)
     print(facts(index))
     files = examine(index)

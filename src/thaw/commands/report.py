@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from thaw.errors import ThawError
+from thaw.importing import heavy_imports
 
 DESCRIPTION = (
     "One self-contained HTML page about a finished run: accuracy with its interval, learning curves, confusion matrix, "
@@ -28,6 +29,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.top < 0:
         raise ThawError(f"--top must be at least 0, got {options.top}.")
+    with heavy_imports():
+        import thaw.inspection.report  # noqa: F401 - for `Run.report`
     path = Run(options.run_folder).report(options.out, options.top)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thaw.config import MAX_SIDE
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError, first_line, name_some
 
@@ -18,8 +19,6 @@ StateDict = Mapping[str, Tensor]
 
 FORMAT = 1
 """Of what a checkpoint of ours holds under `thaw`; counted up when an older version could not read it."""
-MAX_SIDE = 10_000
-"""Pixels of an input; a checkpoint that asks for more is damaged, or means harm."""
 
 
 def read_tensors(path: Path) -> Mapping[str, Any]:
