@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from thaw.building import build
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
@@ -242,3 +242,29 @@ def test_a_logger_whose_package_is_missing_says_what_to_install(tmp_path: Path, 
         pytest.skip(f"{name} is installed")
     with pytest.raises(ThawError, match=rf"^logger={name} needs a package: pip install -e '\.\[{name}\]'\.$"):
         make_logger(LoggerConfig(name), Run(tmp_path))
+
+
+def test_each_job_of_a_sweep_has_a_run_of_its_own_in_weights_and_biases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    ids, names = set(), []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        logger = make_logger(LoggerConfig("wandb"), Run(tmp_path / name))
+        assert isinstance(logger, WandbLogger)
+        ids.add(logger.experiment.id)
+        names.append(logger.experiment.name)
+    logger.experiment.finish()
+    assert (len(ids), names) == (2, ["first", "second"])
+
+
+def test_mlflow_keeps_a_database_in_the_run_by_default(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+    assert isinstance(logger, MLFlowLogger)
+    logger.log_metrics({"val/acc": 0.5})
+    logger.finalize("success")
+    assert (tmp_path / "mlflow.db").stat().st_size > 0

@@ -472,7 +472,7 @@ class LoggerConfig:
     project: str = "thaw"
     """Project of wandb, or experiment of mlflow."""
     uri: str | None = None
-    """Address of the mlflow server; null keeps a folder `mlruns` beside the run."""
+    """Address of the mlflow server; null keeps a database in the run, `mlflow.db`."""
 
     def __post_init__(self) -> None:
         _require_choice("logger.name", self.name, ("tensorboard", "csv", "wandb", "mlflow"))

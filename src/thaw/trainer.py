@@ -188,10 +188,13 @@ def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
             case "tensorboard":
                 return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
             case "wandb":
-                return WandbLogger(project=options.project, save_dir=run.folder)
+                import wandb
+
+                wandb.finish()  # an earlier job of this process, whose run this one would be written into
+                return WandbLogger(name=run.folder.name, project=options.project, save_dir=run.folder)
             case "mlflow":
-                uri = options.uri or f"file:{(run.folder / 'mlruns').absolute()}"
-                return MLFlowLogger(experiment_name=options.project, tracking_uri=uri)
+                uri = options.uri or f"sqlite:///{run.folder.absolute() / 'mlflow.db'}"
+                return MLFlowLogger(options.project, run.folder.name, uri)
     except ModuleNotFoundError as error:
         raise ThawError(f"logger={options.name} needs a package: pip install -e '.[{options.name}]'.") from error
     return False

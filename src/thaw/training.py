@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
@@ -197,6 +197,8 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, An
         trainer.logger.log_metrics(metrics)
     if trainer.logger is not None:
         trainer.logger.finalize("success")
+    if isinstance(trainer.logger, WandbLogger):
+        trainer.logger.experiment.finish()  # it sends the rest, which a signal may end only now
 
 
 def closing_lines(run: Run, summary: dict[str, Any]) -> str:
