@@ -261,6 +261,7 @@ def test_each_job_of_a_sweep_has_a_run_of_its_own_in_weights_and_biases(
     assert (len(ids), names) == (2, ["first", "second"])
 
 
+@pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
 def test_mlflow_keeps_a_database_in_the_run_by_default(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
