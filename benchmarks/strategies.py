@@ -1,9 +1,11 @@
 """Accuracy and time of every strategy: several seeds on the given split, and 5-fold cross-validation beside them.
 
+Or of any other option's values: `--key strategy.feature_views --values 1 2 4 8 mirror fresh`.
+
     python benchmarks/strategies.py --seeds 5 -- dataset=hymenoptera backbone=squeezenet1_0 \
         backbone.weights=squeezenet1_0.pth
 
-Everything after `--` goes to train.py. Prints a Markdown table; the runs stay in outputs/benchmarks/strategies.
+Everything after `--` goes to train.py. Prints a Markdown table; the runs stay in outputs/benchmarks/KEY.
 """
 
 import argparse
@@ -25,28 +27,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, default=5, help="0 leaves the cross-validation out")
-    parser.add_argument("--strategies", nargs="+", default=STRATEGIES)
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "benchmarks" / "strategies")
+    parser.add_argument("--key", default="strategy")
+    parser.add_argument("--values", nargs="+", default=STRATEGIES)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
+    root = ROOT / "outputs" / "benchmarks" / options.key
     seeds = ",".join(str(seed) for seed in range(1, options.seeds + 1))
     folds = ",".join(str(fold) for fold in range(options.folds))
-    for strategy in options.strategies:
-        common = [*options.overrides, f"strategy={strategy}", "logger=csv"]
-        run(options.folder / strategy / "seeds", *common, f"seed={seeds}")
+    for value in options.values:
+        common = [*options.overrides, f"{options.key}={value}", "logger=csv"]
+        run(root / value / "seeds", *common, f"seed={seeds}")
         if options.folds:
             run(
-                options.folder / strategy / "folds",
+                root / value / "folds",
                 *common,
                 f"dataset.num_folds={options.folds}",
                 f"dataset.fold={folds}",
             )
     print(
-        "| strategy | last epoch | 95 % interval | n | best epoch | all images, cross-validated | 95 % | n | s a run |"
+        f"| {options.key} | last epoch | 95 % interval | n | best epoch | all images, cross-validated | 95 % | n | s a run |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for strategy in options.strategies:
-        print(row(strategy, options.folder / strategy))
+    for value in options.values:
+        print(row(value, root / value))
 
 
 def run(folder: Path, *overrides: str) -> None:
@@ -57,13 +60,13 @@ def run(folder: Path, *overrides: str) -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def row(strategy: str, folder: Path) -> str:
+def row(value: str, folder: Path) -> str:
     """A line of the table; cross-validated accuracy is that of all folds' images together."""
     seeds = [run.summary for run in find_runs(folder / "seeds")]
     last, n = [summary["last"]["acc"] for summary in seeds], seeds[0]["last"]["n"]
     low, high = wilson_interval(round(mean(last) * n), n)
     cells = [
-        strategy,
+        value,
         f"{mean(last):.4f} ± {stdev(last):.4f}",
         f"{low:.3f} to {high:.3f}",
         str(n),
