@@ -44,9 +44,8 @@ def main() -> None:
                 f"dataset.num_folds={options.folds}",
                 f"dataset.fold={folds}",
             )
-    print(
-        f"| {options.key} | last epoch | 95 % interval | n | best epoch | all images, cross-validated | 95 % | n | s a run |"
-    )
+    columns = ["last epoch", "95 % interval", "n", "best epoch", "all images, cross-validated", "95 %", "n", "s a run"]
+    print("| " + " | ".join([options.key, *columns]) + " |")
     print("|---|---|---|---|---|---|---|---|---|")
     for value in options.values:
         print(row(value, root / value))
