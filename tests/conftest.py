@@ -1,5 +1,6 @@
 import ctypes
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from thaw.run import Run
 CONF = Path(__file__).parents[1] / "conf"
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
 NUM_IMAGES = {"train": {"blue": 4, "green": 6, "red": 8}, "val": {"blue": 3, "green": 3, "red": 3}}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hear_ctrl_c() -> None:
+    """Programs inherit that Ctrl-C is ignored, as it is where the tests themselves are started with `&`."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -103,11 +103,11 @@ def test_a_file_that_may_not_grow_is_named(image_folder: Path, tmp_path: Path) -
     ("place", "disk_options", "overrides", "file", "is_trained"),
     [
         ("tensorboard", "size=300k,nr_inodes=1", [], "tensorboard", False),
-        ("tensorboard", "size=300k", [], "tensorboard", False),
+        ("tensorboard", "size=150k", [], "tensorboard", False),
         ("tensorboard", "size=4k", ["figures=false"], "tensorboard", False),
         ("tensorboard", "size=8k", ["figures=false", "trainer.max_epochs=500"], "tensorboard", True),
         ("figures", "size=100k", ["logger=csv"], "figures/training_batch.jpg", False),
-        ("figures", "size=600k", [], "figures/predictions.jpg", True),
+        ("figures", "size=300k", [], "figures/predictions.jpg", True),
         ("train.log", "/dev/full", ["logger=csv"], "train.log", False),
     ],
 )
