@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import signal
@@ -113,6 +114,20 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, obey_permissions: 
     process = start(FOREVER, tmp_path / "a", preexec_fn=obey_permissions, stderr=subprocess.PIPE)
     assert f"ThawError: {tmp_path / 'a'} could not be written: Permission denied." in process.communicate()[1]
     assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:  # as some mounts have it
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(tmp_path / "a.txt") as draft:
+        draft.write_text("all")
+    assert (tmp_path / "a.txt").read_text() == "all"
 
 
 def test_what_is_no_plain_file_is_written_to_and_stays(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def drafting(path: Path) -> Iterator[Path]:
         _sync(draft, os.O_RDWR)
         draft.replace(path)
         if os.name == "posix":
-            _sync(path.parent, os.O_RDONLY)  # the new name as well
+            with suppress(OSError):  # no matter: the file is there, and some mounts sync no folders
+                _sync(path.parent, os.O_RDONLY)  # the new name as well
     except OSError as error:
         if error.filename == str(draft):
             error.filename = str(path)  # the name that the user knows
