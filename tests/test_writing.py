@@ -33,6 +33,17 @@ with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
+HOLD_UNREMOVABLY = """
+import sys
+from pathlib import Path
+from thaw.writing import claimed
+folder = Path(sys.argv[1])
+with claimed(folder):
+    folder.chmod(0o500)
+folder.chmod(0o700)
+with claimed(folder):
+    print("free")
+"""
 
 
 def names(folder: Path) -> list[str]:
@@ -166,4 +177,10 @@ def test_a_folder_takes_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     first.communicate()
     with claimed(tmp_path / "run"):  # the lock of a killed run is free
         pass
+    assert names(tmp_path / "run") == []
+
+
+def test_a_lock_that_cannot_be_removed_is_let_go(tmp_path: Path, obey_permissions: Callable[[], None]) -> None:
+    process = start(HOLD_UNREMOVABLY, tmp_path / "run", preexec_fn=obey_permissions)
+    assert process.communicate()[0] == "free\n"
     assert names(tmp_path / "run") == []

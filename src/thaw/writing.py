@@ -133,8 +133,14 @@ def claimed(folder: Path) -> ExitStack:
             held.enter_context(lock)
         except Timeout as error:
             raise ThawError(f"Another run is writing to {folder}: wait for it, or set hydra.run.dir=FOLDER.") from error
-    held.callback((folder / ".lock").unlink, missing_ok=True)
+    held.callback(_unlink, folder / ".lock")  # before it is let go: later it may be another run's
     return held
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file; one that cannot be stays, as Windows has it with open files, and FileLock removes it there."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def _sync(path: Path, flags: int) -> None:
