@@ -1,3 +1,4 @@
+import errno
 import os
 import sys
 import time
@@ -229,6 +230,17 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) 
         assert torch.equal(FeatureStore(tmp_path / "file").get("key", compute), features)
     assert compute.times == 2
     assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_a_folder_that_can_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def touch(path: Path) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    compute = Computed(torch.randn(5, 3))
+    FeatureStore(tmp_path).get("key", compute)
+    monkeypatch.setattr(Path, "touch", touch)
+    assert torch.equal(FeatureStore(tmp_path).get("key", compute), compute.features)
+    assert compute.times == 1
 
 
 def test_nothing_but_the_features_is_left_behind(tmp_path: Path) -> None:

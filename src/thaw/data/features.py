@@ -108,7 +108,8 @@ class FeatureStore:
         path = self.folder / f"{key}.safetensors"
         try:
             features = load_file(path)["features"]
-            path.touch()
+            with suppress(OSError):  # one that others keep, and that may be read only
+                path.touch()
         except Exception:  # absent, or torn by a full disk: both mean to compute them
             features = compute()
             self._write(path, features)
