@@ -152,9 +152,12 @@ def test_what_is_no_plain_file_is_written_to_and_stays(tmp_path: Path) -> None:
 
 def test_a_refusal_names_the_file_and_not_the_draft(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError) as caught, drafting(tmp_path / "file" / "a") as draft:
+    with pytest.raises(OSError, match="Not a directory") as caught, drafting(tmp_path / "file" / "a") as draft:
         draft.touch()
     assert caught.value.filename == str(tmp_path / "file" / "a")
+    with small_files(), pytest.raises(OSError, match="File too large") as caught, drafting(tmp_path / "b") as draft:
+        draft.write_bytes(bytes(2000))
+    assert caught.value.filename == str(tmp_path / "b")
 
 
 def test_only_the_systems_refusal_is_renamed(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def drafting(path: Path) -> Iterator[Path]:
             with suppress(OSError):  # no matter: the file is there, and some mounts sync no folders
                 _sync(path.parent, os.O_RDONLY)  # the new name as well
     except OSError as error:
-        if error.filename == str(draft):
+        if error.errno and error.filename in (None, str(draft)):
             error.filename = str(path)  # the name that the user knows
         raise
     finally:
