@@ -310,6 +310,8 @@ def test_csv_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
-    assert error_of(tmp_path, csv="labels.csv").startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
+    message = error_of(tmp_path, csv="labels.csv")
+    assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
+    assert message.endswith(f"Its path is relative to the data's root, {tmp_path}.")
     write_csv(tmp_path, "path,label\né.jpg,a\n", encoding="latin-1")
     assert error_of(tmp_path, csv="labels.csv").startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")

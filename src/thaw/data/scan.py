@@ -48,11 +48,12 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
         shards = Shards(options.root, cache_folder() / "shards")
         return Scan(shards.rows, shards=shards)
     excluded = read_excluded(root / options.exclude, root) if options.exclude else frozenset()
-    return _read_csv(root / options.csv, excluded) if options.csv else _read_folders(root, options, excluded)
+    return _read_csv(root, options.csv, excluded) if options.csv else _read_folders(root, options, excluded)
 
 
-def _read_csv(file: Path, excluded: Collection[Path]) -> Scan:
+def _read_csv(root: Path, name: str, excluded: Collection[Path]) -> Scan:
     """One row for each line of a file with the columns path, label and perhaps split."""
+    file = root / name
     rows: dict[Path, Row] = {}
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -67,7 +68,9 @@ def _read_csv(file: Path, excluded: Collection[Path]) -> Scan:
                     raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
                 rows[row.path] = row
     except (OSError, UnicodeError, csv.Error) as error:
-        raise ThawError(f"dataset.csv cannot be read: {file} ({error}).") from error
+        raise ThawError(
+            f"dataset.csv cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
+        ) from error
     scan = Scan()
     for row in rows.values():
         if absolute(row.path) in excluded:
