@@ -95,6 +95,13 @@ def test_a_grid_can_be_kept_as_a_file(suffix: str, tmp_path: Path) -> None:
     assert (tmp_path / f"a{suffix}").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("name", ["a", "a.xyz", "a.cur"])  # a cursor can be read only
+def test_a_suffix_of_no_format_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no format that a picture can be kept in"):
+        write_figure(Grid(list(make_images(1)), ["one"], ["#000000"], "").draw(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- which images are shown
 
 
