@@ -1,4 +1,7 @@
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,14 @@ def test_a_record_with_the_wrong_arguments_ends_nothing(tmp_path: Path, capsys: 
         handler.close()
         assert "--- Logging error ---" in capsys.readouterr().err
     assert (tmp_path / "train.log").read_text() == "1\n"
+
+
+def test_a_letter_that_the_terminal_lacks_is_no_reason_to_fail() -> None:
+    command = [sys.executable, "-m", "thaw.cli", "predict", "--help"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "auto, cpu, gpu, \\u2026" in done.stdout
 
 
 def test_a_table_shows_cells_whole_and_as_they_are() -> None:
