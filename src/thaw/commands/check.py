@@ -98,7 +98,7 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     try:
         return survey(root, dataset)
     except ThawError as error:
-        message = str(error)
+        message = str(error).replace(f" Its path is relative to the data's root, {root}.", "")  # that of a flag is not
         for option, flag in FLAGS.items():
             message = message.replace(option, flag)
         raise ThawError(message) from error
