@@ -57,7 +57,7 @@ def main() -> None:
                 peaks.append(peak)
                 steps.append(time_steps(backbone, device, options))
             ratios = [epoch / step for epoch, step in zip(epochs, steps, strict=True)]
-            memory = max(f"{peak:.1f}" if peak else "not on a GPU" for peak in peaks)
+            memory = f"{max(peaks):.1f}" if all(peaks) else "not on a GPU"
             print(
                 f"| {backbone} | {median(epochs):.2f} | {median(steps):.2f} | {median(ratios):.2f} | "
                 f"{min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} | {memory} |",
@@ -81,8 +81,8 @@ def draw_images(root: Path, count: int, side: int) -> Path:
     return root
 
 
-def time_epoch(root: Path, folder: Path, backbone: str, options: argparse.Namespace) -> tuple[float, float | None]:
-    """Median seconds of an epoch in a process of train.py, and its peak memory on the GPU in GB."""
+def time_epoch(root: Path, folder: Path, backbone: str, options: argparse.Namespace) -> tuple[float, float]:
+    """Median seconds of an epoch in a process of train.py, and its peak memory on the GPU in GB; 0 on a CPU."""
     command = [
         *(sys.executable, ROOT / "train.py", "dataset=folder", f"dataset.root={root}", "strategy=finetune"),
         *(f"backbone={backbone}", "backbone.weights=null", f"dataset.image_size={options.image_size}"),
@@ -91,7 +91,7 @@ def time_epoch(root: Path, folder: Path, backbone: str, options: argparse.Namesp
     ]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     seconds = [float(str(row["seconds"])) for row in read_metrics(folder / "metrics.csv")]
-    return median(seconds[1:]), json.loads((folder / "summary.json").read_text())["gpu_memory_gb"]
+    return median(seconds[1:]), json.loads((folder / "summary.json").read_text())["gpu_memory_gb"] or 0.0
 
 
 def time_steps(backbone: str, device: torch.device, options: argparse.Namespace) -> float:
@@ -114,12 +114,11 @@ def time_steps(backbone: str, device: torch.device, options: argparse.Namespace)
         step()
     wait(device)
     started = time.perf_counter()
-    for _ in range(options.images // options.batch_size):
+    num_steps = max(1, options.images // options.batch_size)
+    for _ in range(num_steps):
         step()
     wait(device)
-    return (
-        (time.perf_counter() - started) * options.images / (options.images // options.batch_size * options.batch_size)
-    )
+    return (time.perf_counter() - started) * options.images / (num_steps * options.batch_size)
 
 
 def wait(device: torch.device) -> None:

@@ -4,7 +4,8 @@
 
 For each number of training images, one process of train.py makes a few fine-tuning steps, twice: the second time it
 knows that the files are readable. Prints a Markdown table: seconds from the command to the end, the part of them that
-more images cost, images/s of the steps, and the highest memory (RSS, loader processes included).
+more images cost, images/s of the steps, and the highest memory (PSS: loader processes included, what they share counted
+once).
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main() -> None:
         rows.append((options.sizes[-1], options.classes))
     for size, num_classes in rows:
         with tempfile.TemporaryDirectory() as name, links(options.data, Path(name) / "data", size, num_classes) as root:
-            first, second = (train(root, options.weights, Path(name), run) for run in ("first", "second"))
+            first, second = (train(root, size, options.weights, Path(name), run) for run in ("first", "second"))
             rate = f"{max(first[1], second[1]):.0f}"
             memory = f"{max(first[2], second[2]) / 1e9:.2f}"
             print(f"| {size:,} | {num_classes:,} | {first[0]:.1f} | {second[0]:.1f} | {rate} | {memory} |", flush=True)
@@ -59,7 +60,7 @@ def links(source: Path, root: Path, num_train: int, num_classes: int) -> Iterato
     yield root
 
 
-def train(root: Path, weights: Path, folder: Path, name: str) -> tuple[float, float, float]:
+def train(root: Path, num_train: int, weights: Path, folder: Path, name: str) -> tuple[float, float, float]:
     """Wall seconds, images per second in training and peak bytes of one process with a few steps."""
     command = [
         *(sys.executable, str(ROOT / "train.py"), "dataset=folder", f"dataset.root={root}", "strategy=finetune"),
@@ -77,7 +78,7 @@ def train(root: Path, weights: Path, folder: Path, name: str) -> tuple[float, fl
         raise SystemExit(f"{' '.join(command)} failed.")
     seconds = time.perf_counter() - started
     epoch = float(str(read_metrics(folder / name / "metrics.csv")[0]["seconds"]))
-    return seconds, (STEPS * BATCH_SIZE + NUM_VAL) / epoch, peak
+    return seconds, (min(STEPS * BATCH_SIZE, num_train) + NUM_VAL) / epoch, peak
 
 
 def resident(pid: int) -> int:

@@ -9,7 +9,6 @@ Everything after `--` goes to train.py. Prints a Markdown table; the runs stay i
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,10 +35,11 @@ def main() -> None:
     folds = ",".join(str(fold) for fold in range(options.folds))
     for value in options.values:
         common = [*options.overrides, f"{options.key}={value}", "logger=csv"]
-        run(root / value / "seeds", *common, f"seed={seeds}")
+        run(root / value / "seeds", options.seeds, *common, f"seed={seeds}")
         if options.folds:
             run(
                 root / value / "folds",
+                options.folds,
                 *common,
                 f"dataset.num_folds={options.folds}",
                 f"dataset.fold={folds}",
@@ -51,11 +51,11 @@ def main() -> None:
         print(row(value, root / value))
 
 
-def run(folder: Path, *overrides: str) -> None:
-    """One sweep in one process, unless it is there already."""
-    if not list(folder.rglob("summary.json")):
-        shutil.rmtree(folder, ignore_errors=True)  # what was broken off
-        command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, f"hydra.sweep.dir={folder}"]
+def run(folder: Path, num_jobs: int, *overrides: str) -> None:
+    """One sweep in one process, unless it is there already; one that was broken off goes on."""
+    if len(find_runs(folder)) < num_jobs:
+        where = f"{'sweep.resume' if folder.is_dir() else 'hydra.sweep.dir'}={folder}"
+        command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, where]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -1,8 +1,12 @@
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from thaw.console import ConsoleHandler, table_text
+from thaw.console import ConsoleHandler, LogFile, table_text
 
 
 def test_long_lines_and_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -10,6 +14,23 @@ def test_long_lines_and_brackets_are_printed_as_they_are(capsys: pytest.CaptureF
     line = "[bold]a folder called so[/bold] " + "x" * 300
     handler.emit(logging.LogRecord("thaw", logging.INFO, "", 0, line, None, None))
     assert capsys.readouterr().out == line + "\n"
+
+
+def test_a_record_with_the_wrong_arguments_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for handler in (ConsoleHandler(), LogFile(tmp_path / "train.log")):
+        handler.handle(logging.LogRecord("library", logging.WARNING, "", 0, "%d %s", ("a",), None))
+        handler.handle(logging.LogRecord("library", logging.WARNING, "", 0, "%d", (1,), None))
+        handler.close()
+        assert "--- Logging error ---" in capsys.readouterr().err
+    assert (tmp_path / "train.log").read_text() == "1\n"
+
+
+def test_a_letter_that_the_terminal_lacks_is_no_reason_to_fail() -> None:
+    command = [sys.executable, "-m", "thaw.cli", "predict", "--help"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "auto, cpu, gpu, \\u2026" in done.stdout
 
 
 def test_a_table_shows_cells_whole_and_as_they_are() -> None:

@@ -1,3 +1,4 @@
+import ntpath
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from thaw.entry import expand_resume
+from thaw.entry import _seen_from_here, expand_resume
 from thaw.errors import ThawError
 
 ROOT = Path(__file__).parents[1]
@@ -428,3 +429,10 @@ def test_a_signal_while_a_sweep_is_closed_ends_it(
         code,
         [f"Ended by {name}. To go on: the same command and sweep.resume=a"],
     )
+
+
+def test_a_folder_on_another_drive_has_no_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _seen_from_here(str(tmp_path / "outputs" / "run")) == Path("outputs/run")
+    monkeypatch.setattr(os.path, "relpath", ntpath.relpath)
+    assert _seen_from_here("D:\\runs\\one") == Path("D:\\runs\\one")

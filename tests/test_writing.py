@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import signal
@@ -31,6 +32,17 @@ from thaw.writing import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
+"""
+HOLD_UNREMOVABLY = """
+import sys
+from pathlib import Path
+from thaw.writing import claimed
+folder = Path(sys.argv[1])
+with claimed(folder):
+    folder.chmod(0o500)
+folder.chmod(0o700)
+with claimed(folder):
+    print("free")
 """
 
 
@@ -115,6 +127,20 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, obey_permissions: 
     assert names(tmp_path) == []
 
 
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:  # as some mounts have it
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(tmp_path / "a.txt") as draft:
+        draft.write_text("all")
+    assert (tmp_path / "a.txt").read_text() == "all"
+
+
 def test_what_is_no_plain_file_is_written_to_and_stays(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     process = start("import sys; print(open(sys.argv[1]).read())", tmp_path / "pipe")
@@ -126,9 +152,12 @@ def test_what_is_no_plain_file_is_written_to_and_stays(tmp_path: Path) -> None:
 
 def test_a_refusal_names_the_file_and_not_the_draft(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError) as caught, drafting(tmp_path / "file" / "a") as draft:
+    with pytest.raises(OSError, match="Not a directory") as caught, drafting(tmp_path / "file" / "a") as draft:
         draft.touch()
     assert caught.value.filename == str(tmp_path / "file" / "a")
+    with small_files(), pytest.raises(OSError, match="File too large") as caught, drafting(tmp_path / "b") as draft:
+        draft.write_bytes(bytes(2000))
+    assert caught.value.filename == str(tmp_path / "b")
 
 
 def test_only_the_systems_refusal_is_renamed(tmp_path: Path) -> None:
@@ -151,4 +180,10 @@ def test_a_folder_takes_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     first.communicate()
     with claimed(tmp_path / "run"):  # the lock of a killed run is free
         pass
+    assert names(tmp_path / "run") == []
+
+
+def test_a_lock_that_cannot_be_removed_is_let_go(tmp_path: Path, obey_permissions: Callable[[], None]) -> None:
+    process = start(HOLD_UNREMOVABLY, tmp_path / "run", preexec_fn=obey_permissions)
+    assert process.communicate()[0] == "free\n"
     assert names(tmp_path / "run") == []

@@ -33,8 +33,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     from thaw.errors import ThawError
     from thaw.explain import explain
 
-    options = _parser().parse_args(arguments)
     ensure_output()
+    options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except (ThawError, OSError) as error:

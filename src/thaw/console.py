@@ -20,20 +20,27 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record; warnings in yellow."""
         style = "yellow" if record.levelno >= logging.WARNING else None
-        get_console().print(self.format(record), style=style, soft_wrap=True, markup=False, highlight=False)
+        try:
+            line = self.format(record)
+        except Exception:  # some library's mistake
+            self.handleError(record)
+        else:
+            get_console().print(line, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 class LogFile(logging.FileHandler):
     """Writes log records to a file, and says so in a sentence where it cannot."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Raise what has kept a record from being written; logging itself would print a traceback and go on.
+        """Raise the system's refusal to write a record; logging itself would print a traceback and go on.
 
         Raises:
             ThawError: The system refuses to write.
         """
-        with naming(Path(self.baseFilename)):
-            raise
+        if isinstance(sys.exception(), OSError):
+            with naming(Path(self.baseFilename)):
+                raise
+        super().handleError(record)
 
 
 def ensure_output() -> None:

@@ -140,7 +140,7 @@ def _make_job(
     """What Hydra calls for each job: in this process or, by a launcher, in another one on whatever machine."""
 
     def job(values: DictConfig) -> Any:
-        folder, place = Path(os.path.relpath(HydraConfig.get().runtime.output_dir)), find_place()
+        folder, place = _seen_from_here(HydraConfig.get().runtime.output_dir), find_place()
         if place.rank > 0:
             logging.disable(logging.WARNING)  # the first process says it
         try:
@@ -281,6 +281,14 @@ def expand_resume(arguments: list[str]) -> list[str]:
     kept = [override for override in Run(folder).overrides if _key(override) not in new_keys]
     others = [argument for argument in arguments if argument is not resume]
     return [*kept, f"hydra.run.dir={_quoted(folder)}", f"resume={_quoted(folder)}", *others]
+
+
+def _seen_from_here(folder: str) -> Path:
+    """The folder as a relative path, or as it is where it has none: on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(folder))
+    except ValueError:
+        return Path(folder)
 
 
 def _quoted(folder: Path) -> str:

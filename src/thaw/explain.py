@@ -50,7 +50,7 @@ def explain(error: BaseException) -> str | None:
         return "The search has no best trial, for none has finished."
     if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         place = printable(str(error.filename)) if error.filename else "A file of the run"
-        return f"{place}: {error.strerror}. Mend that and start again; a run with a checkpoint goes on by resume=RUN."
+        return f"{place}: {error.strerror}. Mend that and start again."
     return str(error) if isinstance(error, HydraException) else None
 
 

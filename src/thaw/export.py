@@ -159,9 +159,7 @@ def images_for_proof(run: Run, classifier: Classifier, items: Sequence[str] | No
     Raises:
         ThawError: Of the given files none can be read.
     """
-    paths, read = _evaluated_images(run)
-    if items:
-        paths, read = list_images(items), read_image
+    paths, read = (list_images(items), read_image) if items else _evaluated_images(run)
     transform, crops = classifier.transform, []
     for path in spread(paths, NUM_IMAGES):
         with suppress(BadImage):

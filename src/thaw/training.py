@@ -32,7 +32,7 @@ from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.run import Run
 from thaw.trainer import fit, frozen_backbone, make_trainer, save_figure
-from thaw.writing import naming_events
+from thaw.writing import naming, naming_events
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,8 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
     summary = summarise(config, run, trainer, model, data, results, seconds, command)
     summary["probe"] = probe and probe.metrics
     if trainer.is_global_zero:
-        write_predictions(run.predictions_csv, {split: results[split] for split in ("val", "test") if split in results})
+        with naming(run.predictions_csv):
+            write_predictions(run.predictions_csv, {name: results[name] for name in ("val", "test") if name in results})
         if config.figures:
             save_result_figures(run, trainer, data, results)
         run.write_summary(summary)

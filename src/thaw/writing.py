@@ -33,9 +33,10 @@ def drafting(path: Path) -> Iterator[Path]:
         _sync(draft, os.O_RDWR)
         draft.replace(path)
         if os.name == "posix":
-            _sync(path.parent, os.O_RDONLY)  # the new name as well
+            with suppress(OSError):  # no matter: the file is there, and some mounts sync no folders
+                _sync(path.parent, os.O_RDONLY)  # the new name as well
     except OSError as error:
-        if error.filename == str(draft):
+        if error.errno and error.filename in (None, str(draft)):
             error.filename = str(path)  # the name that the user knows
         raise
     finally:
@@ -132,8 +133,14 @@ def claimed(folder: Path) -> ExitStack:
             held.enter_context(lock)
         except Timeout as error:
             raise ThawError(f"Another run is writing to {folder}: wait for it, or set hydra.run.dir=FOLDER.") from error
-    held.callback((folder / ".lock").unlink, missing_ok=True)
+    held.callback(_unlink, folder / ".lock")  # before it is let go: later it may be another run's
     return held
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file; one that cannot be stays, as Windows has it with open files, and FileLock removes it there."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def _sync(path: Path, flags: int) -> None:

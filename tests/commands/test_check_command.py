@@ -1,4 +1,5 @@
 import csv
+import os
 from pathlib import Path
 from shutil import copy, copytree
 
@@ -84,6 +85,20 @@ def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: 
     assert main(["check", str(flat), "--csv", str(tmp_path / "labels.csv")]) == 0
 
 
+def test_a_table_may_lie_on_another_drive(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def relpath(path: Path, start: Path) -> str:
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    rows = [f"{path},{path.parent.name}" for path in sorted(image_folder.rglob("*.png"))]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os.path, "relpath", relpath)
+    assert main(["check", str(image_folder), "--csv", "labels.csv"]) == 0
+    assert "PNG 27" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -102,4 +117,6 @@ def test_misuse(
 ) -> None:
     monkeypatch.chdir(image_folder)
     assert main(["check", *arguments]) == 2
-    assert capsys.readouterr().err.startswith(message)
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert "data's root" not in error  # paths of flags are seen from where one is

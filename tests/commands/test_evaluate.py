@@ -83,6 +83,21 @@ def test_mistakes_end_with_one_line_and_code_2(
         assert len(printed.splitlines()) == 1
 
 
+def test_a_full_disk_is_told_without_advice_on_trainings(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as on a full disk
+    try:
+        assert main(["evaluate", str(run.folder)]) == 2
+        message = f"{run.evaluation} cannot be written to (File too large). Name another folder by --out.\n"
+        assert capsys.readouterr().err == message
+        image, table = next(Path(run.dataset.root).rglob("*.png")), run.folder / "table.csv"
+        assert main(["predict", str(run.folder), str(image), "--out", str(table)]) == 2
+        assert capsys.readouterr().err == f"{table}: File too large. Mend that and start again.\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_the_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["evaluate", "--help"])

@@ -97,6 +97,15 @@ def test_given_images_are_the_proof_and_what_cannot_be_read_is_passed_over(
     assert whose == "8 given images"
 
 
+def test_for_given_images_the_data_of_the_run_is_left_alone(
+    finished_run: Run, image_folder: Path, tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    run.predictions_csv.write_text("no,such\ntable,at all\n")
+    _, whose = images_for_proof(run, run.load_classifier(), [f"{image_folder}/val/red"])
+    assert whose == "3 given images"
+
+
 def test_data_that_is_gone_is_said(finished_run: Run, tmp_path: Path) -> None:
     run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
     config = OmegaConf.create(run.config)

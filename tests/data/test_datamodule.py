@@ -151,6 +151,16 @@ def test_an_unreadable_file_stops_or_is_left_out(image_folder: Path, tmp_path: P
     assert sum(len(labels) for _, labels in data.val_dataloader()) == NUM_VAL - 1
 
 
+def test_a_trainer_that_would_share_the_images_once_more_is_refused(image_folder: Path) -> None:
+    data, flags = make_data(image_folder), {"accelerator": "cpu", "devices": 2, "logger": False}
+    data.trainer = pl.Trainer(**flags, enable_checkpointing=False)
+    for loader in (data.train_dataloader, data.val_dataloader):
+        with pytest.raises(ThawError, match="Trainer must have use_distributed_sampler=False"):
+            loader()
+    data.trainer = pl.Trainer(**flags, enable_checkpointing=False, use_distributed_sampler=False)
+    assert len(data.train_dataloader().sampler) == NUM_TRAIN // 2
+
+
 # ---- stored features
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import sys
 import time
@@ -206,11 +207,17 @@ def test_the_oldest_leave_where_the_bound_is_passed(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3500
 
 
-def test_what_is_larger_than_the_bound_is_not_kept_and_drives_nothing_out(tmp_path: Path) -> None:
+def test_what_is_larger_than_the_bound_is_not_kept_which_is_said_and_drives_nothing_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = FeatureStore(tmp_path, gigabytes=2000e-9)
     store.get("small", lambda: torch.zeros(100))
     assert len(store.get("large", lambda: torch.zeros(5000))) == 5000
     assert [path.stem for path in tmp_path.iterdir()] == ["small"]
+    assert caplog.messages == [
+        "Features of 2e-05 GB are not stored, as more than 2e-06 GB in all are not kept. To have them the next time, "
+        "raise the environment's THAW_CACHE_GB."
+    ]
 
 
 @pytest.mark.parametrize("value", ["0", "0.000001"])
@@ -229,6 +236,17 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) 
         assert torch.equal(FeatureStore(tmp_path / "file").get("key", compute), features)
     assert compute.times == 2
     assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_a_folder_that_can_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def touch(path: Path) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    compute = Computed(torch.randn(5, 3))
+    FeatureStore(tmp_path).get("key", compute)
+    monkeypatch.setattr(Path, "touch", touch)
+    assert torch.equal(FeatureStore(tmp_path).get("key", compute), compute.features)
+    assert compute.times == 1
 
 
 def test_nothing_but_the_features_is_left_behind(tmp_path: Path) -> None:

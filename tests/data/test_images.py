@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from thaw.data.images import FORMATS, BadImage, read_header, read_image
+from thaw.data import images
+from thaw.data.images import FORMATS, BadImage, known_formats, read_header, read_image
 from thaw.data.scan import IMAGE_SUFFIXES
 
 WHITE, RED = [255, 255, 255], [255, 0, 0]
@@ -115,6 +116,22 @@ def test_float_out_of_range_is_refused(tmp_path: Path, value: float) -> None:
     Image.fromarray(np.full((8, 8), value, dtype=np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(BadImage, match="its values must be from 0 to 65535, got "):
         read_image(tmp_path / "a.tif")
+
+
+def test_a_format_that_this_pillow_does_not_know_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.tga").write_text("no image")
+    monkeypatch.setattr(images, "FORMATS", ("JPEG", "NOVEL", "PNG"))
+    known_formats.cache_clear()
+    try:
+        assert known_formats() == ("JPEG", "PNG")
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+        assert pixel(tmp_path / "a.png") == RED
+        with pytest.raises(BadImage, match="in no image format that Thaw reads"):
+            read_image(tmp_path / "a.tga")
+    finally:
+        known_formats.cache_clear()
 
 
 CMYK_COLOURS = [

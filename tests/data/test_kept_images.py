@@ -1,3 +1,5 @@
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,9 +7,11 @@ import torch
 from test_datamodule import NUM_VAL, assert_equal_batches, batches_of, make_data
 
 from thaw.config import AugmentConfig
-from thaw.data import index
+from thaw.data import index, kept_images
 from thaw.data.images import read_image
 from thaw.data.sampling import ImageDataset, SequentialPositions
+
+KEPT = ("ram", "none", "device")
 
 
 @pytest.mark.parametrize("policy", ["none", "default", "color"])
@@ -28,6 +32,21 @@ def test_worker_processes_change_nothing(image_folder: Path) -> None:
         assert_equal_batches(
             batches_of(alone.train_dataloader(), epoch), batches_of(by_workers.train_dataloader(), epoch)
         )
+
+
+def test_loader_processes_get_images_in_memory_by_being_forked(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory, from_files, crops = (make_data(image_folder, num_workers=2, cache=cache) for cache in KEPT)
+    context = in_memory.train_dataloader().multiprocessing_context
+    assert context is not None
+    assert context.get_start_method() == "fork"
+    assert from_files.train_dataloader().multiprocessing_context is None
+    monkeypatch.setattr(kept_images, "CAN_FORK", False)
+    in_memory, from_files, crops = (make_data(image_folder, num_workers=2, cache=cache) for cache in KEPT)
+    assert in_memory.train_dataloader().num_workers == crops.val_dataloader().num_workers == 0
+    assert from_files.train_dataloader().num_workers == crops.train_dataloader().num_workers == 2
+    assert len(batches_of(in_memory.val_dataloader())) == 3
 
 
 def test_a_small_set_is_kept_in_memory_and_needs_no_workers(image_folder: Path) -> None:
@@ -55,6 +74,17 @@ def test_the_device_cuts_the_crops_that_the_cpu_would(image_folder: Path) -> Non
             assert images.shape == expected.shape
             assert (images.float() - expected.float()).abs().mean() < 8  # of noise with a deviation of 40
     assert_equal_batches(batches_of(on_device.val_dataloader()), batches_of(on_cpu.val_dataloader()))
+
+
+def test_that_the_device_does_not_cut_is_said(image_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = make_data(image_folder, cache="device")
+    data.images.transform = replace(data.transform, interpolation="bicubic")
+    with caplog.at_level(logging.INFO, logger="thaw"):
+        assert isinstance(data.train_dataloader().dataset, ImageDataset)
+    assert caplog.messages[-1] == (
+        "dataset.cache=device: training images are cut on the CPU, for they need more than random crops, resized "
+        "bilinearly, and mirror images"
+    )
 
 
 def test_readable_files_are_read_when_they_are_needed_and_not_before(

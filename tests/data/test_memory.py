@@ -10,7 +10,7 @@ from thaw.config import DatasetConfig
 from thaw.data import memory
 from thaw.data.images import read_image
 from thaw.data.index import ImageIndex, build_index
-from thaw.data.memory import ImageMemory, fits_in_memory
+from thaw.data.memory import ImageMemory, fits_in_memory, free_memory
 from thaw.data.transforms import EvaluationTransform
 
 TRANSFORM = EvaluationTransform(resize=36, crop=32)
@@ -77,6 +77,11 @@ def bytes_in_memory(index: ImageIndex) -> int:
     return sum(image.numel() for image in memory.images.values())
 
 
+def set_free_memory(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    free = memory.psutil.virtual_memory()._replace(available=size)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
+
+
 @pytest.mark.parametrize(("share_of_free", "fits"), [(1.02, True), (0.98, False)])
 def test_images_fit_if_they_take_their_share_of_the_free_memory(
     index: ImageIndex,
@@ -85,10 +90,7 @@ def test_images_fit_if_they_take_their_share_of_the_free_memory(
     share_of_free: float,
     fits: bool,
 ) -> None:
-    free = memory.psutil.virtual_memory()
-    share = share_of_free * bytes_in_memory(index) / free.available
-    monkeypatch.setattr(memory, "SHARE_OF_FREE_MEMORY", share)
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)  # it changes by the second
+    set_free_memory(monkeypatch, round(4 * share_of_free * bytes_in_memory(index)))
     with caplog.at_level(logging.INFO, logger="thaw"):
         assert fits_in_memory(index, TRANSFORM) == fits
     verdict = "decoded once, kept in memory" if fits else "decoded anew in each epoch"
@@ -101,10 +103,8 @@ def test_the_estimate_of_a_large_set_grows_with_it(
     Image.fromarray(np.zeros((100, 80, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     train = [index.splits["train"][0]._replace(path=tmp_path / "a.png")] * 1000
     large = ImageIndex(tmp_path, index.classes, {"train": train}, "val", {}, ())
-    free = memory.psutil.virtual_memory()
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
     for allowed, fits in ((24_000_001, True), (23_999_999, False)):
-        monkeypatch.setattr(memory, "SHARE_OF_FREE_MEMORY", allowed / free.available)
+        set_free_memory(monkeypatch, 4 * allowed)
         assert fits_in_memory(large, TRANSFORM) == fits
 
 
@@ -112,3 +112,49 @@ def test_a_file_without_a_size_does_not_stop_the_estimate(tmp_path: Path, index:
     (tmp_path / "a.png").write_bytes(b"")
     train = [sample._replace(path=tmp_path / "a.png") for sample in index.splits["train"]]
     assert fits_in_memory(ImageIndex(tmp_path, index.classes, {"train": train}, "val", {}, ()), TRANSFORM)
+
+
+def write_files(folder: Path, contents: dict[str, str]) -> None:
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+JOB = "sys/fs/cgroup/slurm/job/"
+NEW_GROUPS = {
+    "proc/self/cgroup": "0::/slurm/job\n",
+    f"{JOB}memory.max": "900\n",
+    f"{JOB}memory.current": "700\n",
+    f"{JOB}memory.stat": "anon 600\ninactive_file 50\n",
+    "sys/fs/cgroup/slurm/memory.max": "max\n",
+    "sys/fs/cgroup/slurm/memory.current": "700\n",
+    "sys/fs/cgroup/slurm/memory.stat": "inactive_file 50\n",
+}
+OLD = "sys/fs/cgroup/memory/memory."
+OLD_GROUPS = {
+    "proc/self/cgroup": "5:cpu,cpuacct:/\n4:memory:/docker/0123\n0::/\n",  # as the machine sees it, not the container
+    f"{OLD}limit_in_bytes": "900\n",
+    f"{OLD}usage_in_bytes": "700\n",
+    f"{OLD}stat": "inactive_file 1\ntotal_inactive_file 50\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        (NEW_GROUPS, 250),
+        (NEW_GROUPS | {f"{JOB}memory.current": "2000\n"}, 0),
+        (NEW_GROUPS | {"sys/fs/cgroup/slurm/memory.max": "800\n"}, 150),
+        (NEW_GROUPS | {f"{JOB}memory.max": "9000\n"}, 1000),
+        (OLD_GROUPS, 250),
+        (OLD_GROUPS | {f"{OLD}limit_in_bytes": "9223372036854771712\n"}, 1000),
+        ({"proc/self/cgroup": "0::/\n"}, 1000),
+        ({}, 1000),
+    ],
+)
+def test_a_control_group_limits_the_free_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], free: int
+) -> None:
+    set_free_memory(monkeypatch, 1000)
+    write_files(tmp_path, files)
+    assert free_memory(tmp_path) == free

@@ -61,6 +61,20 @@ def test_of_two_lines_both_can_be_read_and_a_long_one_keeps_to_its_place() -> No
         assert not ink[: HEAD + CELL[1] - 5 - 150, CELL[0] :].any()  # nothing over its neighbour
 
 
+def test_a_long_heading_over_one_image_is_whole() -> None:
+    heading = "Predictions of the best epoch on val: 1 of 1 wrong (red)"
+    grid = Grid(list(make_images(1)), ["one"], ["#000000"], heading)
+    ink = (np.asarray(grid.draw()) < 128).any(axis=2)
+    columns = np.flatnonzero(ink[:HEAD].any(axis=0))
+    photo = np.flatnonzero(ink[-10])
+    assert columns[0] >= 5
+    assert len(ink[0]) - columns[-1] >= 5
+    assert columns[-1] - columns[0] > 2 * len(photo)
+    assert abs(photo[0] + photo[-1] - len(ink[0])) <= 2  # in the middle
+    wide = Grid(list(make_images(6)), ["one"] * 6, ["#000000"] * 6, heading).draw()
+    assert wide.width == 6 * CELL[0]
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 400), (400, 1), (3000, 20), (8, 8), (700, 600)])
 def test_an_image_of_any_shape_has_its_place(height: int, width: int) -> None:
     grid = Grid([torch.zeros(3, height, width, dtype=torch.uint8)], ["one"], ["#ffffff"], "")
@@ -93,6 +107,13 @@ def test_a_grid_can_be_kept_as_a_file(suffix: str, tmp_path: Path) -> None:
         training_grid(make_images(5), torch.zeros(5, dtype=torch.long), CLASSES).draw(), tmp_path / f"a{suffix}"
     )
     assert (tmp_path / f"a{suffix}").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["a", "a.xyz", "a.cur"])  # a cursor can be read only
+def test_a_suffix_of_no_format_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no format that a picture can be kept in"):
+        write_figure(Grid(list(make_images(1)), ["one"], ["#000000"], "").draw(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- which images are shown

@@ -84,7 +84,12 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     from thaw.data.index import survey
 
     def from_root(file: Path | None) -> str | None:
-        return None if file is None else os.path.relpath(file, options.folder)
+        if file is None:
+            return None
+        try:
+            return os.path.relpath(file, options.folder)
+        except ValueError:  # on Windows it may be on another drive
+            return str(file.absolute())
 
     root = options.folder
     dataset = DatasetConfig(
@@ -93,7 +98,7 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     try:
         return survey(root, dataset)
     except ThawError as error:
-        message = str(error)
+        message = str(error).replace(f" Its path is relative to the data's root, {root}.", "")  # that of a flag is not
         for option, flag in FLAGS.items():
             message = message.replace(option, flag)
         raise ThawError(message) from error

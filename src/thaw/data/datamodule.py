@@ -21,6 +21,7 @@ from thaw.data.kept_images import KeptImages, Loader
 from thaw.data.sampling import NO_LABEL, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
 from thaw.data.sources import fetch
 from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
+from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
@@ -245,4 +246,16 @@ class ImageDataModule(LightningDataModule):
         return self.trainer.current_epoch if self.trainer else 0
 
     def _rank(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        """This process's number and that of all of them, among which the samplers share the images.
+
+        Raises:
+            ThawError: Lightning would share each share once more, and most images would never be seen.
+        """
+        if self.trainer is None:
+            return 0, 1
+        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
+            raise ThawError(
+                f"On {self.trainer.world_size} devices the Trainer must have use_distributed_sampler=False: "
+                "ImageDataModule shares the images among them itself."
+            )
+        return self.trainer.global_rank, self.trainer.world_size

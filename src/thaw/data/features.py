@@ -1,6 +1,7 @@
 """A frozen module's outputs, computed once and kept on disk under a key of everything they depend on."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from thaw.data.cache import cache_folder, file_stamp
 from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
 
 Extract = Callable[[Tensor], Tensor]
 
@@ -108,7 +111,8 @@ class FeatureStore:
         path = self.folder / f"{key}.safetensors"
         try:
             features = load_file(path)["features"]
-            path.touch()
+            with suppress(OSError):  # one that others keep, and that may be read only
+                path.touch()
         except Exception:  # absent, or torn by a full disk: both mean to compute them
             features = compute()
             self._write(path, features)
@@ -118,6 +122,11 @@ class FeatureStore:
         """Write under a temporary name, so that no other process reads half a file; make room first."""
         temporary = None
         if features.nbytes > self.gigabytes * 1e9:
+            if self.gigabytes:
+                log.warning(
+                    f"Features of {features.nbytes / 1e9:.3g} GB are not stored, as more than {self.gigabytes:g} GB in "
+                    "all are not kept. To have them the next time, raise the environment's THAW_CACHE_GB."
+                )
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import errno
 import stat
 import warnings
 from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -20,7 +21,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
-"""What a file is tried as. Pillow reads more: PostScript, for one, which it has Ghostscript run as a program."""
+"""What a file is tried as, where Pillow knows it: AVIF came with 11.3. It reads more: PostScript, for one, which it has
+Ghostscript run as a program."""
 
 Read = Callable[[Path, int], torch.Tensor]
 """An image and the least length of its shorter side -> uint8 (3, H, W)."""
@@ -92,7 +94,14 @@ def open_image(file: Path | BytesIO) -> Image.Image:
     """
     if isinstance(file, Path):
         regular_size(file)
-    return Image.open(file, formats=FORMATS)
+    return Image.open(file, formats=known_formats())
+
+
+@cache
+def known_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads; any other would end a search among them."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def regular_size(path: Path) -> int:

@@ -1,6 +1,7 @@
 """The images of a data set, kept where `dataset.cache` has them, and the loaders that read them from there."""
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data.check import find_unreadable
-from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device
+from thaw.data.device import SHARE_OF_FREE_MEMORY, CropDataset, Crops, DeviceImages, can_cut, fits_on_device
 from thaw.data.index import ImageIndex
 from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 WORKER_SECONDS = 1.0
 """An epoch of less loading needs no loader processes: they take about as long to start."""
 MOST_WORKERS = 8
+CAN_FORK = sys.platform == "linux"
+"""A forked loader process shares the images in memory; to any other one each of them would be sent. Forking is safe
+beside CUDA as long as loader processes leave that alone, and is not on macOS."""
 
 Loader = DataLoader[Any]
 
@@ -73,11 +77,13 @@ class KeptImages:
         if isinstance(dataset, ImageDataset):
             self._decode(dataset, range(len(dataset)))
         num_workers = self._num_workers(dataset)
+        needs_fork = num_workers > 0 and self._holds(dataset)
         return DataLoader(
             dataset,
             self.options.batch_size // sampler.num_processes,
             sampler=sampler,
             num_workers=num_workers,
+            multiprocessing_context="fork" if needs_fork else None,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -85,11 +91,15 @@ class KeptImages:
     def crops(self, dataset: ImageDataset, augment: AugmentConfig, device: torch.device) -> CropDataset | None:
         """The training images as crops that the device cuts itself; None if they are to be cut on the CPU."""
         wanted = self.options.cache == "device" or (self.options.cache == "auto" and device.type == "cuda")
-        if not wanted or self._memory is None or not can_cut(augment, self.transform):
+        if not wanted or self._memory is None:
+            return None
+        if not can_cut(augment, self.transform):
+            self._tell("they need more than random crops, resized bilinearly, and mirror images")
             return None
         images = self._memory.load_all(sample.path for sample in dataset.samples)
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         if not fits_on_device(sizes, device):
+            self._tell(f"they would take more than {SHARE_OF_FREE_MEMORY:.0%} of the free memory of {device}")
             return None
         self._on_device = DeviceImages(images, device)
         log.info(f"Training images: kept on {device}, cut there ({self._on_device.places.nbytes / 1e9:.2f} GB)")
@@ -100,6 +110,15 @@ class KeptImages:
         assert self._on_device is not None
         return self._on_device.cut(crops, self.transform.crop)
 
+    def _tell(self, reason: str) -> None:
+        """Why `dataset.cache=device` is not what happens."""
+        if self.options.cache == "device":
+            log.info(f"dataset.cache=device: training images are cut on the CPU, for {reason}")
+
+    def _holds(self, dataset: ImageDataset | CropDataset) -> bool:
+        """True if the samples come out of memory: the images themselves, not the crops of them."""
+        return self.in_memory and isinstance(dataset, ImageDataset)
+
     def _decode(self, dataset: ImageDataset, chosen: Sequence[int]) -> None:
         """Decode some images on all cores, if images are kept in memory."""
         if self._memory is not None:
@@ -107,9 +126,11 @@ class KeptImages:
 
     def _num_workers(self, dataset: ImageDataset | CropDataset) -> int:
         """Loader processes, by the cost of a few samples."""
+        if self._holds(dataset) and not CAN_FORK:
+            return 0
         if isinstance(self.options.num_workers, int):
             return self.options.num_workers
-        if self.in_memory and not torch.cuda.is_available() and isinstance(dataset, ImageDataset):
+        if self._holds(dataset) and not torch.cuda.is_available():
             return 0  # cutting a crop takes little, and the network wants all cores
         if _sample_seconds(dataset) * len(dataset) < WORKER_SECONDS:
             return 0

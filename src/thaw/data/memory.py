@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
+from math import inf
 from pathlib import Path
 
 import psutil
@@ -72,11 +74,45 @@ class ImageMemory:
 
 def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:
     """True if the decoded images take no more than a share of the free memory; logs the figures."""
-    allowed = psutil.virtual_memory().available * SHARE_OF_FREE_MEMORY / find_place().num_local
+    allowed = free_memory() * SHARE_OF_FREE_MEMORY / find_place().num_local
     needed = _estimate_bytes(index, transform, allowed)
     verdict = "decoded once, kept in memory" if needed <= allowed else "decoded anew in each epoch"
     log.info(f"Images: {verdict} ({needed / 1e9:.2f} GB; dataset.cache=auto allows {allowed / 1e9:.2f} GB)")
     return needed <= allowed
+
+
+def free_memory(root: Path = Path("/")) -> float:
+    """Bytes that this process may still take: what the machine has, or less where a control group is limited.
+
+    Docker, Kubernetes and SLURM set such limits; those of a group hold for all groups below it.
+
+    Args:
+        root: Where `proc` and `sys` are.
+    """
+    rooms = [float(psutil.virtual_memory().available)]
+    with suppress(OSError):  # no control groups on this system
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers == "":  # version 2
+                mount, limit, usage = root / "sys/fs/cgroup", "memory.max", "memory.current"
+            elif "memory" in controllers.split(","):
+                mount, limit, usage = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            else:
+                continue
+            group = mount / name.lstrip("/")  # seen from outside a container, in which only the mount itself is there
+            groups = [folder for folder in (group, *group.parents) if folder.is_relative_to(mount)]
+            rooms += [_room(folder / limit, folder / usage) for folder in groups]
+    return max(0.0, min(rooms))
+
+
+def _room(limit: Path, usage: Path) -> float:
+    """Bytes up to a control group's limit, the files that the system may drop from memory not counted as used."""
+    try:
+        stat = dict(line.split() for line in limit.with_name("memory.stat").read_text().splitlines())
+        files = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+        return int(limit.read_text()) - int(usage.read_text()) + files
+    except (OSError, ValueError):  # there is no such group, or its limit is `max`
+        return inf
 
 
 def _estimate_bytes(index: ImageIndex, transform: EvaluationTransform, allowed: float) -> float:

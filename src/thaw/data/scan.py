@@ -48,11 +48,12 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
         shards = Shards(options.root, cache_folder() / "shards")
         return Scan(shards.rows, shards=shards)
     excluded = read_excluded(root / options.exclude, root) if options.exclude else frozenset()
-    return _read_csv(root / options.csv, excluded) if options.csv else _read_folders(root, options, excluded)
+    return _read_csv(root, options.csv, excluded) if options.csv else _read_folders(root, options, excluded)
 
 
-def _read_csv(file: Path, excluded: Collection[Path]) -> Scan:
+def _read_csv(root: Path, name: str, excluded: Collection[Path]) -> Scan:
     """One row for each line of a file with the columns path, label and perhaps split."""
+    file = root / name
     rows: dict[Path, Row] = {}
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -67,7 +68,9 @@ def _read_csv(file: Path, excluded: Collection[Path]) -> Scan:
                     raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
                 rows[row.path] = row
     except (OSError, UnicodeError, csv.Error) as error:
-        raise ThawError(f"dataset.csv cannot be read: {file} ({error}).") from error
+        raise ThawError(
+            f"dataset.csv cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
+        ) from error
     scan = Scan()
     for row in rows.values():
         if absolute(row.path) in excluded:
@@ -126,16 +129,25 @@ def _images_folder(root: Path) -> Path:
 
 
 def _split_folders(root: Path) -> dict[Path, str]:
-    """The split of each split folder; or `root` alone, of no split.
+    """The split of each split folder, in whatever letters it is written; or `root` alone, of no split.
 
     As a class may be called train, such folders are splits only if train holds folders or all folders are splits.
+
+    Raises:
+        ThawError: Two of them have the same name but for capital letters.
     """
     folders = [path for path in _visible(root) if path.is_dir()]
-    splits = {path: SPLIT_NAMES[path.name] for path in folders if path.name in SPLIT_NAMES}
-    train = root / "train"
-    if splits and (len(splits) == len(folders) or (train in splits and any(path.is_dir() for path in train.iterdir()))):
-        return splits
-    return {root: ""}
+    splits = {path: SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in SPLIT_NAMES}
+    trains = [path for path, split in splits.items() if split == "train"]
+    if not splits or not (
+        len(splits) == len(folders) or any(child.is_dir() for train in trains for child in train.iterdir())
+    ):
+        return {root: ""}
+    names = {path.name.lower(): path.name for path in splits}
+    for path in splits:
+        if path.name != (other := names[path.name.lower()]):
+            raise ThawError(f"{root} has both {path.name} and {other}: make them one folder, or rename one.")
+    return splits
 
 
 def _misspelt(root: Path) -> dict[Path, str]:
@@ -147,7 +159,7 @@ def _misspelt(root: Path) -> dict[Path, str]:
     has_splits = root not in _split_folders(root)
     names: dict[Path, str] = {}
     for path in sorted(root.iterdir()):
-        is_other = path.is_dir() and path.name not in SPLIT_NAMES
+        is_other = path.is_dir() and path.name.lower() not in SPLIT_NAMES
         if is_other and (has_splits or any(child.is_dir() for child in path.iterdir())):
             near = get_close_matches(path.name.lower(), SPLIT_NAMES, n=1, cutoff=0.7)
             names.update((path, SPLIT_NAMES[name]) for name in near)

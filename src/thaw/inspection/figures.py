@@ -25,8 +25,11 @@ def write_figure(figure: Figure | Image.Image, path: Path) -> None:
         ValueError: The suffix names no format for such a picture.
     """
     suffix = path.suffix.lower()
+    kind = Image.registered_extensions().get(suffix)
+    if isinstance(figure, Image.Image) and kind not in Image.SAVE:
+        raise ValueError(f"{path} names no format that a picture can be kept in: end it in .jpg or .png.")
     with drafting(path) as draft:
         if isinstance(figure, Figure):
             figure.savefig(draft, format=suffix[1:] or "png")
         else:
-            figure.save(draft, Image.registered_extensions().get(suffix, suffix), quality=80)
+            figure.save(draft, kind, quality=80)

@@ -44,12 +44,18 @@ class Grid:
     def corners(self) -> list[tuple[int, int]]:
         """Left and top of each image's place, in pixels."""
         places = (divmod(number, COLUMNS) for number in range(len(self.images)))
-        return [(CELL[0] * column, HEAD + CELL[1] * row) for row, column in places]
+        margin = (self.width - CELL[0] * min(COLUMNS, len(self.images))) // 2
+        return [(margin + CELL[0] * column, HEAD + CELL[1] * row) for row, column in places]
+
+    @cached_property
+    def width(self) -> int:
+        """Of the picture, in pixels: room for the images of a row, and for the heading."""
+        return max(CELL[0] * min(COLUMNS, len(self.images)), ceil(_font(15).getlength(self.heading)) + 20)
 
     def draw(self) -> Image.Image:
         """The picture, RGB."""
         rows = ceil(len(self.images) / COLUMNS)
-        picture = Image.new("RGB", (CELL[0] * min(COLUMNS, len(self.images)), HEAD + CELL[1] * rows), "white")
+        picture = Image.new("RGB", (self.width, HEAD + CELL[1] * rows), "white")
         pen = ImageDraw.Draw(picture)
         pen.text((picture.width / 2, 10), self.heading, INK, _font(15), "ma")
         font = _font(12)

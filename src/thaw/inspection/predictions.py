@@ -18,7 +18,7 @@ from torchmetrics.functional.classification import (
 
 from thaw.errors import ThawError
 from thaw.inspection.uncertainty import wilson_interval
-from thaw.writing import replacing
+from thaw.writing import drafting
 
 COLUMNS = ["split", "path", "label", "predicted", "loss"]
 """Of a predictions.csv, before one `p_CLASS` a class."""
@@ -148,9 +148,13 @@ class Predictions:
 
 
 def write_predictions(path: Path, splits: Mapping[str, Predictions]) -> None:
-    """One row an image: split, path, label, predicted, loss and the probability of each class."""
+    """One row an image: split, path, label, predicted, loss and the probability of each class.
+
+    Raises:
+        OSError: The system refuses to write.
+    """
     # Names of files that are not UTF-8 are written as the bytes that they are.
-    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with drafting(path) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         classes = next(iter(splits.values())).classes
         writer.writerow([*COLUMNS, *(f"p_{name}" for name in classes)])
