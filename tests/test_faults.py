@@ -107,7 +107,7 @@ def test_a_file_that_may_not_grow_is_named(image_folder: Path, tmp_path: Path) -
         ("tensorboard", "size=4k", ["figures=false"], "tensorboard", False),
         ("tensorboard", "size=8k", ["figures=false", "trainer.max_epochs=500"], "tensorboard", True),
         ("figures", "size=100k", ["logger=csv"], "figures/training_batch.jpg", False),
-        ("figures", "size=300k", [], "figures/predictions.jpg", True),
+        ("figures", "size=250k", [], "figures/predictions.jpg", True),
         ("train.log", "/dev/full", ["logger=csv"], "train.log", False),
     ],
 )
