@@ -177,6 +177,21 @@ def choose_precision(options: TrainerConfig) -> str:
     return "bf16-mixed" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "32"
 
 
+def keep_precision(run: Run, accelerator: str) -> str:
+    """The precision that a finished run is used at: its training's, or a mixed one of `auto`'s chosen for the device.
+
+    On the device of the training these are the same. A CPU without bf16 is ten times slower at it than at float32.
+
+    Args:
+        run: The run.
+        accelerator: What it is to be used on.
+    """
+    trained: str = run.full_summary["precision"]
+    if run.trainer.precision != "auto" or "mixed" not in trained:
+        return trained
+    return choose_precision(TrainerConfig(accelerator=accelerator))
+
+
 def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
     """The logger by name; metrics.csv is written in any case.
 
