@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from thaw.cli import main
 from thaw.compare import compare
-from thaw.config import Config, DatasetConfig, OptimizerConfig, StrategyConfig
+from thaw.config import Config, DatasetConfig, OptimizerConfig, StrategyConfig, SweepConfig
 from thaw.errors import ThawError
 from thaw.run import Run
 
@@ -114,6 +114,14 @@ def test_runs_without_a_command_are_told_apart_by_their_configuration(tmp_path: 
 def test_an_option_at_its_default_is_the_same_setting_typed_or_not(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "strategy=frozen", config=Config())
     write_run(tmp_path / "b", "optimizer.lr=3e-3 logger=csv", config=Config(), seed=1)
+    (setting,) = compare([tmp_path]).settings
+    assert setting.figures()["runs"] == 2
+
+
+def test_options_that_change_no_result_make_no_setting(tmp_path: Path) -> None:
+    write_run(tmp_path / "plain", "dataset=digits", config=Config())
+    neutral = Config(dataset=DatasetConfig(num_workers=4), figures=False, report=True, sweep=SweepConfig(prune=True))
+    write_run(tmp_path / "neutral", "dataset=digits figures=false dataset.num_workers=4", seed=1, config=neutral)
     (setting,) = compare([tmp_path]).settings
     assert setting.figures()["runs"] == 2
 

@@ -13,6 +13,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+import thaw
 from thaw import config as schema
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import (
@@ -24,6 +25,7 @@ from thaw.config import (
     OptimizerConfig,
     StrategyConfig,
     TrainerConfig,
+    recheck,
 )
 from thaw.errors import ThawError
 
@@ -263,6 +265,29 @@ def test_a_contradiction_is_refused(build: Callable[[], Any], message: str) -> N
 )
 def test_what_fits_together_is_accepted(build: Callable[[], Any]) -> None:
     build()
+
+
+def test_options_changed_after_they_were_made_are_checked_again() -> None:
+    config = Config()
+    config.optimizer.lr = 1
+    assert config.optimizer.rate == 1
+    config.trainer.max_epochs = 0
+    with pytest.raises(ThawError, match=r"trainer\.max_epochs=0 trains nothing"):
+        recheck(config)
+    config.trainer.max_epochs = -1
+    with pytest.raises(ThawError, match=r"trainer\.max_epochs must be from 0 to"):
+        recheck(config)
+    config.trainer.max_epochs = 7
+    assert recheck(config) == config
+
+
+@pytest.mark.parametrize("name", ["train", "find_lr"])
+def test_an_experiment_checks_its_options_before_anything_else(name: str, tmp_path: Path) -> None:
+    experiment, config = getattr(thaw, name), Config()
+    config.augment.policy = "nothing"
+    with pytest.raises(ThawError, match=r"augment\.policy must be one of .*, got 'nothing'"):
+        experiment(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # ---- documentation

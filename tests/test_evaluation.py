@@ -14,6 +14,7 @@ from thaw.errors import ThawError
 from thaw.evaluation import average, evaluate
 from thaw.inspection.predictions import Predictions
 from thaw.model.classifier import Classifier
+from thaw.predict import Predictor
 from thaw.run import Run
 from thaw.training import train
 
@@ -81,6 +82,32 @@ def test_it_says_which_images_they_are_and_what_the_figures_are_worth(
     assert (evaluation.split, evaluation.caution) == (split or "val", caution)
     assert len(evaluation.predictions.labels) == n
     assert evaluation.device == "32-true on cpu"
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained", "is_fast_at_bf16", "precision"),
+    [
+        ("auto", "bf16-mixed", True, "bf16-mixed"),
+        ("auto", "bf16-mixed", False, "32-true"),
+        ("auto", "16-mixed", True, "bf16-mixed"),
+        ("auto", "32-true", True, "32-true"),
+        ("bf16-mixed", "bf16-mixed", False, "bf16-mixed"),
+        ("32", "32-true", True, "32-true"),
+    ],
+)
+def test_evaluation_and_prediction_keep_the_precision_unless_auto_chose_it_for_a_faster_device(
+    changed_run: Callable[[str, object], Run],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    trained: str,
+    is_fast_at_bf16: bool,
+    precision: str,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": is_fast_at_bf16})
+    run = changed_run("trainer.precision", asked)
+    run.write_summary(run.summary | {"precision": trained})
+    assert evaluate(run, device="cpu").device == f"{precision} on cpu"
+    assert Predictor(run, "cpu").precision == precision
 
 
 def test_training_images_are_not_augmented(finished_run: Run, image_folder: Path) -> None:

@@ -10,7 +10,7 @@ from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, Logge
 from thaw.errors import ThawError
 from thaw.model.head import make_head
 from thaw.model.tensor_files import read_tensors
-from thaw.probe import INVERSE_PENALTY, fit_probe, install_probe
+from thaw.probe import INVERSE_PENALTY, choose_images, fit_probe, install_probe
 from thaw.run import Run
 from thaw.training import train
 
@@ -52,6 +52,31 @@ def test_rare_classes_weigh_more_where_the_options_balance_them() -> None:
         fit_probe(views, labels, 2, weights)(views[0]).argmax(1) for weights in (None, torch.tensor([10.0, 0.5]))
     )
     assert (balanced == 0).sum() > (plain == 0).sum()
+
+
+def test_of_more_images_than_it_bears_a_probe_takes_some_of_each_class_in_proportion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    assert choose_images(labels, 5, 3).tolist() == list(range(100))
+    for name, value in {"MOST_VALUES": 50 * 5, "MOST_PRODUCTS": 50 * 5 * 3}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(f"thaw.probe.{name}", value)
+            chosen = choose_images(labels, 5, 3)
+            assert torch.equal(chosen, choose_images(labels, 5, 3))
+        assert labels[chosen].bincount().tolist() == [30, 15, 5]
+        assert len(chosen.unique()) == 50
+        assert chosen.tolist() != list(range(0, 100, 2))
+
+
+def test_a_probe_of_some_images_says_so(
+    image_folder: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr("thaw.probe.MOST_VALUES", 12 * 2 * 512)
+    with caplog.at_level("INFO"):
+        summary = train(config_of(image_folder, finished_run, max_epochs=0, init="probe"), tmp_path / "run")
+    assert "on the frozen features of 12 of 18 training images has val accuracy" in caplog.text
+    assert summary["probe"]["n"] == 9
 
 
 @pytest.mark.parametrize("standardize", [True, False])

@@ -43,6 +43,16 @@ def test_neighbouring_positions_have_unlike_values(draw_at: Callable[..., list[f
     assert values.mean().item() == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_the_gpus_generator_is_set_too(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    backend = torch.cuda if device == "cuda" else torch.backends.mps
+    monkeypatch.setattr(backend, "is_available", lambda: True)
+    monkeypatch.setattr(getattr(torch, device), "manual_seed", seeds.append)
+    reseed(1, 2)
+    assert seeds == [derive_seed(1, 2)]
+
+
 def test_both_ways_give_the_same_values() -> None:
     assert draw_seeded(3, 4) == draw_reseeded(3, 4)
 

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 
-from thaw.config import Config, OptimizerConfig
+from thaw.config import Config, OptimizerConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
 from thaw.sweep import Failure, expand_sweep, find_jobs, is_finished, remove_if_rejected
@@ -100,8 +101,12 @@ def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
 
 def test_another_grid_is_refused_before_its_jobs_mix_with_the_earlier_ones(tmp_path: Path) -> None:
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['seed=1,2', strategy=frozen]}}\n")
-    same, _ = expand_sweep(["-m", f"sweep.resume={tmp_path}", "hydra/launcher=joblib", "seed=1,2", "strategy=frozen"])
-    assert "seed=1,2" in same
+    neutral = ["hydra/launcher=joblib", "figures=false", "dataset.num_workers=0"]
+    same, _ = expand_sweep(["-m", f"sweep.resume={tmp_path}", *neutral, "seed=1,2", "strategy=frozen"])
+    assert {"seed=1,2", *neutral} < set(same)
+    for others in (["figures=false"], ["figures=true,false", "seed=1,2", "strategy=frozen"]):
+        with pytest.raises(ThawError, match="goes on with the options that it was started with"):
+            expand_sweep(["-m", f"sweep.resume={tmp_path}", *others])
     with pytest.raises(ThawError) as caught:
         expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2,3", "strategy=frozen"])
     assert str(caught.value) == (
@@ -129,12 +134,14 @@ def test_nothing_to_go_on_with_is_refused(arguments: list[str], message: str) ->
 def test_a_finished_job_is_known_by_its_options(tmp_path: Path) -> None:
     run, config = Run(tmp_path), Config(optimizer=OptimizerConfig(lr=1e-5))
     assert not is_finished(run, config)
-    run.write_config(Config(optimizer=OptimizerConfig(lr=1e-5), resume="elsewhere"))
+    run.write_config(Config(optimizer=OptimizerConfig(lr=1e-5), resume="elsewhere", figures=False, report=True))
     assert not is_finished(run, config)
     run.write_summary({})
     assert is_finished(run, config)
     with pytest.raises(ThawError, match="holds a run with another optimizer and seed"):
         is_finished(run, Config(seed=1))
+    with pytest.raises(ThawError, match="holds a run with another trainer"):
+        is_finished(run, replace(config, trainer=TrainerConfig(extra={"max_steps": 3})))
 
 
 def test_the_rate_that_a_job_has_found_is_the_auto_that_it_was_asked_for(tmp_path: Path) -> None:

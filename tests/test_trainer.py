@@ -193,10 +193,20 @@ def leave_no_room_for_batches(data: ImageDataModule) -> None:
         dataset.read = read
 
 
+def have_no_memory(data: ImageDataModule) -> None:
+    def read(path: Path) -> torch.Tensor:
+        return torch.empty(2**60)
+
+    data.options.num_workers = 0
+    for dataset in data.datasets.values():
+        dataset.read = read
+
+
 @pytest.mark.parametrize("does_train", [True, False], ids=["train", "evaluate"])
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
+        (have_no_memory, r"^Out of memory with dataset\.batch_size=32\. Try dataset\.batch_size=16"),
         (remove_images, r"\.png cannot be read as an image: No such file or directory\. `thaw check .* --fix` lists"),
         (
             kill_loaders,
@@ -205,7 +215,7 @@ def leave_no_room_for_batches(data: ImageDataModule) -> None:
         (leave_no_room_for_batches, r"A loader process failed \(.*File too large.*\).* dataset\.num_workers=0"),
     ],
 )
-def test_what_ends_a_loader_process_is_told(
+def test_what_keeps_images_from_being_loaded_is_told(
     fault: Callable[[ImageDataModule], None], message: str, does_train: bool, image_folder: Path, tmp_path: Path
 ) -> None:
     root = shutil.copytree(image_folder, tmp_path / "images")

@@ -4,7 +4,7 @@ The YAML files in `conf/` hold named presets, that is, only what differs from th
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeAlias
 
 from hydra.core.config_store import ConfigStore
@@ -267,11 +267,11 @@ class OptimizerConfig:
         Raises:
             ThawError: It is auto, and no range test has put a number in its place.
         """
-        if not isinstance(self.lr, float):
+        if isinstance(self.lr, str):
             raise ThawError(
                 "optimizer.lr=auto is for train.py and thaw.train: a Classifier of your own needs a number."
             )
-        return self.lr
+        return float(self.lr)
 
 
 @dataclass
@@ -568,6 +568,16 @@ class Config:
             )
         if self.head.init == "weights" and (self.backbone.weights in (None, "default") or self.strategy.from_scratch):
             raise ThawError("head.init=weights takes the head of an earlier run: set backbone.weights=RUN_FOLDER.")
+
+
+def recheck(config: Config) -> Config:
+    """The same options, checked as they are now: they may have been changed since they were made.
+
+    Raises:
+        ThawError: They are not valid, or do not go together.
+    """
+    groups = {group.name: replace(getattr(config, group.name)) for group in fields(config) if is_dataclass(group.type)}
+    return replace(config, **groups)
 
 
 def register() -> None:

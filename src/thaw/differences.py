@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from thaw.config import Config
 from thaw.errors import ThawError
@@ -11,8 +12,11 @@ from thaw.run import Run
 
 REPEATED = ("seed", "dataset.fold")
 """Options in which the runs of one setting may differ."""
-IRRELEVANT = ("resume", "report", "logger", "trainer.progress_bar", "trainer.checkpoint_seconds")
-"""Options that change nothing in a result."""
+IRRELEVANT = (
+    "resume", "sweep", "report", "figures", "logger", "dataset.num_workers", "trainer.progress_bar",
+    "trainer.checkpoint_seconds",
+)  # fmt: skip
+"""Options, and groups of them, that change nothing in a result."""
 
 Options = Mapping[str, str]
 
@@ -24,23 +28,27 @@ def typed_options(command: str | None) -> dict[str, str]:
 
 
 def flat_config(run: Run) -> dict[str, str]:
-    """Every key of a run's configuration in full, and its value as it is typed; empty without a config.yaml.
-
-    A key that the run's version of Thaw did not have counts as today's default.
-    """
+    """`in_full` of a run's configuration; empty without a config.yaml."""
     try:
-        options = flatten(asdict(Config())) | flatten(run.config)
+        return in_full(run.config)
     except ThawError:
         return {}
+
+
+def in_full(config: Mapping[str, Any]) -> dict[str, str]:
+    """Every key of a configuration in full, and its value as it is typed; what it lacks counts as the default."""
+    options = flatten(asdict(Config())) | flatten(config)
     return {key: typed(value) for key, value in options.items()}
 
 
 def relevant(options: Options) -> dict[str, str]:
     """The options that make a setting."""
-    left_out = (*REPEATED, *IRRELEVANT, "hydra")
-    return {
-        key: value for key, value in options.items() if not any(f"{key}.".startswith(f"{name}.") for name in left_out)
-    }
+    return {key: value for key, value in options.items() if not is_one_of(key, (*REPEATED, *IRRELEVANT, "hydra"))}
+
+
+def is_one_of(key: str, names: Sequence[str]) -> bool:
+    """True if a key in full is one of the options, or in one of the groups, of these names."""
+    return any(f"{key}.".startswith(f"{name}.") for name in names)
 
 
 def tell_apart(settings: Sequence[tuple[Options, Options]]) -> list[str]:

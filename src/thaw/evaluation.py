@@ -31,7 +31,7 @@ from thaw.inspection.grids import least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
-from thaw.trainer import loading, make_predictor
+from thaw.trainer import keep_precision, loading, make_predictor
 from thaw.writing import drafting
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def evaluate(
 ) -> Evaluation:
     """Predictions of a run's best checkpoint, with the transform, classes, precision and batch size of the training.
 
+    On a device other than the training's, a precision that `auto` chose may be another (`keep_precision`).
+
     Args:
         run: A finished run.
         split: test, val or train; None takes test if there is one, else val.
@@ -117,7 +119,8 @@ def evaluate(
         module.options = replace(module.options, on_bad="skip")
     name = TRAINING_IMAGES if split == "train" else split
     module.load(replace(index, splits={name: index.splits[split]}))
-    trainer = make_predictor(run.full_summary["precision"], device or run.trainer.accelerator)
+    device = device or run.trainer.accelerator
+    trainer = make_predictor(keep_precision(run, device), device)
     views = [predict(trainer, model, module, name)]
     for loader in _other_views(module, name, tta, random_views):
         views.append(predict(trainer, model, module, name, loader))

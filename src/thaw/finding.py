@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
-from thaw.config import Config
+from thaw.config import Config, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.inspection.rate_curve import rate_curve
@@ -36,6 +36,7 @@ def find_lr(config: Config, folder: Path | str) -> RangeTest:
     Raises:
         ThawError: The options do not fit the data, the weights or the machine, or no rate can be suggested.
     """
+    config = recheck(config)
     ensure_output()
     keep_freed_memory()
     run = Run(folder)

@@ -16,14 +16,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
-from thaw.config import TrainerConfig
 from thaw.data.images import BadImage, read_image
 from thaw.data.threads import num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid
 from thaw.run import Run
-from thaw.trainer import choose_precision
+from thaw.trainer import keep_precision
 from thaw.writing import drafting
 
 MOST_THREADS = 32  # each holds a batch of images and its activations
@@ -55,7 +54,7 @@ class Prediction:
 
 
 class Predictor:
-    """The classifier of a run's best epoch, with the transform and the precision that the run was evaluated with.
+    """The classifier of a run's best epoch, with the transform and the precision that `thaw evaluate` takes.
 
     Args:
         run: A finished run.
@@ -69,13 +68,11 @@ class Predictor:
     def __init__(self, run: Run, device: str = "auto", batch_size: int | None = None) -> None:
         classifier = run.load_classifier()
         self.classes, self.transform = classifier.classes, classifier.transform
-        options = TrainerConfig(accelerator=device, precision=run.trainer.precision)
-        self.precision = choose_precision(options)
         try:
-            fabric = Fabric(accelerator=device, devices=1, precision=cast(Any, self.precision))
+            fabric = Fabric(accelerator=device, devices=1, precision=cast(Any, keep_precision(run, device)))
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise ThawError(f"The device {device!r} cannot be used on this machine: {error}") from error
-        self.device = fabric.device
+        self.device, self.precision = fabric.device, fabric._precision.precision
         self.module = fabric.setup_module(classifier).eval()
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import traceback
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.config import Config
+from thaw.differences import IRRELEVANT, in_full, is_one_of
 from thaw.errors import ThawError
 from thaw.explain import explain
 from thaw.run import Run
@@ -130,12 +131,20 @@ def _refuse_another(sweep: Path, overrides: list[Override]) -> None:
     """
     path = sweep / "multirun.yaml"
     before = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") if path.exists() else None
-    asked = [each.input_line for each in overrides if not each.is_hydra_override()]
-    if before is not None and asked and asked != (options := cast(list[str], OmegaConf.to_container(before))):
+    if before is None or all(each.is_hydra_override() for each in overrides):
+        return
+    options = cast(list[str], OmegaConf.to_container(before))
+    if _name_jobs(overrides) != _name_jobs(_parse(options)):
         raise ThawError(
             f"sweep.resume={sweep} goes on with the options that it was started with, {' '.join(options)}. "
             "Start a new sweep for others: thaw compare takes the folders of both."
         )
+
+
+def _name_jobs(overrides: list[Override]) -> list[str | None]:
+    """The options that tell what a sweep's jobs are: all but Hydra's own and those that change no result of any job."""
+    own = [each for each in overrides if not each.is_hydra_override()]
+    return [each.input_line for each in own if each.is_sweep_override() or not is_one_of(each.key_or_group, IRRELEVANT)]
 
 
 def _name_by_what_differs(overrides: list[Override]) -> list[str]:
@@ -161,13 +170,12 @@ def is_finished(run: Run, config: Config) -> bool:
     """
     if not run.is_started:
         return False
-    before = run.config
-    if config.optimizer.lr == "auto":  # the job has written down what it has found
-        config = replace(config, optimizer=replace(config.optimizer, lr=before["optimizer"]["lr"]))
-    now = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(asdict(config))))
-    differing = [key for key in now if key not in ("resume", "sweep") and before.get(key) != now[key]]
-    if differing:
-        names = " and ".join(differing)
+    before, now = in_full(run.config), in_full(asdict(config))
+    if now["optimizer.lr"] == "auto":  # the job has written down what it has found
+        now["optimizer.lr"] = before["optimizer.lr"]
+    keys = [key for key in now | before if now.get(key) != before.get(key) and not is_one_of(key, IRRELEVANT)]
+    if keys:
+        names = " and ".join(dict.fromkeys(key.partition(".")[0] for key in keys))
         raise ThawError(f"{run.folder} holds a run with another {names}. sweep.resume takes the same command again.")
     return run.is_finished
 

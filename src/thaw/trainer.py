@@ -177,6 +177,21 @@ def choose_precision(options: TrainerConfig) -> str:
     return "bf16-mixed" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "32"
 
 
+def keep_precision(run: Run, accelerator: str) -> str:
+    """The precision that a finished run is used at: its training's, or a mixed one of `auto`'s chosen for the device.
+
+    On the device of the training these are the same. A CPU without bf16 is ten times slower at it than at float32.
+
+    Args:
+        run: The run.
+        accelerator: What it is to be used on.
+    """
+    trained: str = run.full_summary["precision"]
+    if run.trainer.precision != "auto" or "mixed" not in trained:
+        return trained
+    return choose_precision(TrainerConfig(accelerator=accelerator))
+
+
 def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
     """The logger by name; metrics.csv is written in any case.
 
@@ -218,25 +233,16 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
     """Train; what Lightning says too often or wrongly for us stays silent."""
     if checkpoint is not None:
         model.require_own(checkpoint, trainer.max_epochs or 0)
-    try:
-        with loading(data):
-            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        half = max(data.options.batch_size // 2, 1)
-        raise ThawError(
-            f"Out of memory with dataset.batch_size={data.options.batch_size}. Try dataset.batch_size={half} "
-            "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
-        ) from error
+    with loading(data):
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
 @contextmanager
 def loading(data: ImageDataModule) -> Iterator[None]:
-    """Inside, what goes wrong in a loader process is told as what it is.
+    """Inside, what goes wrong in a loader process, or for want of memory, is told as what it is.
 
     Raises:
-        ThawError: An image cannot be read; or the process has been ended, or has no room for a batch.
+        ThawError: An image cannot be read; the process has been ended, or has no room for a batch; or memory is out.
     """
     try:
         yield
@@ -250,6 +256,12 @@ def loading(data: ImageDataModule) -> Iterator[None]:
             raise ThawError(
                 f"A loader process failed ({lines[-1].rstrip('.')}): memory, or room in /dev/shm, may be short. Free "
                 "some, or load without such processes by dataset.num_workers=0."
+            ) from error
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            half = max(data.options.batch_size // 2, 1)
+            raise ThawError(
+                f"Out of memory with dataset.batch_size={data.options.batch_size}. Try dataset.batch_size={half} "
+                "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
             ) from error
         raise
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
-from thaw.config import Config
+from thaw.config import Config, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import fingerprint
@@ -54,6 +54,7 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     Raises:
         ThawError: The options do not fit the data, the weights or the machine.
     """
+    config = recheck(config)
     ensure_output()
     keep_freed_memory()
     if torch.cuda.is_available():

@@ -91,7 +91,7 @@ def test_a_broken_file_is_a_row_and_exit_code_1(
     assert all(row["label"] in CLASSES and 0 < float(row["probability"]) <= 1 and not row["error"] for row in rows)
     printed = capsys.readouterr()
     assert printed.out.startswith("3 images: ")
-    assert "images/s (32 on cpu)" in printed.out
+    assert "images/s (32-true on cpu)" in printed.out
     assert printed.err.startswith(f"1 of 4 files cannot be read: {photos / 'b.jpg'} (its contents")
 
 

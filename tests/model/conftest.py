@@ -45,12 +45,14 @@ def fit() -> Fit:
         ckpt_path: Path | None = None,
         callbacks: Sequence[pl.Callback] = (),
         precision: Any = "32-true",
+        gradient_clip_val: float | None = None,
     ) -> pl.Trainer:
         trainer = pl.Trainer(
             max_epochs=max_epochs,
             accelerator="cpu",
             callbacks=list(callbacks),
             precision=precision,
+            gradient_clip_val=gradient_clip_val,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

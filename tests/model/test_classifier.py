@@ -111,6 +111,15 @@ def test_every_precision_trains(precision: str, fit: Fit) -> None:
     assert torch.isfinite(metrics["val/loss"])
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_gradients_are_clipped_at_mixed_precision(name: str, fit: Fit, watch: Watch) -> None:
+    """Lightning refuses it of a fused optimizer, which is what every other training has."""
+    options = {"strategy": FINETUNE, "optimizer": OptimizerConfig(name)}
+    for precision, clip, fused in (("bf16-mixed", 0.1, False), ("bf16-mixed", None, True), ("32-true", 0.1, True)):
+        fit(classifier(**options), batch(), precision=precision, gradient_clip_val=clip, callbacks=[watch])
+        assert {group["fused"] for group in watch.steps[-1]} == {fused}
+
+
 def test_default_transform_is_that_of_the_default_weights() -> None:
     assert Classifier(SMALL, CLASSES).transform == default_transform(SMALL)
 

@@ -235,11 +235,15 @@ class Classifier(LightningModule):
             groups.append({"params": matrices, "part": part, "weight_decay": options.weight_decay})
             groups.append({"params": vectors, "part": part, "weight_decay": 0.0})
         groups = [group for group in groups if group["params"]]
+        common: dict[str, Any] = {"lr": options.rate, "fused": self._can_fuse()}
         if options.name == "adamw":
-            return torch.optim.AdamW(groups, lr=options.rate, betas=(options.momentum, 0.999), fused=True)
-        return torch.optim.SGD(
-            groups, lr=options.rate, momentum=options.momentum, nesterov=options.nesterov, fused=True
-        )
+            return torch.optim.AdamW(groups, betas=(options.momentum, 0.999), **common)
+        return torch.optim.SGD(groups, momentum=options.momentum, nesterov=options.nesterov, **common)
+
+    def _can_fuse(self) -> bool:
+        """False where gradients are clipped at mixed precision, which Lightning refuses of a fused optimizer."""
+        trainer = self._trainer
+        return trainer is None or not trainer.gradient_clip_val or "mixed" not in str(trainer.precision)
 
     def _set_rates(self, epoch: float) -> None:
         """Learning rate and momentum of each group: optimizer's x strategy's x schedule's."""

@@ -12,30 +12,54 @@ from thaw.model.backbone import Backbone
 from thaw.model.tensor_files import StateDict, require_finite
 from thaw.model.weights import Weights
 
+CONSTANTS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
+"""Last names of tensors that a network computes with or counts by, but does not learn: a file may lack them."""
+
 
 def load_weights(backbone: Backbone, weights: Weights) -> str:
     """Copy the weights into the backbone; returns one line on what fitted and what was left out, by name.
 
     Raises:
-        ThawError: Under half of the backbone's tensors are there in the right shape.
+        ThawError: The weights are another network's: some of this one's are not there, or there are further layers.
     """
     network = backbone.network
     own = network.state_dict()
     state = _resize_positions(network, weights.state)
     fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
-    if len(fitting) * 2 < len(own):
-        raise ThawError(
-            f"backbone.weights does not fit backbone={backbone.name}: {weights.source} has {len(fitting)} of its "
-            f"{len(own)} tensors. Is it the file of another network?"
-        )
+    missing = [name for name in own if name not in fitting and not name.endswith(CONSTANTS)]
+    dropped = [name for name in state if name not in fitting]
+    _refuse_another(backbone, weights.source, f"{len(fitting)} of its {len(own)}", missing, dropped)
     require_finite(weights.source, fitting)
     network.load_state_dict(_with_versions(fitting, network), strict=False)
     if hasattr(network, "transform_input"):
         setattr(network, "transform_input", weights.transform_input)  # noqa: B010 - a Module attribute is typed Tensor
-    missing = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
-    dropped = [name for name in state if name not in fitting]
     line = f"Weights: {weights.source}; {len(fitting)} of {len(own)} tensors loaded"
     return line + _list_names("; left out: ", dropped) + _list_names("; missing, so random: ", missing)
+
+
+def _refuse_another(backbone: Backbone, source: str, share: str, missing: list[str], dropped: list[str]) -> None:
+    """Refuse what siblings of the network hold, which have most of its tensors; the head's module is none of it.
+
+    Raises:
+        ThawError: Tensors of the network are missing, or some are left over of layers that it does not have.
+    """
+    *parts, head = (name for name, _ in backbone.network.named_children())
+    layers = {name for name, _ in backbone.network.named_modules()}
+    missing = [name for name in missing if _part(name) != head]
+    foreign = [name for name in dropped if _part(name) in parts and name.rpartition(".")[0] not in layers]
+    begin = f"backbone.weights does not fit backbone={backbone.name}: {source} has"
+    end = "Is it the file of another network?"
+    if missing:
+        names = name_some(missing, most=3)
+        raise ThawError(f"{begin} {share} tensors; missing, or of another shape: {names}. {end}")
+    if foreign:
+        names = name_some(foreign, most=3)
+        raise ThawError(f"{begin} {len(foreign)} tensors of further layers: {names}. {end}")
+
+
+def _part(name: str) -> str:
+    """The part of a network that a tensor belongs to: `layer1` of `layer1.0.conv1.weight`."""
+    return name.partition(".")[0]
 
 
 def _with_versions(state: StateDict, network: nn.Module) -> StateDict:
