@@ -1,12 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from thaw.config import Config, OptimizerConfig, StrategyConfig
-from thaw.training import log_final_metrics
+from thaw.training import log_final_metrics, stages_left_frozen
 
 
 def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path: Path) -> None:
@@ -26,3 +28,21 @@ def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path:
     assert {"backbone.name", "dataset.name", "strategy.name"} <= set(options)
     assert "augment.flip" not in options
     assert events.Scalars("final/val_acc")[0].value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "options", "line"),
+    [
+        (5, {}, None),
+        (4, {}, "3 of 9 stages never thaw: that takes 5 epochs (strategy.head_epochs=2, strategy.unfreeze_epochs=3), "
+        "and trainer.max_epochs=4."),
+        (4, {"trainable_stages": 1}, None),
+        (4, {"backbone_factor": 0}, None),
+        (1, {"unfreeze_epochs": 0, "head_epochs": 0}, None),
+    ],
+)  # fmt: skip
+def test_stages_that_would_thaw_after_the_last_epoch_are_told(
+    max_epochs: int, options: dict[str, Any], line: str | None
+) -> None:
+    strategy = {"backbone_factor": 1, "head_epochs": 2, "unfreeze_epochs": 3} | options
+    assert stages_left_frozen(StrategyConfig(**strategy), max_epochs, 9) == line

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
-from thaw.config import Config, recheck
+from thaw.config import Config, StrategyConfig, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import fingerprint
@@ -25,7 +25,7 @@ from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.grids import choose_for_grid, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
 from thaw.model.classifier import Classifier
-from thaw.model.strategy import ever_trainable
+from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.tensor_files import read_tensors
 from thaw.options import changed, flatten, typed
 from thaw.probe import LinearProbe
@@ -79,6 +79,8 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
             announce_rate(run, trainer, config, range_test)
         if config.trainer.max_epochs:
             log.info(stage_table(model, config.trainer.max_epochs))
+            if line := stages_left_frozen(config.strategy, config.trainer.max_epochs, len(model.backbone.stages)):
+                log.warning(line)
         log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
         if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
             views = config.strategy.feature_views
@@ -105,6 +107,21 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
             log.info(f"Report: {run.report()}")
         log.info(closing_lines(run, summary))
     return summary
+
+
+def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: int) -> str | None:
+    """A line about stages that the strategy would thaw after the last epoch; None if there are none."""
+    epochs = strategy.head_epochs + strategy.unfreeze_epochs
+    thawed, in_the_end = (
+        sum(factor > 0 for factor in rate_factors(strategy, epoch, num_stages)) for epoch in (max_epochs - 1, epochs)
+    )
+    if thawed >= in_the_end:
+        return None
+    return (
+        f"{in_the_end - thawed} of {num_stages} stages never thaw: that takes {epochs} epochs (strategy.head_epochs="
+        f"{strategy.head_epochs}, strategy.unfreeze_epochs={strategy.unfreeze_epochs}), and trainer.max_epochs="
+        f"{max_epochs}."
+    )
 
 
 def _make_probe(config: Config) -> LinearProbe | None:
