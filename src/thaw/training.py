@@ -105,7 +105,7 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
         log_final_metrics(trainer, config, summary)
         if config.report:
             log.info(f"Report: {run.report()}")
-        log.info(closing_lines(run, summary))
+        log.info(closing_lines(run, config, summary))
     return summary
 
 
@@ -219,7 +219,7 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, An
         trainer.logger.experiment.finish()  # it sends the rest, which a signal may end only now
 
 
-def closing_lines(run: Run, summary: dict[str, Any]) -> str:
+def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
     """What came out, where it lies, and what to type next."""
     best, last, seconds = summary["val"], summary["last"], summary["seconds"]
     chosen_on = summary["epoch_chosen_on"]
@@ -227,9 +227,12 @@ def closing_lines(run: Run, summary: dict[str, Any]) -> str:
         lines = [f"The probe's {chosen_on} accuracy is {accuracy_text(best)}; nothing was trained"]
     else:
         probe = f"; the probe alone {summary['probe']['acc']:.4f}" if summary["probe"] else ""
+        is_best = config.trainer.monitor == "val/acc"
+        figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
+        reason = "" if is_best else f" for its {'loss' if config.trainer.monitor == 'val/loss' else 'macro-F1'}"
         lines = [
-            f"Best {chosen_on} accuracy {accuracy_text(best)}, at epoch {summary['best_epoch']} of "
-            f"{summary['epochs']}, which was chosen on these images; last epoch {last['acc']:.4f}{probe}",
+            f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, which was "
+            f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",
         ]
     if summary["test"]:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
@@ -238,6 +241,7 @@ def closing_lines(run: Run, summary: dict[str, Any]) -> str:
         f"{seconds['total']:.1f} s in all, {seconds['epoch_median']:.2f} s an epoch{memory}; "
         f"everything is in {run.folder}",
         f"Next: thaw report {run.folder}",
-        "      tensorboard --logdir outputs",
     ]
+    if config.logger.name == "tensorboard":
+        lines.append(f"      tensorboard --logdir {run.folder.parent}")
     return "\n".join(lines)
