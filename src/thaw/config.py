@@ -398,7 +398,7 @@ class TrainerConfig:
     distribution: str = "auto"
     """Lightning's distribution strategy: auto, ddp, …"""
     precision: str = "auto"
-    """auto (bf16 where the device is fast at it), 32, bf16-mixed, 16-mixed, or another precision of Lightning's."""
+    """auto (bf16 where the device is fast at it), 32, bf16-mixed, 16-mixed, bf16-true or 64."""
     monitor: str = "val/acc"
     """Which metric chooses the best epoch: val/acc, val/loss or val/macro_f1."""
     ties: str = "first"
