@@ -23,6 +23,7 @@ from thaw.config import (
     DatasetConfig,
     HeadConfig,
     OptimizerConfig,
+    ScheduleConfig,
     StrategyConfig,
     TrainerConfig,
     recheck,
@@ -232,6 +233,18 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
             "strategy.head_epochs=3 leaves no epoch for the backbone: trainer.max_epochs is 3. Raise",
         ),
         (
+            lambda: Config(schedule=ScheduleConfig(warmup_epochs=3), trainer=TrainerConfig(max_epochs=3)),
+            "schedule.warmup_epochs must be below 3, the epochs that the schedule runs for, got 3",
+        ),
+        (
+            lambda: Config(
+                schedule=ScheduleConfig(warmup_epochs=1.5, per_phase=True),
+                strategy=StrategyConfig(backbone_factor=1, head_epochs=2),
+                trainer=TrainerConfig(max_epochs=3),
+            ),
+            "schedule.warmup_epochs must be below 1, the epochs that the schedule runs for, got 1.5",
+        ),
+        (
             lambda: Config(head=HeadConfig("weights"), backbone=BackboneConfig(weights=None)),
             "head.init=weights takes the head of an earlier run: set backbone.weights=RUN_FOLDER.",
         ),
@@ -260,6 +273,12 @@ def test_a_contradiction_is_refused(build: Callable[[], Any], message: str) -> N
         lambda: TrainerConfig(max_epochs=3, eval_from=3),
         lambda: Config(strategy=StrategyConfig(backbone_factor=1, head_epochs=2), trainer=TrainerConfig(max_epochs=3)),
         lambda: Config(strategy=StrategyConfig(backbone_factor=0, head_epochs=3), trainer=TrainerConfig(max_epochs=3)),
+        lambda: Config(schedule=ScheduleConfig(warmup_epochs=2.5), trainer=TrainerConfig(max_epochs=3)),
+        lambda: Config(
+            schedule=ScheduleConfig(warmup_epochs=1),
+            head=HeadConfig("probe"),
+            trainer=TrainerConfig(max_epochs=0),
+        ),
         lambda: Config(head=HeadConfig("weights"), backbone=BackboneConfig(weights="outputs/run")),
     ],
 )

@@ -5,6 +5,7 @@ The YAML files in `conf/` hold named presets, that is, only what differs from th
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from math import inf
 from typing import Any, TypeAlias
 
 from hydra.core.config_store import ConfigStore
@@ -397,7 +398,7 @@ class TrainerConfig:
     distribution: str = "auto"
     """Lightning's distribution strategy: auto, ddp, …"""
     precision: str = "auto"
-    """auto (bf16 where the device is fast at it), 32, bf16-mixed, 16-mixed, or another precision of Lightning's."""
+    """auto (bf16 where the device is fast at it), 32, bf16-mixed, 16-mixed, bf16-true or 64."""
     monitor: str = "val/acc"
     """Which metric chooses the best epoch: val/acc, val/loss or val/macro_f1."""
     ties: str = "first"
@@ -566,8 +567,20 @@ class Config:
                 f"strategy.head_epochs={self.strategy.head_epochs} leaves no epoch for the backbone: "
                 f"trainer.max_epochs is {self.trainer.max_epochs}. Raise trainer.max_epochs, or use strategy=frozen."
             )
+        _require(
+            self.schedule.warmup_epochs < (shortest := self._shortest_schedule()),
+            "schedule.warmup_epochs",
+            f"below {shortest:g}, the epochs that the schedule runs for",
+            self.schedule.warmup_epochs,
+        )
         if self.head.init == "weights" and (self.backbone.weights in (None, "default") or self.strategy.from_scratch):
             raise ThawError("head.init=weights takes the head of an earlier run: set backbone.weights=RUN_FOLDER.")
+
+    def _shortest_schedule(self) -> float:
+        """Epochs that the schedule runs for; of the shorter phase where it begins anew after the head-only epochs."""
+        head_epochs, max_epochs = self.strategy.head_epochs, self.trainer.max_epochs
+        phases = [head_epochs, max_epochs - head_epochs] if self.schedule.per_phase else [max_epochs]
+        return min((epochs for epochs in phases if epochs > 0), default=inf)
 
 
 def recheck(config: Config) -> Config:

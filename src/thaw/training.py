@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
-from thaw.config import Config, recheck
+from thaw.config import Config, StrategyConfig, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import fingerprint
@@ -25,7 +25,7 @@ from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.grids import choose_for_grid, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
 from thaw.model.classifier import Classifier
-from thaw.model.strategy import ever_trainable
+from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.tensor_files import read_tensors
 from thaw.options import changed, flatten, typed
 from thaw.probe import LinearProbe
@@ -79,6 +79,8 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
             announce_rate(run, trainer, config, range_test)
         if config.trainer.max_epochs:
             log.info(stage_table(model, config.trainer.max_epochs))
+            if line := stages_left_frozen(config.strategy, config.trainer.max_epochs, len(model.backbone.stages)):
+                log.warning(line)
         log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
         if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
             views = config.strategy.feature_views
@@ -104,8 +106,23 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
         log_final_metrics(trainer, config, summary)
         if config.report:
             log.info(f"Report: {run.report()}")
-        log.info(closing_lines(run, summary))
+        log.info(closing_lines(run, config, summary))
     return summary
+
+
+def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: int) -> str | None:
+    """A line about stages that the strategy would thaw after the last epoch; None if there are none."""
+    epochs = strategy.head_epochs + strategy.unfreeze_epochs
+    thawed, in_the_end = (
+        sum(factor > 0 for factor in rate_factors(strategy, epoch, num_stages)) for epoch in (max_epochs - 1, epochs)
+    )
+    if thawed >= in_the_end:
+        return None
+    return (
+        f"{in_the_end - thawed} of {num_stages} stages never thaw: that takes {epochs} epochs (strategy.head_epochs="
+        f"{strategy.head_epochs}, strategy.unfreeze_epochs={strategy.unfreeze_epochs}), and trainer.max_epochs="
+        f"{max_epochs}."
+    )
 
 
 def _make_probe(config: Config) -> LinearProbe | None:
@@ -203,7 +220,7 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, An
         trainer.logger.experiment.finish()  # it sends the rest, which a signal may end only now
 
 
-def closing_lines(run: Run, summary: dict[str, Any]) -> str:
+def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
     """What came out, where it lies, and what to type next."""
     best, last, seconds = summary["val"], summary["last"], summary["seconds"]
     chosen_on = summary["epoch_chosen_on"]
@@ -211,9 +228,12 @@ def closing_lines(run: Run, summary: dict[str, Any]) -> str:
         lines = [f"The probe's {chosen_on} accuracy is {accuracy_text(best)}; nothing was trained"]
     else:
         probe = f"; the probe alone {summary['probe']['acc']:.4f}" if summary["probe"] else ""
+        is_best = config.trainer.monitor == "val/acc"
+        figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
+        reason = "" if is_best else f" for its {'loss' if config.trainer.monitor == 'val/loss' else 'macro-F1'}"
         lines = [
-            f"Best {chosen_on} accuracy {accuracy_text(best)}, at epoch {summary['best_epoch']} of "
-            f"{summary['epochs']}, which was chosen on these images; last epoch {last['acc']:.4f}{probe}",
+            f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, which was "
+            f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",
         ]
     if summary["test"]:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
@@ -222,6 +242,7 @@ def closing_lines(run: Run, summary: dict[str, Any]) -> str:
         f"{seconds['total']:.1f} s in all, {seconds['epoch_median']:.2f} s an epoch{memory}; "
         f"everything is in {run.folder}",
         f"Next: thaw report {run.folder}",
-        "      tensorboard --logdir outputs",
     ]
+    if config.logger.name == "tensorboard":
+        lines.append(f"      tensorboard --logdir {run.folder.parent}")
     return "\n".join(lines)
