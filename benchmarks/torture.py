@@ -347,8 +347,8 @@ def fuzz(cases: int) -> bool:
 def main() -> int:
     """Print the table; returns 1 if anything was not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=6, help="by SIGKILL, at each moment and precision")
-    parser.add_argument("--signals", type=int, default=2, help="SIGTERM and Ctrl-C, at each moment and precision")
+    parser.add_argument("--kills", type=int, default=3, help="by SIGKILL, at each moment and precision")
+    parser.add_argument("--signals", type=int, default=1, help="SIGTERM and Ctrl-C, at each moment and precision")
     parser.add_argument("--precision", nargs="*", default=["32", "bf16-mixed"])
     parser.add_argument("--cases", type=int, default=20_000, help="mutated image files; 0 leaves them out")
     parser.add_argument("--seed", type=int, default=0)
