@@ -12,7 +12,10 @@ SMALL = 10**7
 
 
 class OneThread(Callback):
-    """Has one thread do a training step on a CPU that is small: without, a sweep of heads takes twice as long."""
+    """Has one thread do a training step on a CPU that is small.
+
+    To wake the others takes longer than they help, the more so where other programs keep them waiting for a core.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Photographs in a grid, each under its title: what is trained on, what was predicted, what went wrong.
 
-Drawn by Pillow: matplotlib takes ten times as long for them.
+Drawn by Pillow: matplotlib takes several times as long for them.
 """
 
 from collections.abc import Sequence
