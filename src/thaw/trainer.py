@@ -43,6 +43,8 @@ for message in (
     ".*in eval mode at the start.*",
     ".*exists and is not empty.*",
     ".*Grad strides do not match bucket view strides.*",
+    ".*can lead to instability due to limitations in PyTorch.*",  # of new loaders in each epoch: ours stay
+    ".*available but not used.*",
 ):
     warnings.filterwarnings("ignore", message)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.ops import roi_align
@@ -77,10 +76,12 @@ class DeviceImages:
 
     def __init__(self, images: Sequence[Tensor], device: torch.device) -> None:
         height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-        self.places = torch.zeros(len(images), 3, height, width, dtype=torch.uint8, device=device)
+        self.places = torch.empty(len(images), 3, height, width, dtype=torch.uint8, device=device)
         for place, image in zip(self.places, images, strict=True):
-            margins = (0, width - image.shape[2], 0, height - image.shape[1])
-            place.copy_(F.pad(image.to(device, torch.float32)[None], margins, mode="replicate")[0])
+            h, w = image.shape[1:]
+            place[:, :h, :w] = image
+            place[:, h:, :w] = place[:, h - 1 : h, :w]
+            place[:, :, w:] = place[:, :, w - 1 : w]
 
     def cut(self, crops: Crops, side: int) -> Tensor:
         """The crops as uint8 images (B, 3, side, side).

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics import MetricCollection
 
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform, mixing_transform
 from thaw.errors import ThawError, name_some
 from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
+from thaw.model.metrics import make_metrics
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.tensor_files import FORMAT, StateDict, expecting_own, read_about, read_tensors, require_finite
@@ -69,13 +69,7 @@ class Classifier(LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("mean", 255 * torch.tensor(self.transform.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(self.transform.std).view(3, 1, 1), persistent=False)
-        metrics = MetricCollection(
-            {
-                "loss": MeanMetric(nan_strategy="disable"),
-                "acc": MulticlassAccuracy(len(classes), average="micro", validate_args=False),
-                "macro_f1": MulticlassF1Score(len(classes), average="macro", validate_args=False),
-            }
-        )
+        metrics = make_metrics(len(classes))
         self.train_metrics, self.val_metrics = metrics.clone("train/"), metrics.clone("val/")
 
     # ---- what it computes
