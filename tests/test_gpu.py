@@ -12,7 +12,6 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from thaw.building import build
 from thaw.config import (
@@ -26,7 +25,7 @@ from thaw.config import (
     TrainerConfig,
 )
 from thaw.data.datamodule import Batch
-from thaw.data.device import CropDataset, DeviceImages
+from thaw.data.device import CropDataset, Crops, DeviceImages
 from thaw.errors import ThawError
 from thaw.evaluation import evaluate
 from thaw.progress import read_metrics
@@ -74,7 +73,8 @@ def test_a_training_takes_the_gpu_and_all_that_speeds_it_up(
     summary = train(options(image_folder, strategy), tmp_path / "run")
     assert summary["gpu_memory_gb"] > 0
     assert summary["precision"] == ("bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed")
-    assert ("Training images: kept on cuda:0, cut there" in caplog.text) == (strategy != "frozen")
+    for split in ("train", "val"):
+        assert (f"Images of {split}: kept on cuda:0" in caplog.text) == (strategy != "frozen")
     assert "GB of the GPU's memory at most" in caplog.text
     assert summary["epochs"] == 3
 
@@ -125,14 +125,14 @@ def test_no_step_waits_for_the_gpu(image_folder: Path, tmp_path: Path, augment: 
 def test_the_gpu_cuts_what_the_cpu_cuts() -> None:
     generator = torch.Generator().manual_seed(0)
     images = [torch.randint(256, (3, *size), dtype=torch.uint8, generator=generator) for size in ((60, 80), (90, 50))]
-    dataset = CropDataset([(60, 80), (90, 50)], torch.tensor([0, 1]), AugmentConfig(), seed=0)
-    crops = default_collate([dataset[epoch, index] for epoch in range(8) for index in range(2)])
+    dataset = CropDataset("train", [(60, 80), (90, 50)], torch.tensor([0, 1]), AugmentConfig(), seed=0)
 
-    def cut(device: torch.device) -> Tensor:
-        moved = type(crops)(*(values.to(device) for values in crops))
-        return DeviceImages(images, device).cut(moved, side=32).cpu().float()
+    def cut(crops: Crops, device: torch.device) -> Tensor:
+        return DeviceImages(images, device).cut(crops.map(lambda values: values.to(device)), side=32).cpu().float()
 
-    assert (cut(GPU) - cut(torch.device("cpu"))).abs().max() <= 1
+    for epoch in range(8):
+        crops = dataset.__getitems__([(epoch, 0), (epoch, 1)])
+        assert (cut(crops, GPU) - cut(crops, torch.device("cpu"))).abs().max() <= 1
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "32"])

@@ -99,7 +99,7 @@ def test_of_images_without_label_one_stays_where_there_is_no_other(
     data, given = make_data(image_folder), torch.tensor(labels)
     images, left = data.on_before_batch_transfer((torch.rand(len(labels), 3, 8, 8), given), 0)
     assert (len(images), left.tolist()) == (inputs_left, labels_left)
-    crops = Crops(torch.arange(len(labels)), torch.rand(len(labels), 4), torch.ones(len(labels)).bool(), given)
+    crops = Crops("train", torch.arange(len(labels)), torch.rand(len(labels), 4), torch.ones(len(labels)).bool(), given)
     crops = data.on_before_batch_transfer(crops, 0)
     assert isinstance(crops, Crops)
     assert (len(crops.indices), len(crops.boxes), crops.labels.tolist()) == (inputs_left, inputs_left, labels_left)
@@ -188,7 +188,7 @@ def features_of(data: ImageDataModule) -> tuple[dict[int, Tensor], int]:
     assert isinstance(data.backbone.module, LeftAndRight)
     before = data.backbone.module.seen
     loader: Any = data.train_dataloader()
-    indices = [index for batch in loader.sampler for _, index in batch]
+    indices = [index for _, index in loader.sampler]
     features = torch.cat([inputs for inputs, _ in loader])
     return dict(zip(indices, features, strict=True)), data.backbone.module.seen - before
 

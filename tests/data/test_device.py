@@ -1,12 +1,14 @@
 import pytest
 import torch
+import torchvision.transforms.v2.functional as F
+from scipy.stats import ks_2samp
 from torch import Tensor
-from torch.utils.data import default_collate
+from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig
-from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device
-from thaw.data.transforms import EvaluationTransform, training_transform
-from thaw.seeding import seeded
+from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device, random_boxes
+from thaw.data.sampling import FILLER, NO_LABEL, Position
+from thaw.data.transforms import EvaluationTransform
 
 SIZES = [(60, 80), (90, 50), (40, 40)]
 CPU = torch.device("cpu")
@@ -22,27 +24,73 @@ def images() -> list[Tensor]:
     return images
 
 
-def test_crops_are_those_that_the_transform_cuts_on_the_cpu(images: list[Tensor]) -> None:
-    evaluation, options = EvaluationTransform(resize=36, crop=32), AugmentConfig()
-    dataset = CropDataset(SIZES, torch.tensor([2, 0, 1]), options, seed=3)
-    positions = [(epoch, index) for epoch in range(8) for index in range(3)]
-    crops = default_collate([dataset[position] for position in positions])
-    assert isinstance(crops, Crops)
-    assert crops.labels.tolist() == [2, 0, 1] * 8
-    assert 0 < int(crops.mirrored.sum()) < 24
-    transform, expected = training_transform(options, evaluation), []
-    for epoch, index in positions:
-        with seeded(3, epoch, index):
-            expected.append(transform(images[index]))
-    cut = DeviceImages(images, CPU).cut(crops, side=32)
-    assert cut.dtype == torch.uint8
-    assert (cut.float() - torch.stack(expected).float()).abs().mean() < 1
-    assert (cut.float() - torch.stack(expected).float()).abs().max() <= 12
+def test_crops_are_those_that_the_transform_would_cut_on_the_cpu(images: list[Tensor]) -> None:
+    dataset = CropDataset("train", SIZES, torch.tensor([2, 0, 1]), AugmentConfig(), seed=3)
+    batches = [dataset.__getitems__([(epoch, index) for index in (1, 2, 0)]) for epoch in range(8)]
+    assert all(crops.split == "train" and crops.labels.tolist() == [0, 1, 2] for crops in batches)
+    assert 0 < sum(int(crops.mirrored.sum()) for crops in batches) < 24
+    kept = DeviceImages(images, CPU)
+    for crops in batches:
+        cut = kept.cut(crops, side=32)
+        assert cut.dtype == torch.uint8
+        for image, index, box, mirrored in zip(cut, crops.indices, crops.boxes, crops.mirrored, strict=True):
+            left, top, right, bottom = box.int().tolist()
+            expected = F.resized_crop(images[index], top, left, bottom - top, right - left, [32, 32], antialias=True)
+            difference = image.float() - (expected.flip(-1) if mirrored else expected).float()
+            assert difference.abs().mean() < 1
+            assert difference.abs().max() <= 12
+
+
+def test_a_crop_depends_on_seed_epoch_and_index_alone() -> None:
+    def boxes(*positions: Position, dataset: CropDataset | None = None, seed: int = 0) -> Tensor:
+        dataset = dataset or CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed)
+        return dataset.__getitems__(list(positions)).boxes
+
+    used = CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed=0)
+    used.__getitems__([(4, 2), (4, 1)])
+    assert torch.equal(boxes((5, 0), (5, 1)), boxes((5, 1), (5, 0), dataset=used).flip(0))
+    assert not torch.equal(boxes((5, 0)), boxes((6, 0)))
+    assert not torch.equal(boxes((5, 0)), boxes((5, 0), seed=1))
+
+
+def test_images_that_are_not_augmented_come_as_they_are() -> None:
+    images = [torch.randint(256, (3, 24, 24), dtype=torch.uint8) for _ in range(3)]
+    dataset = CropDataset("val", [(24, 24)] * 3, torch.tensor([0, 1, 0]), None, seed=0)
+    crops = dataset.__getitems__([(0, 2), (0, FILLER), (0, 0)])
+    assert crops.labels.tolist() == [0, NO_LABEL, 0]
+    assert torch.equal(DeviceImages(images, CPU).cut(crops, side=24), torch.stack([images[i] for i in (2, 2, 0)]))
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((60, 80), AugmentConfig()),
+        ((200, 200), AugmentConfig(crop_scale=[0.35, 1.0])),
+        ((40, 90), AugmentConfig(crop_scale=[0.9, 1.0])),  # most tries are too large
+        ((20, 200), AugmentConfig(crop_scale=[0.5, 1.0])),  # all are
+        ((200, 20), AugmentConfig(crop_scale=[0.5, 1.0])),
+    ],
+)
+def test_boxes_are_distributed_as_those_of_torchvision(size: tuple[int, int], options: AugmentConfig) -> None:
+    torch.manual_seed(0)
+    transform, image = v2.RandomResizedCrop(8, options.crop_scale, options.crop_ratio), torch.empty(3, *size)
+    drawn = [transform.make_params([image]) for _ in range(2000)]
+    theirs = torch.tensor([[box["left"], box["top"], box["width"], box["height"]] for box in drawn])
+    boxes = random_boxes(torch.tensor([size] * 2000), options, torch.Generator().manual_seed(0))
+    own = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
+    assert bool((boxes >= 0).all())
+    assert bool((boxes[:, 2] <= size[1]).all())
+    assert bool((boxes[:, 3] <= size[0]).all())
+    for part in range(4):
+        # Kolmogorov and Smirnov's test; where all boxes are one, there is nothing to compare but that one.
+        assert ks_2samp(own[:, part].numpy(), theirs[:, part].numpy()).pvalue > 1e-3
 
 
 def test_shrinking_averages(images: list[Tensor]) -> None:
     checkers = (255 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2)).to(torch.uint8).expand(3, 64, 64)
-    whole = Crops(torch.tensor([0]), torch.tensor([[0.0, 0, 64, 64]]), torch.tensor([False]), torch.tensor([0]))
+    whole = Crops(
+        "train", torch.tensor([0]), torch.tensor([[0.0, 0, 64, 64]]), torch.tensor([False]), torch.tensor([0])
+    )
     cut = DeviceImages([checkers], CPU).cut(whole, side=16)
     assert (cut.float() - 127.5).abs().max() <= 1
 
@@ -50,7 +98,7 @@ def test_shrinking_averages(images: list[Tensor]) -> None:
 def test_padding_is_not_seen(images: list[Tensor]) -> None:
     white = [torch.full((3, 10, 20), 255, dtype=torch.uint8), torch.full((3, 30, 12), 255, dtype=torch.uint8)]
     boxes = torch.tensor([[0.0, 0, 20, 10], [0, 0, 12, 30]])
-    crops = Crops(torch.arange(2), boxes, torch.tensor([False, True]), torch.zeros(2))
+    crops = Crops("train", torch.arange(2), boxes, torch.tensor([False, True]), torch.zeros(2))
     assert bool((DeviceImages(white, CPU).cut(crops, side=8) == 255).all())
 
 

@@ -124,7 +124,7 @@ def test_a_filler_has_no_label(samples: list[Sample]) -> None:
     assert label == NO_LABEL
     assert torch.equal(image, dataset[0, len(samples) - 1][0])
     features = FeatureDataset(torch.arange(6.0).view(1, 6, 1), torch.tensor([0, 1, 2, 0, 1, 2]), seed=0)
-    assert features[[(0, 1), (0, FILLER)]][1].tolist() == [1, NO_LABEL]
+    assert features.__getitems__([(0, 1), (0, FILLER)])[1].tolist() == [1, NO_LABEL]
 
 
 # ---- the image
@@ -192,13 +192,13 @@ def feature_dataset(num_views: int, num_images: int = 40, seed: int = 0) -> Feat
 
 
 def views_of(dataset: FeatureDataset, epoch: int) -> list[int]:
-    features, _ = dataset[[(epoch, index) for index in range(len(dataset))]]
+    features, _ = dataset.__getitems__([(epoch, index) for index in range(len(dataset))])
     view: list[int] = features[:, 0].int().tolist()
     return view
 
 
 def test_a_batch_of_features_holds_the_images_and_labels_asked_for() -> None:
-    features, labels = feature_dataset(num_views=1)[[(0, 7), (0, 3), (0, 39)]]
+    features, labels = feature_dataset(num_views=1).__getitems__([(0, 7), (0, 3), (0, 39)])
     assert features.tolist() == [[0, 7], [0, 3], [0, 39]]
     assert labels.tolist() == [1, 0, 0]
 
@@ -208,7 +208,7 @@ def test_the_view_depends_on_the_seed_the_epoch_and_the_index_alone() -> None:
     views = views_of(dataset, epoch=3)
     torch.rand(1000)
     assert views_of(feature_dataset(num_views=4), epoch=3) == views
-    one_by_one = [int(dataset[[(3, index)]][0][0, 0]) for index in reversed(range(40))]
+    one_by_one = [int(dataset.__getitems__([(3, index)])[0][0, 0]) for index in reversed(range(40))]
     assert one_by_one == views[::-1]  # whatever else is in the batch
     assert views_of(dataset, epoch=4) != views
     assert views_of(feature_dataset(num_views=4, seed=1), epoch=3) != views

@@ -4,17 +4,17 @@ import logging
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, default_collate
 from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
-from thaw.data.device import Crops
+from thaw.data.device import CropDataset, Crops
 from thaw.data.features import FeatureStore, FrozenBackbone, compute_features, make_key
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.kept_images import KeptImages, Loader
@@ -121,11 +121,9 @@ class ImageDataModule(LightningDataModule):
         sampler = EpochSampler(len(dataset), self.seed, *self._rank(), weights, num_drawn)
         if self.runs_on_features(epoch):
             sampler.set_epoch(epoch)
-            return self._feature_loader(self._train_views(epoch), dataset, sampler)
+            return self._batch_loader(FeatureDataset(self._train_views(epoch), dataset.labels, self.seed), sampler)
         if "train" not in self._loaders:
-            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-            crops = self.images.crops(dataset, self.augment, device)
-            self._loaders["train"] = self.images.loader(crops or dataset, sampler)
+            self._loaders["train"] = self._crop_loader("train", sampler) or self.images.loader(dataset, sampler)
         return self._loaders["train"]
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -134,8 +132,9 @@ class ImageDataModule(LightningDataModule):
         num_images = int((labels != NO_LABEL).sum())  # they come last
         if num_images == len(labels):
             return batch
-        parts = [*(values[: max(num_images, 1)] for values in inputs), labels[:num_images]]
-        return Crops._make(parts) if isinstance(batch, Crops) else tuple(parts)
+        if isinstance(batch, Crops):
+            return batch.map(lambda values: values[: max(num_images, 1)])._replace(labels=labels[:num_images])
+        return *(values[: max(num_images, 1)] for values in inputs), labels[:num_images]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Images in place of crops to be cut, on the device that the batch is on."""
@@ -156,9 +155,12 @@ class ImageDataModule(LightningDataModule):
         if self.runs_on_features(self._epoch()):
             # What is reported in the end has to be what `thaw evaluate` finds from the images, to the last digit.
             batch_size = None if all_on_each_process else FEATURES_AT_ONCE
-            return self._feature_loader(self.eval_features(split)[0][None], dataset, sampler, batch_size)
-        if split not in self._loaders or all_on_each_process:
-            self._loaders[split] = self.images.loader(dataset, sampler)
+            features = FeatureDataset(self.eval_features(split)[0][None], dataset.labels, self.seed)
+            return self._batch_loader(features, sampler, batch_size)
+        if all_on_each_process:
+            return self.images.loader(dataset, sampler)
+        if split not in self._loaders:
+            self._loaders[split] = self._crop_loader(split, sampler) or self.images.loader(dataset, sampler)
         return self._loaders[split]
 
     def preview(self) -> Batch:
@@ -174,16 +176,28 @@ class ImageDataModule(LightningDataModule):
         """Some images of a split by index, uint8 (3, S, S), as they are evaluated."""
         return [image for image, _ in self.images.take(self.datasets[split], [(0, index) for index in chosen])]
 
-    def _feature_loader(
+    def _crop_loader(self, split: str, sampler: EpochSampler | SequentialPositions) -> Loader | None:
+        """Crops of a split that the Trainer's device cuts; None if it does not keep the images."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        augment = self.augment if split == "train" else None
+        crops = self.images.crops(split, self.datasets[split], augment, device)
+        return self._batch_loader(crops, sampler) if crops else None
+
+    def _batch_loader(
         self,
-        views: Tensor,
-        dataset: ImageDataset,
+        dataset: FeatureDataset | CropDataset,
         sampler: EpochSampler | SequentialPositions,
         batch_size: int | None = None,
     ) -> Loader:
+        """Batches as the sampler orders them, of a data set that gives whole ones."""
         batch_size = batch_size or self.options.batch_size // sampler.num_processes
-        batches = BatchSampler(cast(Sampler[int], sampler), batch_size, drop_last=False)
-        return DataLoader(FeatureDataset(views, dataset.labels, self.seed), batch_size=None, sampler=batches)
+        return DataLoader(
+            dataset,
+            batch_size,
+            sampler=sampler,
+            collate_fn=lambda batch: batch,
+            pin_memory=torch.cuda.is_available(),
+        )
 
     # ---- features
 

@@ -1,67 +1,117 @@
 """Decoded images on the accelerator: whole batches are gathered, cropped and mirrored there, by numbers drawn here."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.ops import roi_align
-from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig
 from thaw.data.sampling import FILLER, NO_LABEL, Position
 from thaw.data.transforms import EvaluationTransform
-from thaw.seeding import seeded
+from thaw.seeding import derive_seed
 
 SHARE_OF_FREE_MEMORY = 1 / 2  # of the accelerator, that the images may take
+TRIES = 10  # of RandomResizedCrop, to draw a box that fits
 
 
 class Crops(NamedTuple):
     """What a loader gives in place of images: which ones, and what to cut out of them.
 
     Attributes:
+        split: Whose images.
         indices: Images (B,).
         boxes: Left, top, right and bottom (B, 4) in pixels.
         mirrored: Whether to flip each from left to right (B,).
         labels: Labels (B,).
     """
 
+    split: str
     indices: Tensor
     boxes: Tensor
     mirrored: Tensor
     labels: Tensor
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Crops":
+        """A function of each of the tensors."""
+        return Crops(self.split, *map(function, self[1:]))
+
 
 class CropDataset(Dataset[Crops]):
-    """Random boxes in images of known sizes: the same that the training transform would draw on the CPU.
+    """Whole batches of crops: random boxes in images of known sizes, or all of each image.
 
     Args:
+        split: Whose images.
         sizes: Height and width of each image.
         labels: Labels (N,).
-        options: Its policy is `default`.
+        options: How to draw boxes, a function of (seed, epoch, index); None takes the whole images.
         seed: Seed of the run.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], labels: Tensor, options: AugmentConfig, seed: int) -> None:
-        self.sizes = sizes
+    def __init__(
+        self, split: str, sizes: Sequence[tuple[int, int]], labels: Tensor, options: AugmentConfig | None, seed: int
+    ) -> None:
+        self.split = split
+        self.sizes = torch.tensor(sizes)
         self.labels = labels
-        self.flip = options.flip
-        self.crop = v2.RandomResizedCrop(1, tuple(options.crop_scale), tuple(options.crop_ratio))
+        self.options = options
         self.seed = seed
+        self.epoch = -1
+        height, width = self.sizes.T
+        self.boxes = torch.stack([torch.zeros_like(width), torch.zeros_like(height), width, height], dim=1).float()
+        self.mirrored = torch.zeros(len(sizes), dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def __getitem__(self, position: Position) -> Crops:
-        epoch, index = position
-        with seeded(self.seed, epoch, index % len(self)):
-            box = self.crop.make_params([torch.empty(3, *self.sizes[index], device="meta")])
-            mirrored = torch.rand(1) < self.flip
-        left, top = box["left"], box["top"]
-        edges = torch.tensor([left, top, left + box["width"], top + box["height"]], dtype=torch.float32)
-        label = torch.tensor(NO_LABEL) if index == FILLER else self.labels[index]
-        return Crops(torch.tensor(index), edges, mirrored[0], label)
+    def __getitems__(self, positions: list[Position]) -> Crops:
+        epochs, indices = torch.tensor(positions).T
+        self._draw(int(epochs[0]))
+        labels = self.labels[indices].masked_fill(indices == FILLER, NO_LABEL)
+        return Crops(self.split, indices % len(self), self.boxes[indices], self.mirrored[indices], labels)
+
+    def _draw(self, epoch: int) -> None:
+        """Draw the boxes of all images, if it has not been done for this epoch."""
+        if self.options is not None and epoch != self.epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, len(self)))
+            self.boxes = random_boxes(self.sizes, self.options, generator)
+            self.mirrored = torch.rand(len(self), generator=generator) < self.options.flip
+            self.epoch = epoch
+
+
+def random_boxes(sizes: Tensor, options: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Boxes (N, 4), distributed as those of `v2.RandomResizedCrop`, which draws them one by one.
+
+    Args:
+        sizes: Height and width (N, 2) of each image.
+        options: Range of the boxes' areas and of their aspect ratios.
+        generator: Draws them.
+    """
+
+    def uniform(low: float | Tensor, high: float | Tensor) -> Tensor:
+        return low + (high - low) * torch.rand(len(sizes), generator=generator)
+
+    height, width = sizes.T
+    narrow, wide = options.crop_ratio
+    # What it takes where all tries are too large: of the whole image, the middle of an aspect ratio in the range.
+    box_width = torch.minimum(width, (height * wide).round())
+    box_height = torch.minimum(height, (width / narrow).round())
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    pending = torch.ones(len(sizes), dtype=torch.bool)
+    for _ in range(TRIES):
+        area = height * width * uniform(*options.crop_scale)
+        ratio = uniform(math.log(narrow), math.log(wide)).exp()
+        tried_width, tried_height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+        tried_left = uniform(0, width - tried_width + 1).floor()
+        tried_top = uniform(0, height - tried_height + 1).floor()
+        fits = (tried_width > 0) & (tried_width <= width) & (tried_height > 0) & (tried_height <= height) & pending
+        box_width, box_height = torch.where(fits, tried_width, box_width), torch.where(fits, tried_height, box_height)
+        left, top = torch.where(fits, tried_left, left), torch.where(fits, tried_top, top)
+        pending &= ~fits
+    return torch.stack([left, top, left + box_width, top + box_height], dim=1)
 
 
 class DeviceImages:

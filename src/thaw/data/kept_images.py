@@ -36,7 +36,7 @@ Loader = DataLoader[Any]
 
 
 class KeptImages:
-    """The images of an index: decoded anew each time, or once in memory, or for crops also on the accelerator.
+    """The images of an index: decoded anew each time, or once in memory, or from there on the accelerator too.
 
     Args:
         index: Which images there are.
@@ -55,7 +55,7 @@ class KeptImages:
         if options.cache == "auto":
             self.in_memory = fits_in_memory(index, transform)
         self._memory = ImageMemory(index, transform) if self.in_memory else None
-        self._on_device: DeviceImages | None = None
+        self._on_device: dict[str, DeviceImages] = {}
 
     def find_unreadable(self) -> dict[Path, str]:
         """Files that cannot be read, with the reasons; images that are kept in memory are decoded into it."""
@@ -72,28 +72,35 @@ class KeptImages:
         self._decode(dataset, [index for _, index in positions])
         return [dataset[position] for position in positions]
 
-    def loader(self, dataset: ImageDataset | CropDataset, sampler: EpochSampler | SequentialPositions) -> Loader:
-        """Batches of images (B, 3, S, S), or of crops to be cut, and labels (B,), as the sampler orders them."""
-        if isinstance(dataset, ImageDataset):
-            self._decode(dataset, range(len(dataset)))
+    def loader(self, dataset: ImageDataset, sampler: EpochSampler | SequentialPositions) -> Loader:
+        """Batches of images (B, 3, S, S) and labels (B,), as the sampler orders them."""
+        self._decode(dataset, range(len(dataset)))
         num_workers = self._num_workers(dataset)
-        needs_fork = num_workers > 0 and self._holds(dataset)
         return DataLoader(
             dataset,
             self.options.batch_size // sampler.num_processes,
             sampler=sampler,
             num_workers=num_workers,
-            multiprocessing_context="fork" if needs_fork else None,
+            multiprocessing_context="fork" if num_workers and self.in_memory else None,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
-    def crops(self, dataset: ImageDataset, augment: AugmentConfig, device: torch.device) -> CropDataset | None:
-        """The training images as crops that the device cuts itself; None if they are to be cut on the CPU."""
+    def crops(
+        self, split: str, dataset: ImageDataset, augment: AugmentConfig | None, device: torch.device
+    ) -> CropDataset | None:
+        """The images as crops that the device cuts itself; None if they are to come from the CPU.
+
+        Args:
+            split: Whose images.
+            dataset: They and their labels.
+            augment: How to draw the crops; None takes the images as they are kept.
+            device: What is to keep them.
+        """
         wanted = self.options.cache == "device" or (self.options.cache == "auto" and device.type == "cuda")
         if not wanted or self._memory is None:
             return None
-        if not can_cut(augment, self.transform):
+        if augment is not None and not can_cut(augment, self.transform):
             self._tell("they need more than random crops, resized bilinearly, and mirror images")
             return None
         images = self._memory.load_all(sample.path for sample in dataset.samples)
@@ -101,43 +108,38 @@ class KeptImages:
         if not fits_on_device(sizes, device):
             self._tell(f"they would take more than {SHARE_OF_FREE_MEMORY:.0%} of the free memory of {device}")
             return None
-        self._on_device = DeviceImages(images, device)
-        log.info(f"Training images: kept on {device}, cut there ({self._on_device.places.nbytes / 1e9:.2f} GB)")
-        return CropDataset(sizes, dataset.labels, augment, dataset.seed)
+        kept = self._on_device[split] = DeviceImages(images, device)
+        log.info(f"Images of {split}: kept on {device} ({kept.places.nbytes / 1e9:.2f} GB)")
+        return CropDataset(split, sizes, dataset.labels, augment, dataset.seed)
 
     def cut(self, crops: Crops) -> Tensor:
         """The images (B, 3, S, S) that crops of `crops` stand for, on the device."""
-        assert self._on_device is not None
-        return self._on_device.cut(crops, self.transform.crop)
+        return self._on_device[crops.split].cut(crops, self.transform.crop)
 
     def _tell(self, reason: str) -> None:
         """Why `dataset.cache=device` is not what happens."""
         if self.options.cache == "device":
-            log.info(f"dataset.cache=device: training images are cut on the CPU, for {reason}")
-
-    def _holds(self, dataset: ImageDataset | CropDataset) -> bool:
-        """True if the samples come out of memory: the images themselves, not the crops of them."""
-        return self.in_memory and isinstance(dataset, ImageDataset)
+            log.info(f"dataset.cache=device: images come from the CPU, for {reason}")
 
     def _decode(self, dataset: ImageDataset, chosen: Sequence[int]) -> None:
         """Decode some images on all cores, if images are kept in memory."""
         if self._memory is not None:
             self._memory.load(dataset.samples[index].path for index in chosen)
 
-    def _num_workers(self, dataset: ImageDataset | CropDataset) -> int:
+    def _num_workers(self, dataset: ImageDataset) -> int:
         """Loader processes, by the cost of a few samples."""
-        if self._holds(dataset) and not CAN_FORK:
+        if self.in_memory and not CAN_FORK:
             return 0
         if isinstance(self.options.num_workers, int):
             return self.options.num_workers
-        if self._holds(dataset) and not torch.cuda.is_available():
+        if self.in_memory and not torch.cuda.is_available():
             return 0  # cutting a crop takes little, and the network wants all cores
         if _sample_seconds(dataset) * len(dataset) < WORKER_SECONDS:
             return 0
         return min(MOST_WORKERS, suggested_max_num_workers(find_place().num_local))
 
 
-def _sample_seconds(dataset: ImageDataset | CropDataset) -> float:
+def _sample_seconds(dataset: ImageDataset) -> float:
     """Seconds that a sample takes in this process, the median of three."""
     seconds = []
     for index in range(min(3, len(dataset))):

@@ -143,7 +143,7 @@ class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, positions: list[Position]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, positions: list[Position]) -> tuple[Tensor, Tensor]:
         epochs, indices = torch.tensor(positions).T
         generator = torch.Generator().manual_seed(derive_seed(self.seed, int(epochs[0]), len(self.views)))
         view = torch.randint(len(self.views), (len(self),), generator=generator)[indices]

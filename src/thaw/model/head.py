@@ -43,9 +43,9 @@ class Standardize(nn.BatchNorm1d):
 
     def _begin(self, mean: Tensor, variance: Tensor) -> None:
         """Take statistics (F,) of a first small batch over; all features get one variance, for want of images."""
-        if self.num_batches_tracked == 0:
-            self.running_mean.copy_(mean)
-            self.running_var.fill_(variance.mean())
+        is_first = self.num_batches_tracked == 0  # not looked at here: that would wait for a GPU
+        self.running_mean.copy_(torch.where(is_first, mean, self.running_mean))
+        self.running_var.copy_(torch.where(is_first, variance.mean(), self.running_var))
 
     def _standardize_together(self, features: Tensor) -> Tensor:
         """What one process would make of the images of all."""
