@@ -70,3 +70,28 @@ def test_a_command_that_imports_torch_leaves_it_alone(
     code = "import gc, sys; from thaw.cli import main; main(sys.argv[1:]); sys.exit(gc.get_freeze_count() < 100_000)"
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_what_only_comparisons_and_searches_need_is_not_imported() -> None:
+    program = (
+        "import sys\nfrom thaw.importing import heavy_imports\nwith heavy_imports():\n    import thaw.training\n"
+        "print([name for name in ('scipy.stats', 'scipy.optimize', 'sklearn.linear_model', 'onnx', 'litdata', 'optuna')"
+        " if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from scipy.signal import savgol_filter",
+        "import scipy.signal as module; module.savgol_filter; module.butter",
+        "import scipy; scipy.signal.butter",
+        "import scipy.signal.windows; scipy.signal.windows.hamming",
+        "from scipy import signal; signal.butter; assert [] == [name for name in vars(signal) if name == 'no']",
+    ],
+)
+def test_scipys_signals_are_there_when_they_are_used(use: str) -> None:
+    program = f"from thaw.importing import heavy_imports\nwith heavy_imports():\n    import scipy.signal\n{use}"
+    subprocess.run([sys.executable, "-c", program], check=True)

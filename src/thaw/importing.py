@@ -1,9 +1,13 @@
 """The import of torch and what is built on it, made ready for a command."""
 
 import gc
+import importlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 
 SPIN_COUNT = "2000"
 """How often a thread of OpenMP looks for work before it sleeps: by default some 300,000 times, about a millisecond.
@@ -20,6 +24,7 @@ def heavy_imports() -> Iterator[None]:
     torch and Lightning come to half a million objects, none of which is ever garbage; to look through them again and
     again takes two seconds of nine.
     """
+    sys.modules.setdefault("scipy.signal", ScipySignal("scipy.signal"))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read once, as torch is loaded
     was_enabled = gc.isenabled()
@@ -30,3 +35,21 @@ def heavy_imports() -> Iterator[None]:
         gc.freeze()
         if was_enabled:
             gc.enable()
+
+
+class ScipySignal(ModuleType):
+    """The module of this name, loaded when something of it is used.
+
+    torchmetrics imports it, in a second, to see whether it has `hamming`, and then uses nothing of it.
+    """
+
+    hamming = None
+
+    def __getattr__(self, name: str) -> Any:
+        """What the module has by this name."""
+        if name.startswith("__") and name != "__path__":  # of which all modules are asked, by those who look for one
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        self.__dict__.update(vars(importlib.import_module(self.__name__)))
+        return self.__dict__[name]

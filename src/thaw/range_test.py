@@ -17,7 +17,6 @@ import numpy as np
 from lightning.pytorch.utilities.seed import isolate_rng
 from numpy.typing import NDArray
 from rich.progress import Progress
-from scipy.signal import savgol_filter
 
 from thaw.config import Config, FindLrConfig, ScheduleConfig
 from thaw.data.datamodule import ImageDataModule
@@ -59,6 +58,8 @@ class RangeTest:
     @property
     def steepest(self) -> float:
         """The rate at which the smoothed loss falls fastest, by the logarithm of the rate."""
+        from scipy.signal import savgol_filter  # takes a second to import
+
         curve = self._middle(self.smoothed)
         slopes = savgol_filter(curve, min(15, len(curve)), polyorder=1, deriv=1)
         return _round(self._middle(self.rates)[int(np.argmin(slopes))])

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, permutation_test
 
-from thaw.inspection.uncertainty import paired_test
+from thaw.inspection.uncertainty import paired_test, wilson_interval
+
+
+@pytest.mark.parametrize(("num_right", "n"), [(0, 1), (1, 1), (0, 153), (153, 153), (143, 153), (1, 10**6)])
+def test_wilsons_interval_is_scipys(num_right: int, n: int) -> None:
+    interval = binomtest(num_right, n).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(num_right, n) == pytest.approx((interval.low, interval.high), abs=1e-12)
 
 
 def test_between_two_runs_it_is_mcnemars_exact_test_by_hand() -> None:

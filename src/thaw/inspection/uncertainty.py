@@ -3,15 +3,19 @@
 Imports no torch: a comparison of runs reads tables only.
 """
 
+from math import sqrt
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, binomtest
 
 
 def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a proportion (Wilson 1927)."""
-    interval = binomtest(num_right, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    share, z = num_right / n, NormalDist().inv_cdf(0.975)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - half if num_right else 0.0, middle + half if num_right < n else 1.0
 
 
 def paired_test(differences: NDArray[np.int64]) -> float:
@@ -30,6 +34,8 @@ def paired_test(differences: NDArray[np.int64]) -> float:
     Args:
         differences: How much more often the first is right than the second, one whole number (N,) an image.
     """
+    from scipy.stats import binom  # takes a second to import, and only comparisons need it
+
     differences = differences // max(1, int(np.gcd.reduce(differences)))
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     chances = np.ones(1)  # of the sum of the positive differences being 0, 1, 2, …
