@@ -68,8 +68,8 @@ class CropDataset(Dataset[Crops]):
         return len(self.sizes)
 
     def __getitems__(self, positions: list[Position]) -> Crops:
-        epochs, indices = torch.tensor(positions).T
-        self._draw(int(epochs[0]))
+        indices = torch.tensor([index for _, index in positions])
+        self._draw(positions[0][0])
         labels = self.labels[indices].masked_fill(indices == FILLER, NO_LABEL)
         return Crops(self.split, indices % len(self), self.boxes[indices], self.mirrored[indices], labels)
 

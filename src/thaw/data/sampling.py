@@ -144,7 +144,7 @@ class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self.labels)
 
     def __getitems__(self, positions: list[Position]) -> tuple[Tensor, Tensor]:
-        epochs, indices = torch.tensor(positions).T
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, int(epochs[0]), len(self.views)))
+        epoch, indices = positions[0][0], torch.tensor([index for _, index in positions])
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, len(self.views)))
         view = torch.randint(len(self.views), (len(self),), generator=generator)[indices]
         return self.views[view, indices], self.labels[indices].masked_fill(indices == FILLER, NO_LABEL)
