@@ -269,6 +269,9 @@ def test_each_job_of_a_sweep_has_a_run_of_its_own_in_weights_and_biases(
         names.append(logger.experiment.name)
     logger.experiment.finish()
     assert (len(ids), names) == (2, ["first", "second"])
+    resumed = make_logger(LoggerConfig("wandb"), Run(tmp_path / "second"))
+    assert isinstance(resumed, WandbLogger)
+    assert resumed.version == logger.version
 
 
 @pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
@@ -279,3 +282,8 @@ def test_mlflow_keeps_a_database_in_the_run_by_default(tmp_path: Path) -> None:
     logger.log_metrics({"val/acc": 0.5})
     logger.finalize("success")
     assert (tmp_path / "mlflow.db").stat().st_size > 0
+    resumed = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+    assert isinstance(resumed, MLFlowLogger)
+    resumed.log_metrics({"val/acc": 0.6})
+    history = resumed.experiment.get_metric_history(logger.run_id, "val/acc")
+    assert [metric.value for metric in history] == [0.5, 0.6]

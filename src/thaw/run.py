@@ -54,6 +54,7 @@ class Run:
         self.evaluation = self.folder / "evaluation"
         self._config = self.folder / "config.yaml"
         self._overrides = self.folder / "overrides.yaml"
+        self._tracking_id = self.folder / "tracking_id.txt"
         self._summary = self.folder / "summary.json"
 
     @property
@@ -77,6 +78,16 @@ class Run:
         if not isinstance(content, list):
             raise self._damaged(self._overrides, "it holds no list of options")
         return list(map(str, content))
+
+    @property
+    def tracking_id(self) -> str | None:
+        """What W&B or MLflow calls the run, so that a resumed one goes on there; None if they do not know it."""
+        return self._tracking_id.read_text(encoding="utf-8") if self._tracking_id.exists() else None
+
+    def write_tracking_id(self, tracking_id: str) -> None:
+        """Keep what W&B or MLflow calls the run."""
+        with replacing(self._tracking_id) as draft:
+            draft.write_text(tracking_id, encoding="utf-8")
 
     @property
     def dataset(self) -> DatasetConfig:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -195,26 +196,34 @@ def keep_precision(run: Run, accelerator: str) -> str:
 
 
 def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
-    """The logger by name; metrics.csv is written in any case.
+    """The logger by name; metrics.csv is written in any case. What a resumed run logs joins what it has logged before.
 
     Raises:
         ThawError: Its package is not installed.
     """
+    if options.name == "csv":
+        return False
+    if options.name == "tensorboard":
+        return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
     try:
-        match options.name:
-            case "tensorboard":
-                return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
-            case "wandb":
-                import wandb
-
-                wandb.finish()  # an earlier job of this process, whose run this one would be written into
-                return WandbLogger(name=run.folder.name, project=options.project, save_dir=run.folder)
-            case "mlflow":
-                uri = options.uri or f"sqlite:///{run.folder.absolute() / 'mlflow.db'}"
-                return MLFlowLogger(options.project, run.folder.name, uri)
+        logger = _make_tracker(options, run)
     except ModuleNotFoundError as error:
         raise ThawError(f"logger={options.name} needs a package: pip install -e '.[{options.name}]'.") from error
-    return False
+    if find_place().rank == 0:
+        run.write_tracking_id(str(logger.version))
+    return logger
+
+
+def _make_tracker(options: LoggerConfig, run: Run) -> Logger:
+    """A logger whose runs have an id of their own, elsewhere."""
+    if options.name == "wandb":
+        import wandb
+
+        wandb.finish()  # an earlier job of this process, whose run this one would be written into
+        tracking_id = run.tracking_id or token_hex(4)
+        return WandbLogger(name=run.folder.name, id=tracking_id, project=options.project, save_dir=run.folder)
+    uri = options.uri or f"sqlite:///{run.folder.absolute() / 'mlflow.db'}"
+    return MLFlowLogger(options.project, run.folder.name, uri, run_id=run.tracking_id)
 
 
 def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
