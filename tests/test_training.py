@@ -3,12 +3,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pytest
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from thaw.config import Config, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from thaw.run import Run
+from thaw.trainer import make_logger
 from thaw.training import closing_lines, log_final_metrics, stages_left_frozen
 
 
@@ -29,6 +30,21 @@ def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path:
     assert {"backbone.name", "dataset.name", "strategy.name"} <= set(options)
     assert "augment.flip" not in options
     assert events.Scalars("final/val_acc")[0].value == 0.5
+
+
+@pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
+def test_a_resumed_run_may_have_other_options_than_mlflow_knows(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    for max_epochs in (1, 2):
+        logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+        assert isinstance(logger, MLFlowLogger)
+        trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
+        figures = {"acc": max_epochs / 4, "loss": 0.7, "macro_f1": 0.4}
+        config = Config(trainer=TrainerConfig(max_epochs=max_epochs))
+        log_final_metrics(trainer, config, {"val": figures, "last": figures, "test": None})
+    data = logger.experiment.get_run(logger.run_id).data
+    assert data.params["trainer.max_epochs"] == "1"
+    assert data.metrics["final/val_acc"] == 0.5
 
 
 @pytest.mark.parametrize(

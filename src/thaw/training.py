@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
@@ -212,7 +212,10 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, An
         told = KEY_OPTIONS | changed(asdict(config)).keys()
         trainer.logger.log_hyperparams({name: options[name] for name in options if name in told}, metrics)
     elif trainer.logger is not None:
-        trainer.logger.log_hyperparams(options)
+        known: dict[str, str] = {}
+        if isinstance(trainer.logger, MLFlowLogger):  # a resumed run has some already, and none can be changed
+            known = trainer.logger.experiment.get_run(trainer.logger.run_id).data.params
+        trainer.logger.log_hyperparams({name: options[name] for name in options.keys() - known.keys()})
         trainer.logger.log_metrics(metrics)
     if trainer.logger is not None:
         trainer.logger.finalize("success")
