@@ -227,6 +227,12 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
             "trainer.eval_from must be at most trainer.max_epochs=3, got 4.",
         ),
         (
+            lambda: TrainerConfig(extra={"fast_dev_run": True}),
+            "trainer.extra.fast_dev_run must be left out (trainer=debug takes its place), got True.",
+        ),
+        (lambda: TrainerConfig(extra={"overfit_batches": 0.1}), "trainer.extra.overfit_batches must be left out"),
+        (lambda: TrainerConfig(extra={"limit_val_batches": 0}), "trainer.extra.limit_val_batches must be more than 0"),
+        (
             lambda: Config(
                 strategy=StrategyConfig(backbone_factor=1, head_epochs=3), trainer=TrainerConfig(max_epochs=3)
             ),

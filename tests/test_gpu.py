@@ -79,15 +79,22 @@ def test_a_training_takes_the_gpu_and_all_that_speeds_it_up(
     assert summary["epochs"] == 3
 
 
-@pytest.mark.parametrize("cache", ["auto", "ram", "none"])
 def test_where_the_images_are_kept_hardly_changes_what_is_learnt(
-    image_folder: Path, tmp_path: Path, cache: str
+    image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = options(image_folder, precision="32", max_epochs=8)
-    config.dataset.cache = cache
-    config.dataset.num_workers = 2
-    train(config, tmp_path / "run")
-    assert learns(tmp_path / "run")
+    caplog.set_level(logging.INFO, "thaw")
+    losses = {}
+    for cache in ("auto", "ram", "none"):
+        config = options(image_folder, precision="32", max_epochs=8)
+        config.dataset.cache = cache
+        config.dataset.num_workers = 2
+        caplog.clear()
+        train(config, tmp_path / cache)
+        assert ("kept on cuda:0" in caplog.text) == (cache == "auto")
+        losses[cache] = [float(row["train/loss"]) for row in read_metrics(tmp_path / cache / "metrics.csv")]
+        assert losses[cache][-1] < losses[cache][0]
+    assert losses["ram"][0] == pytest.approx(losses["none"][0], rel=1e-3)
+    assert losses["auto"][0] == pytest.approx(losses["ram"][0], rel=0.2)  # other crops
 
 
 def test_a_run_of_the_gpu_is_evaluated_on_the_cpu(image_folder: Path, tmp_path: Path) -> None:

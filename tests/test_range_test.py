@@ -189,7 +189,7 @@ def test_what_learns_in_the_first_epoch_is_what_is_tested(
 
 
 @pytest.mark.parametrize("highest", [1e6, 1e30])
-@pytest.mark.parametrize("extra", [{}, {"detect_anomaly": True, "limit_train_batches": 2, "fast_dev_run": True}])
+@pytest.mark.parametrize("extra", [{}, {"detect_anomaly": True, "limit_train_batches": 2}])
 def test_a_loss_that_diverges_or_is_no_number_ends_the_test(make: Make, highest: float, extra: dict[str, Any]) -> None:
     augment = AugmentConfig(label_smoothing=0.1)  # else the head tells these colours apart at any rate
     test = measure(make(trainer={"extra": extra}, augment=augment, find_lr=FindLrConfig(150, 1e-6, highest)))

@@ -38,6 +38,14 @@ def test_a_run_is_not_begun_anew_where_one_lies(tmp_path: Path, name: str, resum
     assert run.config["seed"] == 2
 
 
+def test_a_run_goes_on_in_its_own_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Run(tmp_path / "a").require_own(None)
+    Run(tmp_path / "a").require_own("a")
+    with pytest.raises(ThawError, match=r"^resume=a goes on in that folder, and this run is to lie in b\. "):
+        Run("b").require_own("a")
+
+
 def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:
     for name in ("b", "a", "unfinished"):
         (tmp_path / name).mkdir()

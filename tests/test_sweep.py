@@ -16,7 +16,7 @@ import torchvision
 from thaw.config import Config, OptimizerConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
-from thaw.sweep import Failure, expand_sweep, find_jobs, is_finished, remove_if_rejected
+from thaw.sweep import Failure, find_jobs, is_finished, remove_if_rejected
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -65,67 +65,6 @@ def parallel(tmp_path: Path) -> Path:
     script = tmp_path / "parallel.py"
     script.write_text(PARALLEL_EXPERIMENT)
     return script
-
-
-# ---- the command line
-
-
-def test_a_single_run_stays_as_it_is() -> None:
-    assert expand_sweep(["seed=1", "dataset.root=a/b"]) == (["seed=1", "dataset.root=a/b"], False)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "unnamed"),
-    [
-        (["-m", "seed=1,2", "strategy=frozen"], "strategy"),
-        (["-m", "seed=1", "strategy=frozen"], ""),
-        (["-m", "sweep=frozen_head", "seed=1"], "seed,sweep"),
-        (["-m", "dataset.csv=a/b.csv,c.csv", "seed=1,2"], "dataset.csv"),
-        (["--multirun", "optimizer.lr=range(1,5)", "hydra.sweep.dir=x"], ""),
-    ],
-)
-def test_what_all_jobs_share_is_left_out_of_their_names(arguments: list[str], unnamed: str) -> None:
-    added = [f"hydra.job.config.override_dirname.exclude_keys=[{unnamed}]"]
-    assert expand_sweep(arguments) == (arguments + added, False)
-
-
-def test_a_sweep_may_be_asked_for_anywhere_on_the_line() -> None:  # argparse would refuse it
-    assert expand_sweep(["seed=1", "-m", "seed=2"])[0][:3] == ["-m", "seed=1", "seed=2"]
-
-
-def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
-    arguments, skips_finished = expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2"])
-    assert skips_finished
-    assert arguments[:3] == ["-m", "seed=1,2", f"hydra.sweep.dir='{tmp_path}'"]
-
-
-def test_another_grid_is_refused_before_its_jobs_mix_with_the_earlier_ones(tmp_path: Path) -> None:
-    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['seed=1,2', strategy=frozen]}}\n")
-    neutral = ["hydra/launcher=joblib", "figures=false", "dataset.num_workers=0"]
-    same, _ = expand_sweep(["-m", f"sweep.resume={tmp_path}", *neutral, "seed=1,2", "strategy=frozen"])
-    assert {"seed=1,2", *neutral} < set(same)
-    for others in (["figures=false"], ["figures=true,false", "seed=1,2", "strategy=frozen"]):
-        with pytest.raises(ThawError, match="goes on with the options that it was started with"):
-            expand_sweep(["-m", f"sweep.resume={tmp_path}", *others])
-    with pytest.raises(ThawError) as caught:
-        expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2,3", "strategy=frozen"])
-    assert str(caught.value) == (
-        f"sweep.resume={tmp_path} goes on with the options that it was started with, seed=1,2 strategy=frozen. "
-        "Start a new sweep for others: thaw compare takes the folders of both."
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["sweep.resume=."], "sweep.resume=. goes on with a sweep: add -m and the options that it was started with."),
-        (["-m", "sweep.resume=nowhere"], "sweep.resume=nowhere is not there. Name the folder of a sweep."),
-    ],
-)
-def test_nothing_to_go_on_with_is_refused(arguments: list[str], message: str) -> None:
-    with pytest.raises(ThawError) as caught:
-        expand_sweep(arguments)
-    assert str(caught.value) == message
 
 
 # ---- the folder

@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import resource
 import shutil
@@ -10,7 +9,6 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from thaw.building import build
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
@@ -21,7 +19,7 @@ from thaw.errors import ThawError
 from thaw.evaluation import predict
 from thaw.progress import EpochLog
 from thaw.run import Run
-from thaw.trainer import choose_precision, fit, make_logger, make_predictor, make_trainer
+from thaw.trainer import choose_precision, fit, make_predictor, make_trainer
 
 GRADUAL = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)
 HAS_GPU = torch.cuda.is_available()
@@ -231,59 +229,3 @@ def test_what_keeps_images_from_being_loaded_is_told(
     trainer = make_trainer(config, Run(tmp_path / "run"), data, model)[0] if does_train else make_predictor("32", "cpu")
     with pytest.raises(ThawError, match=message):
         fit(trainer, model, data) if does_train else predict(trainer, model, data, "val")
-
-
-# ---- the logger
-
-
-def test_tensorboard_writes_into_the_run(tmp_path: Path) -> None:
-    logger = make_logger(LoggerConfig("tensorboard"), Run(tmp_path))
-    assert isinstance(logger, TensorBoardLogger)
-    assert Path(logger.log_dir) == tmp_path / "tensorboard"
-
-
-def test_csv_is_no_logger_beside_metrics_csv(tmp_path: Path) -> None:
-    assert make_logger(LoggerConfig("csv"), Run(tmp_path)) is False
-
-
-@pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_logger_whose_package_is_missing_says_what_to_install(tmp_path: Path, name: str) -> None:
-    if importlib.util.find_spec(name):
-        pytest.skip(f"{name} is installed")
-    with pytest.raises(ThawError, match=rf"^logger={name} needs a package: pip install -e '\.\[{name}\]'\.$"):
-        make_logger(LoggerConfig(name), Run(tmp_path))
-
-
-def test_each_job_of_a_sweep_has_a_run_of_its_own_in_weights_and_biases(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    ids, names = set(), []
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        logger = make_logger(LoggerConfig("wandb"), Run(tmp_path / name))
-        assert isinstance(logger, WandbLogger)
-        ids.add(logger.experiment.id)
-        names.append(logger.experiment.name)
-    logger.experiment.finish()
-    assert (len(ids), names) == (2, ["first", "second"])
-    resumed = make_logger(LoggerConfig("wandb"), Run(tmp_path / "second"))
-    assert isinstance(resumed, WandbLogger)
-    assert resumed.version == logger.version
-
-
-@pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
-def test_mlflow_keeps_a_database_in_the_run_by_default(tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
-    logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
-    assert isinstance(logger, MLFlowLogger)
-    logger.log_metrics({"val/acc": 0.5})
-    logger.finalize("success")
-    assert (tmp_path / "mlflow.db").stat().st_size > 0
-    resumed = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
-    assert isinstance(resumed, MLFlowLogger)
-    resumed.log_metrics({"val/acc": 0.6})
-    history = resumed.experiment.get_metric_history(logger.run_id, "val/acc")
-    assert [metric.value for metric in history] == [0.5, 0.6]

@@ -1,50 +1,11 @@
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pytest
-from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from thaw.config import Config, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.config import Config, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.run import Run
-from thaw.trainer import make_logger
-from thaw.training import closing_lines, log_final_metrics, stages_left_frozen
-
-
-def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path: Path) -> None:
-    config = Config(optimizer=OptimizerConfig(nesterov=True), strategy=StrategyConfig(feature_views=4), report=True)
-    figures = {"acc": 0.5, "loss": 0.7, "macro_f1": 0.4}
-    logger = TensorBoardLogger(tmp_path, name="", version="tensorboard", default_hp_metric=False)
-    trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
-    log_final_metrics(trainer, config, {"val": figures, "last": figures, "test": None})
-    (folder,) = {path.parent for path in tmp_path.rglob("events*")}
-    events = EventAccumulator(str(folder)).Reload()
-    content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
-    options = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert options["seed"].number_value == 0
-    assert options["optimizer.lr"].number_value == config.optimizer.lr
-    assert options["strategy.feature_views"].number_value == 4
-    assert options["optimizer.nesterov"].string_value == "true"
-    assert {"backbone.name", "dataset.name", "strategy.name"} <= set(options)
-    assert "augment.flip" not in options
-    assert events.Scalars("final/val_acc")[0].value == 0.5
-
-
-@pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
-def test_a_resumed_run_may_have_other_options_than_mlflow_knows(tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
-    for max_epochs in (1, 2):
-        logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
-        assert isinstance(logger, MLFlowLogger)
-        trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
-        figures = {"acc": max_epochs / 4, "loss": 0.7, "macro_f1": 0.4}
-        config = Config(trainer=TrainerConfig(max_epochs=max_epochs))
-        log_final_metrics(trainer, config, {"val": figures, "last": figures, "test": None})
-    data = logger.experiment.get_run(logger.run_id).data
-    assert data.params["trainer.max_epochs"] == "1"
-    assert data.metrics["final/val_acc"] == 0.5
+from thaw.training import closing_lines, stages_left_frozen
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,12 @@ class DatasetConfig:
     balance: str = "none"
     """Weigh rare classes more: none, loss (weighted loss) or sampler (drawn more often)."""
     num_workers: IntOrStr = "auto"
-    """Loader processes; auto is 0 for images in memory or an epoch of less than a second of loading, else one for each
-    CPU core but one, at most 8."""
+    """Loader processes; auto is 0 for an epoch of less than a second of loading and, without a GPU, for images in
+    memory, else one for each CPU core but one, at most 8. Images on the GPU need none."""
     cache: str = "auto"
-    """Keep decoded images in memory: ram, device (training images on the GPU, where crops are cut in whole batches),
-    none, or auto (ram if they fit in a quarter of the free memory, and then device if it is a GPU with room)."""
+    """Keep decoded images in memory: ram, device (on the GPU too, where crops are cut in whole batches; these are other
+    random ones than the CPU's), none, or auto (ram if they fit in a quarter of the free memory, and then device if it
+    is a GPU with room)."""
     image_size: int | None = None
     """Side of the square input in pixels; null takes what the backbone's weights were trained for."""
     resize: Any = None
@@ -436,6 +437,14 @@ class TrainerConfig:
         precisions = ("auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed")
         _require_choice("trainer.precision", self.precision, precisions)
         _require_choice("trainer.monitor", self.monitor, ("val/acc", "val/loss", "val/macro_f1"))
+        for flag, instead in (
+            ("fast_dev_run", "trainer=debug"),
+            ("overfit_batches", "+trainer.extra.limit_train_batches"),
+        ):
+            rule = f"left out ({instead} takes its place)"
+            _require(not self.extra.get(flag), f"trainer.extra.{flag}", rule, self.extra.get(flag))
+        rule = "more than 0 (an epoch is chosen by its validation)"
+        _require(self.extra.get("limit_val_batches") != 0, "trainer.extra.limit_val_batches", rule, 0)
         _require_choice("trainer.ties", self.ties, ("first", "last"))
         for key in ("eval_every", "eval_from", "accumulate"):
             value = getattr(self, key)

@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from thaw.arguments import expand_resume, expand_sweep, in_company, quoted, refuse_taken
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config, register
 from thaw.errors import ThawError
@@ -35,12 +36,10 @@ from thaw.sweep import (
     Failure,
     JobError,
     OutputFolder,
-    expand_sweep,
     find_failed,
     find_failures,
     find_jobs,
     is_finished,
-    is_multirun,
     objective,
     record_failure,
     remove_if_empty,
@@ -85,7 +84,11 @@ def run_experiment(
             return
         try:
             place = find_place()
-            skip_finished = _prepare(conf, place, can_resume and not is_started_by_thaw)
+            if not is_started_by_thaw and can_resume:
+                sys.argv[1:] = expand_resume(sys.argv[1:])
+            elif not is_started_by_thaw:
+                refuse_taken(sys.argv[1:])
+            skip_finished = _prepare(conf, place)
             job = _make_job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback, failures)
             hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
         except BrokenPipeError:
@@ -119,7 +122,7 @@ def run_experiment(
         sys.exit(2 if all(failure.is_mistake for failure in failures) else 1)
 
 
-def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
+def _prepare(conf: Path, place: Place) -> bool:
     """Make the command line one that Hydra knows; returns whether finished jobs of a sweep are to be skipped.
 
     Raises:
@@ -128,9 +131,9 @@ def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
     register()
     os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
     os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
-    sys.argv[1:], skip_finished = expand_sweep(expand_resume(sys.argv[1:]) if can_resume else sys.argv[1:])
+    sys.argv[1:], skip_finished = expand_sweep(sys.argv[1:])
     _check(conf, sys.argv[1:])
-    sys.argv[1:] = _in_company(place, sys.argv[1:])
+    sys.argv[1:] = in_company(place, sys.argv[1:])
     return skip_finished
 
 
@@ -165,12 +168,12 @@ def _make_job(
                 return objective(run.summary)
             if skip_finished and run.last.exists():
                 config.resume = str(folder)
-                overrides.append(f"resume={_quoted(folder)}")
+                overrides.append(f"resume={quoted(folder)}")
             if place.is_alone and (number := count_processes(config.trainer)) > 1:
                 if config.sweep.prune:
                     raise ThawError("sweep.prune=true cannot stop a trial of several processes: set sweep.prune=false.")
                 lock.close()  # the first of them takes it
-                start_processes(number, [str(script), *overrides, f"hydra.run.dir={_quoted(folder)}"])
+                start_processes(number, [str(script), *overrides, f"hydra.run.dir={quoted(folder)}"])
                 return objective(run.summary) if run.is_finished else None
             return experiment(config, folder, shlex.join(["python", script.name, *overrides]))
         except Exception as error:
@@ -220,23 +223,6 @@ def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], N
     return failures
 
 
-def _in_company(place: Place, arguments: list[str]) -> list[str]:
-    """The options of one process among several, which share a folder and do one job.
-
-    Raises:
-        ThawError: Each would choose a folder by its own clock, or do all jobs of a sweep.
-    """
-    if place.is_alone:
-        return arguments
-    if is_multirun(arguments):
-        raise ThawError(
-            "-m under torchrun or srun would be a sweep in each process. Leave them out: python train.py -m."
-        )
-    if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
-        raise ThawError("Processes started by torchrun or srun need a folder in common: set hydra.run.dir=FOLDER.")
-    return arguments if place.speaks_for_all else [*arguments, "hydra.output_subdir=null"]
-
-
 def _check(conf: Path, arguments: list[str]) -> None:
     """Refuse the options of a single run before Hydra makes a folder, sets up logging and composes twice more."""
     if any(argument.startswith(("-", "hydra.mode=")) for argument in arguments):
@@ -256,48 +242,12 @@ def _accept(values: DictConfig) -> Config:
     return cast(Config, OmegaConf.to_object(values))
 
 
-def expand_resume(arguments: list[str]) -> list[str]:
-    """`resume=RUN` as the options that RUN was started with, the same folder, and what stands beside it on the line.
-
-    Raises:
-        ThawError: There is nothing to go on from, or without `resume` the folder holds a run.
-    """
-    resume = next((argument for argument in arguments if argument.startswith("resume=")), None)
-    if resume is None or resume in ("resume=null", "resume="):
-        if not any(argument.startswith("-") for argument in arguments):  # before Hydra writes there
-            for argument in arguments:
-                if _key(argument) == "hydra.run.dir":
-                    own = Path(argument.partition("=")[2].strip("'\""))
-                    if (own / ".lock").exists():
-                        claimed(own).close()  # refused where another run is writing
-                    Run(own).require_new()
-        return arguments
-    folder = Path(resume.removeprefix("resume="))
-    if not (folder / "checkpoints" / "last.ckpt").exists():
-        raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. Name the folder of a run.")
-    new_keys = {_key(argument) for argument in arguments}
-    if (folder / "summary.json").exists() and "trainer.max_epochs" not in new_keys:
-        raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
-    kept = [override for override in Run(folder).overrides if _key(override) not in new_keys]
-    others = [argument for argument in arguments if argument is not resume]
-    return [*kept, f"hydra.run.dir={_quoted(folder)}", f"resume={_quoted(folder)}", *others]
-
-
 def _seen_from_here(folder: str) -> Path:
     """The folder as a relative path, or as it is where it has none: on another drive of Windows."""
     try:
         return Path(os.path.relpath(folder))
     except ValueError:
         return Path(folder)
-
-
-def _quoted(folder: Path) -> str:
-    """A folder as a value on Hydra's command line."""
-    return "'" + str(folder).replace("'", "\\'") + "'"
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
 
 
 def _help(conf: Path, name: str) -> str:

@@ -14,10 +14,11 @@ from thaw.config import Config, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.inspection.rate_curve import rate_curve
+from thaw.loggers import make_logger, save_figure
 from thaw.model.classifier import Classifier
 from thaw.range_test import RangeTest, run_range_test
 from thaw.run import Run
-from thaw.trainer import bare_trainer, make_logger, save_figure
+from thaw.trainer import bare_trainer
 from thaw.writing import naming_events
 
 log = logging.getLogger(__name__)

@@ -192,7 +192,6 @@ def run_range_test(config: Config, data: ImageDataModule, model: Classifier) -> 
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "detect_anomaly": False,  # it would end with an error where the loss diverges
-            "fast_dev_run": False,
         }
         trainer = bare_trainer(config, num_stages, config.trainer.extra | flags)
         data.backbone = frozen_backbone(config, trainer, test)

@@ -206,6 +206,18 @@ class Run:
                 "sweep: sweep.resume=SWEEP_FOLDER). To begin anew: name another folder, or remove this one."
             )
 
+    def require_own(self, resume: str | None) -> None:
+        """Refuse to go on with a run in another folder than its own.
+
+        Raises:
+            ThawError: This is another one than `resume` names.
+        """
+        if resume is not None and Path(resume).resolve() != self.folder.resolve():
+            raise ThawError(
+                f"resume={resume} goes on in that folder, and this run is to lie in {self.folder}. Leave the other "
+                "folder out; a sweep goes on by sweep.resume=SWEEP_FOLDER."
+            )
+
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`, and what was typed, to resume it.
 

@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -77,84 +74,6 @@ class Failure:
     def of(cls, error: BaseException) -> "Failure":
         """What an error comes to."""
         return cls(explain(error) or "".join(traceback.format_exception(error)).rstrip())
-
-
-def is_multirun(arguments: list[str]) -> bool:
-    """True if a command line asks for a sweep."""
-    return bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
-
-
-def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
-    """A sweep's options as Hydra knows them: `sweep.resume` as the sweep's folder, and jobs named by what differs.
-
-    Returns:
-        The options, and whether finished jobs are to be skipped.
-
-    Raises:
-        ThawError: There is nothing to go on with, or it is another sweep.
-    """
-    overrides = _parse(arguments)
-    resume = next((argument for argument in arguments if argument.startswith("sweep.resume=")), None)
-    if resume is not None:
-        folder = Path(resume.removeprefix("sweep.resume=").strip("'\""))
-        if not is_multirun(arguments):
-            raise ThawError(f"{resume} goes on with a sweep: add -m and the options that it was started with.")
-        if not folder.is_dir():
-            raise ThawError(f"sweep.resume={folder} is not there. Name the folder of a sweep.")
-        _refuse_another(folder, overrides)
-        quoted = str(folder).replace("'", "\\'")
-        arguments = [*(each for each in arguments if each is not resume), f"hydra.sweep.dir='{quoted}'"]
-    if is_multirun(arguments):
-        # First, for argparse takes no option between two lists of overrides.
-        arguments = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
-        arguments = [*arguments, *_name_by_what_differs(overrides)]
-    return arguments, resume is not None
-
-
-def _parse(arguments: list[str]) -> list[Override]:
-    """The options as Hydra reads them, without those of sweeps; none where it cannot."""
-    others = ("-", "sweep.resume=")
-    options = [each for each in arguments if ("=" in each or each.startswith("~")) and not each.startswith(others)]
-    try:
-        return OverridesParser.create().parse_overrides(options)
-    except OverrideParseException:  # Hydra will say so
-        return []
-
-
-def _refuse_another(sweep: Path, overrides: list[Override]) -> None:
-    """Refuse to go on with other options: their jobs would be numbered anew, among those of the earlier ones.
-
-    A search has no such jobs, and keeps no `multirun.yaml`.
-
-    Raises:
-        ThawError: They differ.
-    """
-    path = sweep / "multirun.yaml"
-    before = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") if path.exists() else None
-    if before is None or all(each.is_hydra_override() for each in overrides):
-        return
-    options = cast(list[str], OmegaConf.to_container(before))
-    if _name_jobs(overrides) != _name_jobs(_parse(options)):
-        raise ThawError(
-            f"sweep.resume={sweep} goes on with the options that it was started with, {' '.join(options)}. "
-            "Start a new sweep for others: thaw compare takes the folders of both."
-        )
-
-
-def _name_jobs(overrides: list[Override]) -> list[str | None]:
-    """The options that tell what a sweep's jobs are: all but Hydra's own and those that change no result of any job."""
-    own = [each for each in overrides if not each.is_hydra_override()]
-    return [each.input_line for each in own if each.is_sweep_override() or not is_one_of(each.key_or_group, IRRELEVANT)]
-
-
-def _name_by_what_differs(overrides: list[Override]) -> list[str]:
-    """The option that leaves what all jobs share out of their folders' names."""
-    fixed = [each for each in overrides if not each.is_sweep_override()]
-    if len(fixed) == len(overrides) and all(each.key_or_group != "sweep" for each in fixed):
-        fixed = []  # a single job
-    slashed = [each for each in overrides if "/" in (each.input_line or "")]  # would be folders within folders
-    unnamed = sorted({each.key_or_group for each in [*fixed, *slashed] if not each.is_hydra_override()})
-    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(unnamed)}]"]
 
 
 def objective(summary: dict[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""Lightning's Trainer, its precision, its callbacks and its logger, by the options."""
+"""Lightning's Trainer, its precision and its callbacks, by the options."""
 
 import logging
 import sys
@@ -6,24 +6,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from matplotlib.figure import Figure
-from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
 
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping, WholeFileIO
-from thaw.config import Config, LoggerConfig, TrainerConfig
+from thaw.config import Config, TrainerConfig
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.features import FrozenBackbone
 from thaw.errors import ThawError
-from thaw.inspection.figures import write_figure
+from thaw.loggers import make_logger
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen, phase_starts
 from thaw.one_thread import OneThread
@@ -33,7 +28,6 @@ from thaw.progress import EpochLog
 from thaw.run import Run
 from thaw.search import TrialPruning, current_trial
 from thaw.stopping import FiniteLoss, Interruption
-from thaw.writing import naming
 
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -195,37 +189,6 @@ def keep_precision(run: Run, accelerator: str) -> str:
     return choose_precision(TrainerConfig(accelerator=accelerator))
 
 
-def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
-    """The logger by name; metrics.csv is written in any case. What a resumed run logs joins what it has logged before.
-
-    Raises:
-        ThawError: Its package is not installed.
-    """
-    if options.name == "csv":
-        return False
-    if options.name == "tensorboard":
-        return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
-    try:
-        logger = _make_tracker(options, run)
-    except ModuleNotFoundError as error:
-        raise ThawError(f"logger={options.name} needs a package: pip install -e '.[{options.name}]'.") from error
-    if find_place().rank == 0:
-        run.write_tracking_id(str(logger.version))
-    return logger
-
-
-def _make_tracker(options: LoggerConfig, run: Run) -> Logger:
-    """A logger whose runs have an id of their own, elsewhere."""
-    if options.name == "wandb":
-        import wandb
-
-        wandb.finish()  # an earlier job of this process, whose run this one would be written into
-        tracking_id = run.tracking_id or token_hex(4)
-        return WandbLogger(name=run.folder.name, id=tracking_id, project=options.project, save_dir=run.folder)
-    uri = options.uri or f"sqlite:///{run.folder.absolute() / 'mlflow.db'}"
-    return MLFlowLogger(options.project, run.folder.name, uri, run_id=run.tracking_id)
-
-
 def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
     """What epochs on stored features need; None where they are off. Mixing images forbids them, not the probe."""
     if config.features == "off":
@@ -275,17 +238,3 @@ def loading(data: ImageDataModule) -> Iterator[None]:
                 "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
             ) from error
         raise
-
-
-def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure | Image.Image) -> None:
-    """Keep a figure under a name with its suffix, and show it in TensorBoard."""
-    path = run.figures / name
-    with naming(path):
-        write_figure(figure, path)
-    if isinstance(trainer.logger, TensorBoardLogger):
-        # `add_figure` would draw it a second time, `add_image` compress it a second time.
-        with Image.open(path) as kept:
-            width, height = kept.size
-        image = Summary.Image(encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=4)
-        summary = Summary(value=[Summary.Value(tag=path.stem, image=image)])
-        trainer.logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)

@@ -3,7 +3,6 @@
 import logging
 import platform
 import time
-from dataclasses import asdict
 from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
@@ -24,20 +22,17 @@ from thaw.finding import announce_rate, settle_rate
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.grids import choose_for_grid, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
+from thaw.loggers import log_final_metrics, save_figure
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.tensor_files import read_tensors
-from thaw.options import changed, flatten, typed
 from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.run import Run
-from thaw.trainer import fit, frozen_backbone, make_trainer, save_figure
+from thaw.trainer import fit, frozen_backbone, make_trainer
 from thaw.writing import naming, naming_events
 
 log = logging.getLogger(__name__)
-
-KEY_OPTIONS = {"backbone.name", "dataset.name", "optimizer.lr", "seed", "strategy.name"}
-"""Options that tell what a run is, also where they have their default."""
 
 
 def train(config: Config, folder: Path | str, command: str | None = None) -> dict[str, Any]:
@@ -60,6 +55,7 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     run = Run(folder)
+    run.require_own(config.resume)
     with naming_events(run.events):
         return _train(config, run, command)
 
@@ -198,29 +194,6 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
     save_figure(run, trainer, "top_losses.jpg", grid.draw())
     save_figure(run, trainer, "confusion.png", confusion_chart(predictions, split))
     save_figure(run, trainer, "calibration.png", calibration_chart(predictions, split))
-
-
-def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, Any]) -> None:
-    """The options and the final figures, side by side in the logger's table of runs."""
-    options = {
-        name: typed(value) if isinstance(value, bool) or not isinstance(value, int | float) else value
-        for name, value in flatten(asdict(config)).items()
-    }
-    splits = {split: summary[split] for split in ("val", "last", "test") if summary[split]}
-    metrics = {f"final/{split}_{name}": splits[split][name] for split in splits for name in ("acc", "loss", "macro_f1")}
-    if isinstance(trainer.logger, TensorBoardLogger):  # whose table is unreadable with every option in it
-        told = KEY_OPTIONS | changed(asdict(config)).keys()
-        trainer.logger.log_hyperparams({name: options[name] for name in options if name in told}, metrics)
-    elif trainer.logger is not None:
-        known: dict[str, str] = {}
-        if isinstance(trainer.logger, MLFlowLogger):  # a resumed run has some already, and none can be changed
-            known = trainer.logger.experiment.get_run(trainer.logger.run_id).data.params
-        trainer.logger.log_hyperparams({name: options[name] for name in options.keys() - known.keys()})
-        trainer.logger.log_metrics(metrics)
-    if trainer.logger is not None:
-        trainer.logger.finalize("success")
-    if isinstance(trainer.logger, WandbLogger):
-        trainer.logger.experiment.finish()  # it sends the rest, which a signal may end only now
 
 
 def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:

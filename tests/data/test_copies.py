@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -38,6 +39,12 @@ def test_the_copy_in_the_most_honest_split_is_kept(tmp_path: Path) -> None:
         tmp_path / "train/a/1.jpg": "same image as test/a/1.jpg",
         tmp_path / "train/a/2.jpg": "same image as val/a/2.jpg",
     }
+
+
+def test_a_split_by_any_other_name_has_copies_too(tmp_path: Path) -> None:
+    index = plant(tmp_path, {"a/1.jpg": 5, "a/1 (copy).jpg": 5, "b/2.jpg": 6}, split_off=False)
+    (finding,) = find_copies(replace(index, splits={"training images": index.splits["all"]}))
+    assert [path.name for path in finding.leave_out] == ["1 (copy).jpg"]
 
 
 def test_only_the_first_few_are_named(tmp_path: Path) -> None:

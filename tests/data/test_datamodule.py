@@ -335,6 +335,7 @@ def fit(
     use_features: bool = True,
     max_epochs: int = 3,
     lr: float = 1e-2,
+    precision: Any = "32-true",
     **options: Any,
 ) -> tuple[Recorder, Classifier]:
     data = make_data(root, augment=AugmentConfig(), **options)
@@ -355,6 +356,7 @@ def fit(
     trainer = pl.Trainer(
         max_epochs=max_epochs,
         accelerator="cpu",
+        precision=precision,
         callbacks=[recorder],
         logger=False,
         enable_checkpointing=False,
@@ -414,6 +416,15 @@ def test_stored_views_train_the_head(image_folder: Path, views: int | str) -> No
     assert recorder.ranks == [{2}] * 6
     assert recorder.metrics[-1]["val/acc"] == 1.0
     assert recorder.metrics[-1]["val/loss"] < 0.6 * recorder.metrics[0]["val/loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_no_precision_of_a_training_changes_the_crops_of_the_device(image_folder: Path, precision: str) -> None:
+    strategy = StrategyConfig("finetune", backbone_factor=1.0)
+    recorder, _ = fit(image_folder, strategy, max_epochs=1, lr=1e-3, precision=precision, cache="device", batch_size=18)
+    exact, _ = fit(image_folder, strategy, max_epochs=1, lr=1e-3, cache="device", batch_size=18)
+    assert recorder.metrics[0]["train/loss"] == pytest.approx(exact.metrics[0]["train/loss"], rel=0.05)
 
 
 @pytest.mark.slow

@@ -184,6 +184,16 @@ def test_features_come_back_as_they_were(tmp_path: Path, dtype: torch.dtype) -> 
     assert torch.equal(back, features)
 
 
+def test_other_users_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        FeatureStore(tmp_path).get("key", lambda: torch.ones(3))
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
 def test_a_torn_file_is_computed_anew(tmp_path: Path, part: float) -> None:
     features = torch.randn(50, 3)

@@ -35,6 +35,7 @@ def test_training_images_are_kept_whole_and_the_others_after_the_transform(index
         assert torch.equal(memory(path), read_image(path))
     for path, _ in index.splits["val"]:
         assert torch.equal(memory(path), TRANSFORM(read_image(path)))
+        assert memory(path).untyped_storage().nbytes() == 3 * 32 * 32  # and not all of the image that it is a part of
     assert all(torch.equal(memory(path), image) for path, image in zip(paths_of(index), unloaded, strict=True))
 
 

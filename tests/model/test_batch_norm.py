@@ -72,6 +72,7 @@ CASES = {
     "head, few": make_case(Standardize(3), (3,), (6, 5)),
     "head, few of one": make_case(Standardize(3), (3,), (6, 0)),
 }
+BF16_HEAD = Case(Standardize(3).train(), CASES["head"].images.bfloat16(), torch.ones(31, 3), (16, 15))
 BF16 = Case(nn.BatchNorm2d(3, momentum=1), (CASES["images"].images + 100).bfloat16(), torch.ones(11, 3, 4, 5), (6, 5))
 
 
@@ -85,7 +86,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str
             "images": case.images.split(case.shares),
             "factors": case.factors.split(case.shares),
         }
-        for name, case in {**CASES, "bf16": BF16}.items()
+        for name, case in {**CASES, "bf16": BF16, "bf16 head": BF16_HEAD}.items()
     }
     torch.save(cases, folder / "cases.pt")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -125,7 +126,7 @@ def test_statistics_are_in_float32_under_bf16(results: list[dict[str, dict[str, 
     for _ in range(2):
         expected = norm(BF16.images.float())
     output = torch.cat([each["bf16"]["output"] for each in results])
-    assert output.dtype == torch.bfloat16
+    assert output.dtype == results[0]["bf16 head"]["output"].dtype == torch.bfloat16
     torch.testing.assert_close(output.float(), expected, rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(results[0]["bf16"]["state"], dict(norm.state_dict()))
 

@@ -1,28 +1,53 @@
 import pytest
 import torch
-from torchmetrics.classification import MulticlassF1Score
+from torch import nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from thaw.model.metrics import MacroF1, make_metrics
+from thaw.model.metrics import ClassMetrics
 
 
 @pytest.mark.parametrize(("num_classes", "num_seen"), [(2, 2), (5, 5), (7, 3), (1000, 40)])
-def test_macro_f1_is_that_of_torchmetrics(num_classes: int, num_seen: int) -> None:
+def test_the_figures_are_those_of_torchmetrics(num_classes: int, num_seen: int) -> None:
     generator = torch.Generator().manual_seed(num_classes)
-    own, theirs = MacroF1(num_classes), MulticlassF1Score(num_classes, average="macro")
+    own = ClassMetrics(num_classes)
+    loss, accuracy = MeanMetric(), MulticlassAccuracy(num_classes, average="micro")
+    macro_f1 = MulticlassF1Score(num_classes, average="macro")
     for size in (16, 1, 9):
-        target = torch.randint(num_seen, (size,), generator=generator)
-        preds = torch.randn(size, num_classes, generator=generator)
-        preds[: size // 2, :num_seen] += 4 * torch.nn.functional.one_hot(target[: size // 2], num_seen)
-        own.update(preds, target)
-        theirs.update(preds, target)
-    assert float(own.compute()) == pytest.approx(float(theirs.compute()), abs=1e-6)
+        labels = torch.randint(num_seen, (size,), generator=generator)
+        logits = torch.randn(size, num_classes, generator=generator)
+        logits[: size // 2, :num_seen] += 4 * F.one_hot(labels[: size // 2], num_seen)
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        own.update(losses.sum(), size, logits, labels)
+        loss.update(losses)
+        accuracy.update(logits, labels)
+        macro_f1.update(logits, labels)
+    theirs = {"loss": loss, "acc": accuracy, "macro_f1": macro_f1}
+    expected = {name: float(metric.compute()) for name, metric in theirs.items()}
+    assert {name: float(value) for name, value in own.compute().items()} == pytest.approx(expected, abs=1e-6)
 
 
-def test_copies_count_for_themselves() -> None:
-    train, val = make_metrics(2).clone("train/"), make_metrics(2).clone("val/")
-    train.update(value=torch.tensor([1.0]), preds=torch.tensor([[1.0, 0.0]]), target=torch.tensor([0]))
-    val.update(value=torch.tensor([3.0]), preds=torch.tensor([[1.0, 0.0]]), target=torch.tensor([1]))
-    assert {name: float(value) for name, value in train.compute().items()} == {
-        "train/loss": 1, "train/acc": 1, "train/macro_f1": 1,
-    }  # fmt: skip
-    assert float(val.compute()["val/macro_f1"]) == 0
+def test_no_image_changes_nothing() -> None:
+    metrics = ClassMetrics(3)
+    metrics.update(torch.tensor(2.0), 1, torch.eye(3)[:1], torch.tensor([0]))
+    before = metrics.compute()
+    metrics.update(
+        F.cross_entropy(torch.zeros(0, 3), torch.zeros(0).long(), reduction="sum"),
+        0,
+        torch.zeros(0, 3),
+        torch.zeros(0).long(),
+    )
+    assert metrics.compute() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_network_of_another_precision_sums_its_losses_exactly(dtype: torch.dtype) -> None:
+    network = nn.ModuleDict({"metrics": ClassMetrics(2), "head": nn.Linear(2, 2)}).to(dtype)
+    metrics = network["metrics"]
+    assert isinstance(metrics, ClassMetrics)
+    for _ in range(2000):
+        metrics.update(torch.tensor(1.0, dtype=dtype), 1, torch.eye(2, dtype=dtype)[:1], torch.tensor([0]))
+    assert float(metrics.compute()["loss"]) == 1.0
+    metrics.reset()
+    assert metrics.total.dtype == torch.float32

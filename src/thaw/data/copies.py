@@ -55,8 +55,13 @@ def _finding(index: ImageIndex, kind: str, title: str, groups: list[Copies], adv
 
 def _superfluous(index: ImageIndex, group: Copies) -> dict[Path, str]:
     """All copies but one; where their labels contradict each other, all of them, for no one knows which is right."""
-    # Of one split, the shortest name: the others are called `1 (copy).jpg`.
-    ordered = sorted(group, key=lambda entry: (KEPT_FIRST.index(entry[0]), len(entry[1].path.name), entry[1].path))
+
+    def rank(entry: Entry) -> tuple[int, int, Path]:
+        split, sample = entry
+        place = KEPT_FIRST.index(split) if split in KEPT_FIRST else len(KEPT_FIRST)
+        return place, len(sample.path.name), sample.path  # of one split, the shortest: others are called `1 (copy).jpg`
+
+    ordered = sorted(group, key=rank)
     if _number_of_labels(group) > 1:
         others = [*ordered[1:], ordered[0]]
         labels = [index.classes[sample.label] for _, sample in others]

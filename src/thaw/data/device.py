@@ -24,7 +24,7 @@ class Crops(NamedTuple):
     Attributes:
         split: Whose images.
         indices: Images (B,).
-        boxes: Left, top, right and bottom (B, 4) in pixels.
+        boxes: Left, top, right and bottom (B, 4) in pixels; whole numbers, which no precision of a training rounds.
         mirrored: Whether to flip each from left to right (B,).
         labels: Labels (B,).
     """
@@ -61,7 +61,7 @@ class CropDataset(Dataset[Crops]):
         self.seed = seed
         self.epoch = -1
         height, width = self.sizes.T
-        self.boxes = torch.stack([torch.zeros_like(width), torch.zeros_like(height), width, height], dim=1).float()
+        self.boxes = torch.stack([torch.zeros_like(width), torch.zeros_like(height), width, height], dim=1)
         self.mirrored = torch.zeros(len(sizes), dtype=torch.bool)
 
     def __len__(self) -> int:
@@ -111,7 +111,7 @@ def random_boxes(sizes: Tensor, options: AugmentConfig, generator: torch.Generat
         box_width, box_height = torch.where(fits, tried_width, box_width), torch.where(fits, tried_height, box_height)
         left, top = torch.where(fits, tried_left, left), torch.where(fits, tried_top, top)
         pending &= ~fits
-    return torch.stack([left, top, left + box_width, top + box_height], dim=1)
+    return torch.stack([left, top, left + box_width, top + box_height], dim=1).long()
 
 
 class DeviceImages:
@@ -140,7 +140,7 @@ class DeviceImages:
         2017), so shrinking does not alias.
         """
         numbers = torch.arange(len(crops.boxes), device=crops.boxes.device)[:, None]
-        regions = torch.cat([numbers, crops.boxes], dim=1)  # float32: half precision would move large coordinates
+        regions = torch.cat([numbers, crops.boxes], dim=1).float()
         cut = roi_align(self.places[crops.indices].float(), regions, side, sampling_ratio=-1, aligned=True)
         images = cut.round_().clamp_(0, 255).to(torch.uint8)
         return torch.where(crops.mirrored[:, None, None, None], images.flip(-1), images)
@@ -151,10 +151,17 @@ def can_cut(options: AugmentConfig, transform: EvaluationTransform) -> bool:
     return options.policy == "default" and not options.erasing and transform.interpolation == "bilinear"
 
 
-def fits_on_device(sizes: Sequence[tuple[int, int]], device: torch.device) -> bool:
-    """True if the padded images leave the accelerator enough room to train; other devices than GPUs are not asked."""
+def fits_on_device(sizes: Sequence[tuple[int, int]], device: torch.device, kept: int = 0) -> bool:
+    """True if the padded images leave the accelerator enough room to train; other devices than GPUs are not asked.
+
+    Args:
+        sizes: Height and width of each.
+        device: What is to keep them.
+        kept: Bytes of other images that it keeps already.
+    """
     if device.type != "cuda":
         return True
     needed = 3 * len(sizes) * max(height for height, _ in sizes) * max(width for _, width in sizes)
     free, _ = torch.cuda.mem_get_info(device)
-    return needed <= free * SHARE_OF_FREE_MEMORY
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # an earlier job's, to be reused
+    return needed + kept <= (free + kept) * SHARE_OF_FREE_MEMORY

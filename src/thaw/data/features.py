@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from secrets import token_hex
 
 import torch
 from safetensors import SafetensorError
@@ -120,7 +120,6 @@ class FeatureStore:
 
     def _write(self, path: Path, features: Tensor) -> None:
         """Write under a temporary name, so that no other process reads half a file; make room first."""
-        temporary = None
         if features.nbytes > self.gigabytes * 1e9:
             if self.gigabytes:
                 log.warning(
@@ -128,19 +127,20 @@ class FeatureStore:
                     "all are not kept. To have them the next time, raise the environment's THAW_CACHE_GB."
                 )
             return
+        temporary = path.with_suffix(f".{token_hex(4)}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(features.nbytes)
-            with NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
-                temporary = Path(file.name)
+            temporary.touch()
+            mode = temporary.stat().st_mode  # what other users may do by the umask, and not by safetensors
             save_file({"features": features.contiguous()}, temporary)
+            temporary.chmod(mode)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except (OSError, SafetensorError):
-            if temporary is not None:
+        except (OSError, SafetensorError):  # a cache that cannot be written costs time, not the run
+            with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            return  # a cache that cannot be written costs time, not the run
 
     def _make_room(self, needed: int) -> None:
         files = []

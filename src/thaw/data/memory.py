@@ -8,6 +8,7 @@ from math import inf
 from pathlib import Path
 
 import psutil
+import torch
 from torch import Tensor
 
 from thaw.data.images import BadImage, open_image
@@ -69,7 +70,8 @@ class ImageMemory:
 
     def _decode(self, path: Path) -> Tensor:
         image = self.read(path, self.transform.decoded_side)
-        return image if path in self.train else self.transform(image)
+        # A copy: the transform gives a part of a larger image, all of which would stay.
+        return image if path in self.train else self.transform(image).clone(memory_format=torch.contiguous_format)
 
 
 def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:

@@ -139,12 +139,21 @@ class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
         self.views = views
         self.labels = labels
         self.seed = seed
+        self.epoch = -1
+        self.drawn = torch.zeros(len(labels), dtype=torch.long)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, positions: list[Position]) -> tuple[Tensor, Tensor]:
-        epoch, indices = positions[0][0], torch.tensor([index for _, index in positions])
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, len(self.views)))
-        view = torch.randint(len(self.views), (len(self),), generator=generator)[indices]
-        return self.views[view, indices], self.labels[indices].masked_fill(indices == FILLER, NO_LABEL)
+        indices = torch.tensor([index for _, index in positions])
+        self._draw(positions[0][0])
+        features = self.views[self.drawn[indices], indices]
+        return features, self.labels[indices].masked_fill(indices == FILLER, NO_LABEL)
+
+    def _draw(self, epoch: int) -> None:
+        """Draw a view of each image, if there are several and it has not been done for this epoch."""
+        if len(self.views) > 1 and epoch != self.epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, len(self.views)))
+            self.drawn = torch.randint(len(self.views), (len(self),), generator=generator)
+            self.epoch = epoch

@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform, mixing_transform
 from thaw.errors import ThawError, name_some
 from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
-from thaw.model.metrics import make_metrics
+from thaw.model.metrics import ClassMetrics
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.tensor_files import FORMAT, StateDict, expecting_own, read_about, read_tensors, require_finite
@@ -69,8 +68,7 @@ class Classifier(LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("mean", 255 * torch.tensor(self.transform.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(self.transform.std).view(3, 1, 1), persistent=False)
-        metrics = make_metrics(len(classes))
-        self.train_metrics, self.val_metrics = metrics.clone("train/"), metrics.clone("val/")
+        self.train_metrics, self.val_metrics = ClassMetrics(len(classes)), ClassMetrics(len(classes))
 
     # ---- what it computes
 
@@ -174,9 +172,9 @@ class Classifier(LightningModule):
             inputs = self.extract(inputs)
         logits = self.classify(inputs)
         loss, num_images = self._loss(logits, targets)
-        self._count(self.train_metrics, loss.detach(), num_images, logits.detach(), labels)
+        self.train_metrics.update(loss.detach() * num_images, num_images, logits.detach(), labels)
         if self.trainer.is_last_batch:
-            self.log_dict(self.train_metrics, on_step=False, on_epoch=True)
+            self._log_metrics("train", self.train_metrics)
         return loss
 
     def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
@@ -199,19 +197,17 @@ class Classifier(LightningModule):
         """Count one batch into the validation metrics."""
         inputs, labels = batch
         logits = self(inputs)[: len(labels)]
-        self._count(self.val_metrics, F.cross_entropy(logits, labels), len(labels), logits, labels)
+        self.val_metrics.update(F.cross_entropy(logits, labels, reduction="sum"), len(labels), logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log what the epoch's batches come to."""
-        self.log_dict(self.val_metrics)
+        self._log_metrics("val", self.val_metrics)
 
-    @staticmethod
-    def _count(metrics: MetricCollection, loss: Tensor, num_images: int, logits: Tensor, labels: Tensor) -> None:
-        # One value an image: without its search for NaN, which would wait for the device, MeanMetric ignores weights.
-        if len(labels):
-            metrics.update(value=loss.expand(num_images), preds=logits, target=labels)
-        else:  # of several processes, one that has no image in this step
-            metrics["loss"].update(loss.expand(num_images))
+    def _log_metrics(self, split: str, metrics: ClassMetrics) -> None:
+        """Log what the epoch comes to, over all processes, and begin anew."""
+        values = {f"{split}/{name}": value for name, value in metrics.compute().items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+        metrics.reset()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """Logits (B, K) and labels (B,) of one batch, on the CPU."""

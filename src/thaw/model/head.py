@@ -58,7 +58,7 @@ class Standardize(nn.BatchNorm1d):
             mean, variance = self.running_mean, self.running_var
         else:
             track(self, count, mean, variance)
-        return (features - mean) * (variance + self.eps).rsqrt()
+        return ((features - mean) * (variance + self.eps).rsqrt()).to(features.dtype)
 
 
 def make_head(options: HeadConfig, num_features: int, num_classes: int) -> nn.Sequential:

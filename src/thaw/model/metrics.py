@@ -1,51 +1,62 @@
 """What a training counts at each step, on the device and without waiting for it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import Metric
 
 
-def make_metrics(num_classes: int) -> MetricCollection:
-    """Mean loss, accuracy and macro-F1, to be updated by `value`, `preds` and `target`."""
-    return MetricCollection(
-        {
-            "loss": MeanMetric(nan_strategy="disable"),
-            "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-            "macro_f1": MacroF1(num_classes),
-        }
-    )
+class ClassMetrics(Metric):
+    """Mean loss, accuracy and macro-F1 of the images so far, from counts by class.
 
-
-class MacroF1(Metric):
-    """Mean of the classes' F1 scores, without classes that neither occur nor are predicted.
-
-    Equal to torchmetrics' MulticlassF1Score, which at each step counts K x K pairs, and waits for the device to do so.
+    The figures of torchmetrics' MeanMetric, MulticlassAccuracy and MulticlassF1Score, in a tenth of their time. The
+    last also counts K x K pairs, and waits for a GPU at each step. Counts are int32: Apple's GPUs add no int64.
 
     Args:
         num_classes: K.
     """
 
+    total: Tensor
+    num_images: Tensor
     hits: Tensor
     predicted: Tensor
     actual: Tensor
 
     def __init__(self, num_classes: int, **options: Any) -> None:
         super().__init__(**options)
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("num_images", torch.zeros((), dtype=torch.int32), dist_reduce_fx="sum")
         for name in ("hits", "predicted", "actual"):
-            self.add_state(name, torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.int32), dist_reduce_fx="sum")
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Count logits (B, K) and labels (B,)."""
-        classes = preds.argmax(dim=1)
-        self.hits.index_add_(0, target, (classes == target).long())
-        self.predicted.index_add_(0, classes, torch.ones_like(classes))
-        self.actual.index_add_(0, target, torch.ones_like(target))
+    def update(self, total: Tensor, num_images: int, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch.
 
-    def compute(self) -> Tensor:
-        """The score."""
+        Args:
+            total: Sum of the losses, or what stands for it.
+            num_images: How many losses that are.
+            logits: Logits (B, K), also of no image.
+            labels: Labels (B,).
+        """
+        self.total += total
+        self.num_images += num_images
+        classes = logits.argmax(dim=1)
+        self.hits.index_add_(0, labels, (classes == labels).int())
+        self.predicted.index_add_(0, classes, torch.ones_like(classes, dtype=torch.int32))
+        self.actual.index_add_(0, labels, torch.ones_like(labels, dtype=torch.int32))
+
+    def compute(self) -> dict[str, Tensor]:
+        """`loss`, `acc` and `macro_f1`, the mean of the classes that occur or are predicted."""
         sizes = self.predicted + self.actual
         scores = 2 * self.hits / sizes.clamp(min=1)
-        return scores.sum() / (sizes > 0).sum()
+        return {
+            "loss": self.total / self.num_images,
+            "acc": self.hits.sum() / self.actual.sum(),
+            "macro_f1": scores.sum() / (sizes > 0).sum(),
+        }
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *rest: Any, **options: Any) -> Self:
+        """To another device, but in no other type: half precision is the network's, and would lose the sum."""
+        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), *rest, **options)  # type: ignore[return-value]

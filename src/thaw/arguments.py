@@ -1,0 +1,166 @@
+"""What is typed, made into what Hydra knows: `resume`, `sweep.resume`, folders that are taken, processes in company.
+
+Imports no torch.
+"""
+
+from pathlib import Path
+from typing import cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
+from omegaconf import OmegaConf
+
+from thaw.differences import IRRELEVANT, is_one_of
+from thaw.errors import ThawError
+from thaw.processes import Place
+from thaw.run import Run
+from thaw.writing import claimed
+
+
+def is_multirun(arguments: list[str]) -> bool:
+    """True if a command line asks for a sweep."""
+    return bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
+
+
+def expand_resume(arguments: list[str]) -> list[str]:
+    """`resume=RUN` as the options that RUN was started with, the same folder, and what stands beside it on the line.
+
+    Raises:
+        ThawError: There is nothing to go on from, or without `resume` the folder holds a run.
+    """
+    resume = next((argument for argument in arguments if argument.startswith("resume=")), None)
+    if resume is None or resume in ("resume=null", "resume="):
+        refuse_taken(arguments)
+        return arguments
+    folder = _unquoted(resume)
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. Name the folder of a run.")
+    new_keys = {_key(argument) for argument in arguments}
+    if (folder / "summary.json").exists() and "trainer.max_epochs" not in new_keys:
+        raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
+    kept = [override for override in Run(folder).overrides if _key(override) not in new_keys]
+    others = [argument for argument in arguments if argument is not resume]
+    return [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
+
+
+def refuse_taken(arguments: list[str]) -> None:
+    """Refuse a folder that holds a run, before Hydra writes there.
+
+    Raises:
+        ThawError: It does, or another run is writing there.
+    """
+    if any(argument.startswith("-") for argument in arguments):
+        return
+    for argument in arguments:
+        if _key(argument) == "hydra.run.dir":
+            folder = _unquoted(argument)
+            if (folder / ".lock").exists():
+                claimed(folder).close()
+            Run(folder).require_new()
+
+
+def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
+    """A sweep's options as Hydra knows them: `sweep.resume` as the sweep's folder, and jobs named by what differs.
+
+    Returns:
+        The options, and whether finished jobs are to be skipped.
+
+    Raises:
+        ThawError: There is nothing to go on with, or it is another sweep.
+    """
+    overrides = _parse(arguments)
+    resume = next((argument for argument in arguments if argument.startswith("sweep.resume=")), None)
+    if resume is not None:
+        folder = _unquoted(resume)
+        if not is_multirun(arguments):
+            raise ThawError(f"{resume} goes on with a sweep: add -m and the options that it was started with.")
+        if not folder.is_dir():
+            raise ThawError(f"sweep.resume={folder} is not there. Name the folder of a sweep.")
+        if overrides is not None:
+            _refuse_another(folder, overrides)
+        arguments = [*(each for each in arguments if each is not resume), f"hydra.sweep.dir={quoted(folder)}"]
+    if is_multirun(arguments):
+        # First, for argparse takes no option between two lists of overrides.
+        arguments = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
+        arguments = [*arguments, *_name_by_what_differs(overrides or [])]
+    return arguments, resume is not None
+
+
+def _refuse_another(sweep: Path, overrides: list[Override]) -> None:
+    """Refuse to go on with other options: their jobs would be numbered anew, among those of the earlier ones.
+
+    A search has no such jobs, and keeps no `multirun.yaml`.
+
+    Raises:
+        ThawError: They differ.
+    """
+    path = sweep / "multirun.yaml"
+    before = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") if path.exists() else None
+    if before is None:
+        return
+    options = cast(list[str], OmegaConf.to_container(before))
+    if _name_jobs(overrides) != _name_jobs(_parse(options) or []):
+        raise ThawError(
+            f"sweep.resume={sweep} goes on with the options that it was started with, {' '.join(options)}. "
+            "Start a new sweep for others: thaw compare takes the folders of both."
+        )
+
+
+def _name_jobs(overrides: list[Override]) -> list[str | None]:
+    """The options that tell what a sweep's jobs are: all but Hydra's own and those that change no result of any job."""
+    own = [each for each in overrides if not each.is_hydra_override()]
+    return [each.input_line for each in own if each.is_sweep_override() or not is_one_of(each.key_or_group, IRRELEVANT)]
+
+
+def _name_by_what_differs(overrides: list[Override]) -> list[str]:
+    """The option that leaves what all jobs share out of their folders' names."""
+    fixed = [each for each in overrides if not each.is_sweep_override()]
+    if len(fixed) == len(overrides) and all(each.key_or_group != "sweep" for each in fixed):
+        fixed = []  # a single job
+    slashed = [each for each in overrides if "/" in (each.input_line or "")]  # would be folders within folders
+    unnamed = sorted({each.key_or_group for each in [*fixed, *slashed] if not each.is_hydra_override()})
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(unnamed)}]"]
+
+
+def in_company(place: Place, arguments: list[str]) -> list[str]:
+    """The options of one process among several, which share a folder and do one job.
+
+    Raises:
+        ThawError: Each would choose a folder by its own clock, or do all jobs of a sweep.
+    """
+    if place.is_alone:
+        return arguments
+    if is_multirun(arguments):
+        raise ThawError(
+            "-m under torchrun or srun would be a sweep in each process. Leave them out: python train.py -m."
+        )
+    if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
+        raise ThawError("Processes started by torchrun or srun need a folder in common: set hydra.run.dir=FOLDER.")
+    return arguments if place.speaks_for_all else [*arguments, "hydra.output_subdir=null"]
+
+
+def quoted(folder: Path) -> str:
+    """A folder as a value on Hydra's command line."""
+    return "'" + str(folder).replace("'", "\\'") + "'"
+
+
+def _unquoted(override: str) -> Path:
+    """The folder that an option names, with or without quotes of Hydra's around it."""
+    value = override.partition("=")[2]
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return Path(value[1:-1].replace(f"\\{value[0]}", value[0]) if is_quoted else value)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _parse(arguments: list[str]) -> list[Override] | None:
+    """The options as Hydra reads them, without those of sweeps; None where it cannot."""
+    others = ("-", "sweep.resume=")
+    options = [each for each in arguments if ("=" in each or each.startswith("~")) and not each.startswith(others)]
+    try:
+        return OverridesParser.create().parse_overrides(options)
+    except OverrideParseException:  # Hydra will say so
+        return None

@@ -1,0 +1,90 @@
+"""Where the curves, the pictures and the table of options go beside the run's own files: TensorBoard, W&B, MLflow."""
+
+from dataclasses import asdict
+from secrets import token_hex
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from thaw.config import Config, LoggerConfig
+from thaw.errors import ThawError
+from thaw.inspection.figures import write_figure
+from thaw.options import changed, flatten, typed
+from thaw.processes import find_place
+from thaw.run import Run
+from thaw.writing import naming
+
+KEY_OPTIONS = {"backbone.name", "dataset.name", "optimizer.lr", "seed", "strategy.name"}
+"""Options that tell what a run is, also where they have their default."""
+
+
+def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
+    """The logger by name; metrics.csv is written in any case. What a resumed run logs joins what it has logged before.
+
+    Raises:
+        ThawError: Its package is not installed.
+    """
+    if options.name == "csv":
+        return False
+    if options.name == "tensorboard":
+        return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
+    try:
+        logger = _make_tracker(options, run)
+    except ModuleNotFoundError as error:
+        raise ThawError(f"logger={options.name} needs a package: pip install -e '.[{options.name}]'.") from error
+    if find_place().rank == 0:
+        run.write_tracking_id(str(logger.version))
+    return logger
+
+
+def _make_tracker(options: LoggerConfig, run: Run) -> Logger:
+    """A logger whose runs have an id of their own, elsewhere."""
+    if options.name == "wandb":
+        import wandb
+
+        wandb.finish()  # an earlier job of this process, whose run this one would be written into
+        tracking_id = run.tracking_id or token_hex(4)
+        return WandbLogger(name=run.folder.name, id=tracking_id, project=options.project, save_dir=run.folder)
+    uri = options.uri or f"sqlite:///{run.folder.absolute() / 'mlflow.db'}"
+    return MLFlowLogger(options.project, run.folder.name, uri, run_id=run.tracking_id)
+
+
+def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure | Image.Image) -> None:
+    """Keep a figure under a name with its suffix, and show it in TensorBoard."""
+    path = run.figures / name
+    with naming(path):
+        write_figure(figure, path)
+    if isinstance(trainer.logger, TensorBoardLogger):
+        # `add_figure` would draw it a second time, `add_image` compress it a second time.
+        with Image.open(path) as kept:
+            width, height = kept.size
+        image = Summary.Image(encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=4)
+        summary = Summary(value=[Summary.Value(tag=path.stem, image=image)])
+        trainer.logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
+
+
+def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, Any]) -> None:
+    """The options and the final figures, side by side in the logger's table of runs."""
+    options = {
+        name: typed(value) if isinstance(value, bool) or not isinstance(value, int | float) else value
+        for name, value in flatten(asdict(config)).items()
+    }
+    splits = {split: summary[split] for split in ("val", "last", "test") if summary[split]}
+    metrics = {f"final/{split}_{name}": splits[split][name] for split in splits for name in ("acc", "loss", "macro_f1")}
+    if isinstance(trainer.logger, TensorBoardLogger):  # whose table is unreadable with every option in it
+        told = KEY_OPTIONS | changed(asdict(config)).keys()
+        trainer.logger.log_hyperparams({name: options[name] for name in options if name in told}, metrics)
+    elif trainer.logger is not None:
+        known: dict[str, str] = {}
+        if isinstance(trainer.logger, MLFlowLogger):  # a resumed run has some already, and none can be changed
+            known = trainer.logger.experiment.get_run(trainer.logger.run_id).data.params
+        trainer.logger.log_hyperparams({name: options[name] for name in options.keys() - known.keys()})
+        trainer.logger.log_metrics(metrics)
+    if trainer.logger is not None:
+        trainer.logger.finalize("success")
+    if isinstance(trainer.logger, WandbLogger):
+        trainer.logger.experiment.finish()  # it sends the rest, which a signal may end only now
