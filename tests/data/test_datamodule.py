@@ -289,6 +289,7 @@ def test_the_preview_shows_images_also_where_the_epoch_runs_on_features(image_fo
     assert images.shape == (4, 3, 64, 64)
     assert torch.equal(labels, first[1])
     assert torch.equal(images, first[0]) == (views == "fresh")
+    assert torch.equal(data.preview(most=3)[0], images[:3])
 
 
 # ---- a whole training

@@ -163,13 +163,14 @@ class ImageDataModule(LightningDataModule):
             self._loaders[split] = self._crop_loader(split, sampler) or self.images.loader(dataset, sampler)
         return self._loaders[split]
 
-    def preview(self) -> Batch:
-        """The first training batch as images (B, 3, S, S), also where its epoch runs on features of them."""
+    def preview(self, most: int = 24) -> Batch:
+        """The first images (B, 3, S, S) of the first training batch, also where its epoch runs on features of them."""
         dataset, sampler = self.datasets["train"], EpochSampler(len(self.datasets["train"]), self.seed)
         if self.runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
             transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])
             dataset = ImageDataset(dataset.samples, transform, self.seed, self.images.read)
-        images, labels = default_collate(self.images.take(dataset, list(islice(sampler, self.options.batch_size))))
+        first = list(islice(sampler, min(most, self.options.batch_size)))
+        images, labels = default_collate(self.images.take(dataset, first))
         return images, labels
 
     def show(self, split: str, chosen: Sequence[int]) -> list[Tensor]:
