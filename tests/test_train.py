@@ -251,11 +251,13 @@ def test_the_stages_of_the_pets_recipe_build_on_each_other(
 @pytest.mark.slow
 def test_transferred_digits_beat_digits_from_scratch(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
-    first = run("experiment=digits_source", f"hydra.run.dir={source}", f"dataset.root={tmp_path}", cwd=tmp_path)
+    first = run(
+        "experiment=digits_source", f"hydra.run.dir={source}", f"dataset.root={tmp_path}", cwd=tmp_path, timeout=1200
+    )
     assert first.returncode == 0, first.stderr
     sweep = run(
         "-m", "experiment=digits_target", f"backbone.weights={source}", "strategy=finetune,scratch", "seed=1,2",
-        f"dataset.root={tmp_path}", f"hydra.sweep.dir={target}", cwd=tmp_path,
+        f"dataset.root={tmp_path}", f"hydra.sweep.dir={target}", cwd=tmp_path, timeout=1200,
     )  # fmt: skip
     assert sweep.returncode == 0, sweep.stderr
     assert "(val, last epoch)" in sweep.stdout
