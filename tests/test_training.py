@@ -54,3 +54,9 @@ def test_tensorboard_is_pointed_to_where_the_run_lies(tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "run")
     assert closing_lines(run, Config(), SUMMARY).endswith(f"\n      tensorboard --logdir {tmp_path / 'runs'}")
     assert "--logdir" not in closing_lines(run, Config(logger=LoggerConfig("csv")), SUMMARY)
+
+
+def test_a_resumed_run_tells_its_own_seconds_as_such() -> None:
+    lines = closing_lines(Run("outputs/run"), Config(resume="outputs/run"), SUMMARY)
+    assert "\n9.0 s since it was resumed, 1.00 s an epoch; " in lines
+    assert "\n9.0 s in all, 1.00 s an epoch; " in closing_lines(Run("outputs/run"), Config(), SUMMARY)

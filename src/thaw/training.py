@@ -214,8 +214,9 @@ def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
     if summary["test"]:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
+    span = "since it was resumed" if config.resume else "in all"
     lines += [
-        f"{seconds['total']:.1f} s in all, {seconds['epoch_median']:.2f} s an epoch{memory}; "
+        f"{seconds['total']:.1f} s {span}, {seconds['epoch_median']:.2f} s an epoch{memory}; "
         f"everything is in {run.folder}",
         f"Next: thaw report {run.folder}",
     ]
