@@ -11,7 +11,7 @@ from torchmetrics import Metric
 class ClassMetrics(Metric):
     """Mean loss, accuracy and macro-F1 of the images so far, from counts by class.
 
-    The figures of torchmetrics' MeanMetric, MulticlassAccuracy and MulticlassF1Score, in a tenth of their time. The
+    The figures of torchmetrics' MeanMetric, MulticlassAccuracy and MulticlassF1Score, in a sixth of their time. The
     last also counts K x K pairs, and waits for a GPU at each step. Counts are int32: Apple's GPUs add no int64.
 
     Args:
