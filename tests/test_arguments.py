@@ -1,3 +1,5 @@
+import ntpath
+import os
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from thaw.arguments import expand_resume, expand_sweep
+from thaw.arguments import expand_resume, expand_sweep, seen_from
 from thaw.errors import ThawError
 
 
@@ -165,3 +167,14 @@ def test_nothing_to_go_on_with_is_refused(arguments: list[str], message: str) ->
     with pytest.raises(ThawError) as caught:
         expand_sweep(arguments)
     assert str(caught.value) == message
+
+
+# ---- folders
+
+
+def test_a_folder_on_another_drive_has_no_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert seen_from(Path(), tmp_path / "outputs" / "run") == Path("outputs/run")
+    assert seen_from(tmp_path / "photos", tmp_path / "labels.csv") == Path("../labels.csv")
+    monkeypatch.setattr(os.path, "relpath", ntpath.relpath)
+    assert seen_from(Path(), Path("D:\\runs\\one")) == Path("D:\\runs\\one")

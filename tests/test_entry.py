@@ -1,4 +1,3 @@
-import ntpath
 import os
 import re
 import signal
@@ -8,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from thaw.entry import _seen_from_here
 
 ROOT = Path(__file__).parents[1]
 TRAIN, FIND_LR = ROOT / "train.py", ROOT / "find_lr.py"
@@ -348,10 +345,3 @@ def test_a_signal_while_a_sweep_is_closed_ends_it(
         code,
         [f"Ended by {name}. To go on: the same command and sweep.resume=a"],
     )
-
-
-def test_a_folder_on_another_drive_has_no_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert _seen_from_here(str(tmp_path / "outputs" / "run")) == Path("outputs/run")
-    monkeypatch.setattr(os.path, "relpath", ntpath.relpath)
-    assert _seen_from_here("D:\\runs\\one") == Path("D:\\runs\\one")

@@ -3,6 +3,7 @@
 Imports no torch.
 """
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -138,6 +139,14 @@ def in_company(place: Place, arguments: list[str]) -> list[str]:
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
         raise ThawError("Processes started by torchrun or srun need a folder in common: set hydra.run.dir=FOLDER.")
     return arguments if place.speaks_for_all else [*arguments, "hydra.output_subdir=null"]
+
+
+def seen_from(folder: Path, path: Path) -> Path:
+    """A path relative to a folder, or as it is where there is no such way: on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder))
+    except ValueError:
+        return path
 
 
 def quoted(folder: Path) -> str:

@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from thaw.arguments import expand_resume, expand_sweep, in_company, quoted, refuse_taken
+from thaw.arguments import expand_resume, expand_sweep, in_company, quoted, refuse_taken, seen_from
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config, register
 from thaw.errors import ThawError
@@ -84,11 +84,7 @@ def run_experiment(
             return
         try:
             place = find_place()
-            if not is_started_by_thaw and can_resume:
-                sys.argv[1:] = expand_resume(sys.argv[1:])
-            elif not is_started_by_thaw:
-                refuse_taken(sys.argv[1:])
-            skip_finished = _prepare(conf, place)
+            skip_finished = _prepare(conf, place, can_resume)
             job = _make_job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback, failures)
             hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
         except BrokenPipeError:
@@ -122,7 +118,7 @@ def run_experiment(
         sys.exit(2 if all(failure.is_mistake for failure in failures) else 1)
 
 
-def _prepare(conf: Path, place: Place) -> bool:
+def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
     """Make the command line one that Hydra knows; returns whether finished jobs of a sweep are to be skipped.
 
     Raises:
@@ -131,6 +127,11 @@ def _prepare(conf: Path, place: Place) -> bool:
     register()
     os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
     os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
+    if STARTED_BY_THAW not in os.environ:  # else another process has done so
+        if can_resume:
+            sys.argv[1:] = expand_resume(sys.argv[1:])
+        else:
+            refuse_taken(sys.argv[1:])
     sys.argv[1:], skip_finished = expand_sweep(sys.argv[1:])
     _check(conf, sys.argv[1:])
     sys.argv[1:] = in_company(place, sys.argv[1:])
@@ -143,7 +144,7 @@ def _make_job(
     """What Hydra calls for each job: in this process or, by a launcher, in another one on whatever machine."""
 
     def job(values: DictConfig) -> Any:
-        folder, place = _seen_from_here(HydraConfig.get().runtime.output_dir), find_place()
+        folder, place = seen_from(Path(), Path(HydraConfig.get().runtime.output_dir)), find_place()
         if place.rank > 0:
             logging.disable(logging.WARNING)  # the first process says it
         try:
@@ -240,14 +241,6 @@ def _accept(values: DictConfig) -> Config:
     """The options as what they are checked to be."""
     refuse_unknown(values)
     return cast(Config, OmegaConf.to_object(values))
-
-
-def _seen_from_here(folder: str) -> Path:
-    """The folder as a relative path, or as it is where it has none: on another drive of Windows."""
-    try:
-        return Path(os.path.relpath(folder))
-    except ValueError:
-        return Path(folder)
 
 
 def _help(conf: Path, name: str) -> str:

@@ -40,7 +40,7 @@ def heavy_imports() -> Iterator[None]:
 class ScipySignal(ModuleType):
     """The module of this name, loaded when something of it is used.
 
-    torchmetrics imports it, in a second, to see whether it has `hamming`, and then uses nothing of it.
+    torchmetrics imports it, which takes a second, only to see whether it has `hamming`.
     """
 
     hamming = None

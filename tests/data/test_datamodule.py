@@ -290,6 +290,8 @@ def test_the_preview_shows_images_also_where_the_epoch_runs_on_features(image_fo
     assert torch.equal(labels, first[1])
     assert torch.equal(images, first[0]) == (views == "fresh")
     assert torch.equal(data.preview(most=3)[0], images[:3])
+    data.options.batch_size = 40
+    assert len(data.preview()[0]) == NUM_TRAIN
 
 
 # ---- a whole training

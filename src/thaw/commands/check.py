@@ -1,10 +1,10 @@
 """`thaw check`: what is wrong with a folder of images."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.arguments import seen_from
 from thaw.config import DatasetConfig
 from thaw.errors import ThawError, printable
 from thaw.importing import heavy_imports
@@ -84,12 +84,7 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     from thaw.data.index import survey
 
     def from_root(file: Path | None) -> str | None:
-        if file is None:
-            return None
-        try:
-            return os.path.relpath(file, options.folder)
-        except ValueError:  # on Windows it may be on another drive
-            return str(file.absolute())
+        return None if file is None else str(seen_from(options.folder, file.absolute()))
 
     root = options.folder
     dataset = DatasetConfig(

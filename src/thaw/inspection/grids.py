@@ -89,10 +89,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def training_grid(images: Tensor, labels: Tensor, classes: Sequence[str], most: int = 24) -> Grid:
-    """One augmented training batch, uint8 (B, 3, H, W), under its class names."""
-    titles = [classes[label] for label in labels[:most].tolist()]
-    return Grid(list(images[:most]), titles, [INK] * len(titles), "Training images as the network sees them")
+def training_grid(images: Tensor, labels: Tensor, classes: Sequence[str]) -> Grid:
+    """Augmented training images, uint8 (B, 3, H, W), under their class names."""
+    titles = [classes[label] for label in labels.tolist()]
+    return Grid(list(images), titles, [INK] * len(titles), "Training images as the network sees them")
 
 
 def prediction_grid(images: Sequence[Tensor], predictions: Predictions, chosen: Sequence[int], split: str) -> Grid:
