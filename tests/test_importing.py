@@ -11,6 +11,8 @@ import pytest
 from thaw.importing import heavy_imports
 from thaw.run import Run
 
+ROOT = Path(__file__).parents[1]
+
 
 class Knot:
     def __init__(self) -> None:
@@ -95,3 +97,41 @@ def test_what_only_comparisons_and_searches_need_is_not_imported() -> None:
 def test_scipys_signals_are_there_when_they_are_used(use: str) -> None:
     program = f"from thaw.importing import heavy_imports\nwith heavy_imports():\n    import scipy.signal\n{use}"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+COMPILES = "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).item() == 2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from torch._dynamo import allow_in_graph; assert torch._dynamo.config.recompile_limit",
+        "from torch._dynamo.eval_frame import OptimizedModule; assert torch._dynamo.OptimizedModule is OptimizedModule",
+        "from torchvision.ops.roi_align import is_compile_supported as asked; assert asked('cpu') in (True, False)",
+        "from lightning.pytorch.utilities.compile import OptimizedModule as known\nnetwork = torch.nn.Linear(1, 1)\n"
+        "assert not isinstance(network, known) and isinstance(torch.compile(network, backend='eager'), known)",
+    ],
+)
+def test_torchs_compiler_is_there_when_it_is_used(use: str) -> None:
+    program = (
+        "import sys\nfrom thaw.importing import heavy_imports\nwith heavy_imports():\n"
+        "    import lightning.pytorch, torch\nassert 'torch._dynamo.eval_frame' not in sys.modules\n"
+        f"{use}\nassert 'torch._dynamo.eval_frame' in sys.modules\n{COMPILES}"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_training_does_without_torchs_compiler(tmp_path: Path) -> None:
+    program = (
+        "import runpy, sys\nrunpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+        "sys.exit('torch._dynamo.eval_frame' in sys.modules)"
+    )
+    options = ["dataset=digits", "backbone=squeezenet1_1", "strategy=scratch", "trainer.max_epochs=1"]
+    options += ["dataset.image_size=32", "dataset.train_per_class=8", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(ROOT / "train.py"), *options], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

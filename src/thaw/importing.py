@@ -4,10 +4,11 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
+
+from thaw.postponed import postpone
 
 SPIN_COUNT = "2000"
 """How often a thread of OpenMP looks for work before it sleeps: by default some 300,000 times, about a millisecond.
@@ -17,6 +18,39 @@ would wait until a thread that only looks for work has used up its time: several
 """
 
 
+class Compiled(type):
+    """The type of `OptimizedModule` while torch's compiler is not loaded: what it has made is told by its name."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        """True if it is a module that torch has compiled."""
+        return type(instance).__name__ == cls.__name__
+
+
+def _uncompiled(function: Callable[..., Any] | None = None, recursive: bool = True, **_: Any) -> Any:
+    """The function itself, which nothing compiles."""
+    return _uncompiled if function is None else function
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    """What torch's compiler says, which is loaded to be asked."""
+    importlib.import_module("torch._dynamo.eval_frame")
+    return bool(sys.modules["torch._dynamo.utils"].is_compile_supported(device_type))
+
+
+POSTPONED: dict[str, dict[str, Any]] = {
+    # torchmetrics imports it only to see whether it has this window.
+    "scipy.signal": {"hamming": None},
+    # Lightning, torchvision and each optimizer import it, so as to go well with the compiler where that is used.
+    "torch._dynamo": {
+        "OptimizedModule": Compiled("OptimizedModule", (), {}),
+        "disable": _uncompiled,
+        "graph_break": lambda msg="": None,
+    },
+    "torch._dynamo.utils": {"is_compile_supported": _is_compile_supported},
+}
+"""Modules that take a third of the time of all imports, and from which a training that compiles nothing needs this."""
+
+
 @contextmanager
 def heavy_imports() -> Iterator[None]:
     """Inside, nothing is collected; what is there afterwards is left alone until the process ends, and at its end.
@@ -24,7 +58,7 @@ def heavy_imports() -> Iterator[None]:
     torch and Lightning come to half a million objects, none of which is ever garbage; to look through them again and
     again takes two seconds of nine.
     """
-    sys.modules.setdefault("scipy.signal", ScipySignal("scipy.signal"))
+    postpone(POSTPONED)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read once, as torch is loaded
     was_enabled = gc.isenabled()
@@ -35,21 +69,3 @@ def heavy_imports() -> Iterator[None]:
         gc.freeze()
         if was_enabled:
             gc.enable()
-
-
-class ScipySignal(ModuleType):
-    """The module of this name, loaded when something of it is used.
-
-    torchmetrics imports it, which takes a second, only to see whether it has `hamming`.
-    """
-
-    hamming = None
-
-    def __getattr__(self, name: str) -> Any:
-        """What the module has by this name."""
-        if name.startswith("__") and name != "__path__":  # of which all modules are asked, by those who look for one
-            raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        self.__dict__.update(vars(importlib.import_module(self.__name__)))
-        return self.__dict__[name]
