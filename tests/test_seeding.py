@@ -46,8 +46,8 @@ def test_neighbouring_positions_have_unlike_values(draw_at: Callable[..., list[f
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_the_gpus_generator_is_set_too(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
-    backend = torch.cuda if device == "cuda" else torch.backends.mps
-    monkeypatch.setattr(backend, "is_available", lambda: True)
+    backend, question = (torch.cuda, "is_initialized") if device == "cuda" else (torch.backends.mps, "is_available")
+    monkeypatch.setattr(backend, question, lambda: True)
     monkeypatch.setattr(getattr(torch, device), "manual_seed", seeds.append)
     reseed(1, 2)
     assert seeds == [derive_seed(1, 2)]

@@ -13,13 +13,14 @@ def derive_seed(*position: int) -> int:
 
 
 def reseed(*position: int) -> None:
-    """Set torch's default generators, on the CPU and where there is one on the GPU, to the position's own seed.
+    """Set torch's default generators, on the CPU and on a GPU that is in use, to the position's own seed.
 
     `torch.manual_seed` would do the same at twenty times the cost, which counts once per image.
     """
     seed = derive_seed(*position)
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available():
+    # Under Lightning, `is_available` looks for the driver each time.
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed(seed)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)

@@ -3,6 +3,8 @@
 import logging
 import platform
 import time
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
@@ -20,7 +22,7 @@ from thaw.data.index import fingerprint
 from thaw.evaluation import predict
 from thaw.finding import announce_rate, settle_rate
 from thaw.inspection.charts import calibration_chart, confusion_chart
-from thaw.inspection.grids import choose_for_grid, prediction_grid, top_losses_grid, training_grid
+from thaw.inspection.grids import MOST, choose_for_grid, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
 from thaw.loggers import log_final_metrics, save_figure
 from thaw.model.classifier import Classifier
@@ -82,16 +84,17 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
             views = config.strategy.feature_views
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
         if config.figures:
-            save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(), data.classes).draw())
+            save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(MOST), data.classes).draw())
     started_fit = time.perf_counter()
     fit(trainer, model, data, run.last if config.resume else None)
     if config.trainer.max_epochs == 0:
         trainer.save_checkpoint(run.best)
         trainer.save_checkpoint(run.last)
     seconds = {"fit": time.perf_counter() - started_fit, "epoch_median": epochs.epoch_median}
-    results = evaluate(trainer, model, data, run)
+    best = read_tensors(run.best)
+    results = evaluate(trainer, model, data, best)
     seconds["total"] = time.perf_counter() - started
-    summary = summarise(config, run, trainer, model, data, results, seconds, command)
+    summary = summarise(config, best, trainer, model, data, results, seconds, command)
     summary["probe"] = probe and probe.metrics
     if trainer.is_global_zero:
         with naming(run.predictions_csv):
@@ -127,10 +130,19 @@ def _make_probe(config: Config) -> LinearProbe | None:
     return LinearProbe(start=config.head.init == "probe")
 
 
-def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, run: Run) -> dict[str, Predictions]:
-    """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test."""
+def evaluate(
+    trainer: pl.Trainer, model: Classifier, data: ImageDataModule, best: Mapping[str, Any]
+) -> dict[str, Predictions]:
+    """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test.
+
+    Args:
+        trainer: Which has trained,
+        model: with the last epoch's weights; afterwards with those of the best.
+        data: The images.
+        best: The content of best.ckpt.
+    """
     results = {"last": predict(trainer, model, data, "val")}
-    model.load_state_dict(read_tensors(run.best)["state_dict"])
+    model.load_state_dict(best["state_dict"])
     for split in ("val", "test"):
         if split in data.index.splits:
             results[split] = predict(trainer, model, data, split)
@@ -139,7 +151,7 @@ def evaluate(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, run:
 
 def summarise(
     config: Config,
-    run: Run,
+    best: Mapping[str, Any],
     trainer: pl.Trainer,
     model: Classifier,
     data: ImageDataModule,
@@ -148,7 +160,6 @@ def summarise(
     command: str | None,
 ) -> dict[str, Any]:
     """The content of summary.json."""
-    best = read_tensors(run.best)
     sizes = [sum(parameter.numel() for parameter in stage.parameters()) for stage in model.backbone.stages]
     sizes.append(sum(parameter.numel() for parameter in model.head.parameters()))
     learns = ever_trainable(config.strategy, config.trainer.max_epochs, len(model.backbone.stages))
@@ -178,6 +189,7 @@ def _gpu_memory(trainer: pl.Trainer) -> float | None:
     return round(torch.cuda.max_memory_allocated(device) / 1e9, 3) if device.type == "cuda" else None
 
 
+@cache
 def _versions() -> dict[str, str]:
     packages = ("thaw", "torch", "torchvision", "lightning", "hydra-core")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

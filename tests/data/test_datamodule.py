@@ -285,13 +285,13 @@ def test_the_preview_shows_images_also_where_the_epoch_runs_on_features(image_fo
     data = make_data(image_folder)
     first = batches_of(data.train_dataloader())[0]
     data.backbone = left_and_right(views)
-    images, labels = data.preview()
+    images, labels = data.preview(most=24)
     assert images.shape == (4, 3, 64, 64)
     assert torch.equal(labels, first[1])
     assert torch.equal(images, first[0]) == (views == "fresh")
     assert torch.equal(data.preview(most=3)[0], images[:3])
     data.options.batch_size = 40
-    assert len(data.preview()[0]) == NUM_TRAIN
+    assert len(data.preview(most=24)[0]) == NUM_TRAIN
 
 
 # ---- a whole training

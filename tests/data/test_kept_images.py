@@ -96,7 +96,7 @@ def test_readable_files_are_read_when_they_are_needed_and_not_before(
     monkeypatch.setattr(index, "read_image", lambda path, *rest: read.append(path) or read_image(path, *rest))
     data = make_data(image_folder)
     assert read == []
-    data.preview()
+    data.preview(most=24)
     assert len(read) == 4
     for _ in range(2):
         list(data.val_dataloader())

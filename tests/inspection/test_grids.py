@@ -9,6 +9,7 @@ from thaw.inspection.figures import RIGHT, WRONG, write_figure
 from thaw.inspection.grids import (
     CELL,
     HEAD,
+    MOST,
     Grid,
     choose_for_grid,
     least_certain_grid,
@@ -146,7 +147,7 @@ def test_no_more_are_shown_than_there_is_room_for_and_none_twice(num_wrong: int,
 @pytest.mark.parametrize("num_wrong", [100, 95])
 def test_the_grid_is_full_where_there_are_enough_images(num_wrong: int) -> None:
     predictions = make_predictions([0] * 100, [1] * num_wrong + [0] * (100 - num_wrong))
-    assert len(choose_for_grid(predictions)) == 24
+    assert len(choose_for_grid(predictions)) == MOST
 
 
 # ---- what went wrong

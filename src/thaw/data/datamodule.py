@@ -163,8 +163,8 @@ class ImageDataModule(LightningDataModule):
             self._loaders[split] = self._crop_loader(split, sampler) or self.images.loader(dataset, sampler)
         return self._loaders[split]
 
-    def preview(self, most: int = 24) -> Batch:
-        """The first images (B, 3, S, S) of the first training batch, also where its epoch runs on features of them."""
+    def preview(self, most: int) -> Batch:
+        """Some images (B, 3, S, S) of the first training batch, also where its epoch runs on features of them."""
         dataset, sampler = self.datasets["train"], EpochSampler(len(self.datasets["train"]), self.seed)
         if self.runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
             transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])

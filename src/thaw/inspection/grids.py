@@ -19,6 +19,7 @@ from thaw.inspection.figures import INK, RIGHT, WRONG
 from thaw.inspection.predictions import Predictions
 
 COLUMNS = 6
+MOST = 18  # photographs: three rows, which a screen shows whole
 SIDE, CELL = 200, (210, 245)  # pixels: an image's longer side; its place, with its title of two lines over it
 HEAD = 35  # pixels, over the images
 SHARP = 3  # enlarged so much, pixels stay what they are
@@ -159,7 +160,7 @@ def _colors(predictions: Predictions, chosen: Sequence[int]) -> list[str]:
     return [RIGHT if predictions.predicted[index] == predictions.labels[index] else WRONG for index in chosen]
 
 
-def choose_for_grid(predictions: Predictions, most: int = 24) -> list[int]:
+def choose_for_grid(predictions: Predictions, most: int = MOST) -> list[int]:
     """Indices of images worth a look: half are the wrong ones of highest loss, the rest evenly spread right ones."""
     right = predictions.predicted == predictions.labels
     order = predictions.losses.argsort(descending=True).tolist()
