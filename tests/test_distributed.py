@@ -8,16 +8,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
+import hydra
 import numpy as np
 import psutil
 import pytest
 import torch
 import torchvision
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from thaw.config import Config, register
 from thaw.run import Run
+from thaw.training import train
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +114,16 @@ def launch(folder: Path) -> Iterator[Launch]:
             launcher.communicate()
 
 
+def train_alone(folder: Path, target: Path, *overrides: str) -> None:
+    """What one process gives: the tests' own, which needs no start."""
+    register()
+    options = command(folder, TRAIN, *overrides, *ONE)[2:]
+    with pytest.MonkeyPatch.context() as patch, hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        patch.setattr(torch.nn.Dropout, "forward", lambda self, features: features)
+        patch.setenv("THAW_CACHE", str(folder / "cache"))
+        train(cast(Config, OmegaConf.to_object(hydra.compose("config", options))), target)
+
+
 def run(folder: Path, script: Path, *overrides: str, code: int = 0) -> tuple[str, str]:
     process = start(folder, script, *overrides)
     output, errors = process.communicate(timeout=500)
@@ -153,11 +168,9 @@ def test_two_processes_end_with_the_weights_and_figures_of_one(folder: Path, str
         "dataset.balance=loss",
         "optimizer.lr=1e-3",
     ]
-    runs = {}
-    for name, trainer in (("one", ONE), ("two", TWO)):
-        runs[name] = Run(folder / f"{strategy}_{len(network)}_{name}")
-        run(folder, folder / "without_dropout.py", *options, *trainer, f"hydra.run.dir={runs[name].folder}")
-    one, two = runs["one"], runs["two"]
+    one, two = (Run(folder / f"{strategy}_{len(network)}_{name}") for name in ("one", "two"))
+    train_alone(folder, one.folder, *options)
+    run(folder, folder / "without_dropout.py", *options, *TWO, f"hydra.run.dir={two.folder}")
     if network:
         assert_same_weights(one.folder, two.folder, rtol=1e-9, atol=1e-11)
     else:
@@ -198,7 +211,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
     options = [*strategy.split(), *with_weights(folder, RESNET), "schedule=constant", "optimizer.lr=1e-3"]
     options += [f"trainer.max_epochs={epochs}", "trainer.checkpoint_seconds=0"]
     if not whole.exists():
-        run(folder, script, *options, *ONE, f"hydra.run.dir={whole}")
+        train_alone(folder, whole, *options)
     monkeypatch.setenv("FAIL", f"{cuts[0]} 01 raise")
     run(folder, script, *options, *first, f"hydra.run.dir={parts}", code=1)
     for cut, trainer in zip([*cuts[1:], None], [second, first], strict=False):
@@ -214,9 +227,10 @@ def test_a_run_goes_on_with_another_number_of_processes(
 def test_two_processes_begin_with_the_probe_of_one(folder: Path) -> None:
     """Each fits it for itself; with a rate of next to nothing, the head stays what it was."""
     options = ["strategy=finetune", "head.init=probe", "trainer.max_epochs=1", "optimizer.lr=1e-12"]
-    for name, trainer in (("one", ONE), ("two", TWO)):
-        run(folder, TRAIN, *options, *trainer, f"hydra.run.dir={folder / f'probe_head_{name}'}")
-    one, two = (state_of(folder / f"probe_head_{name}" / "checkpoints" / "last.ckpt") for name in ("one", "two"))
+    targets = [folder / "probe_head_one", folder / "probe_head_two"]
+    train_alone(folder, targets[0], *options)
+    run(folder, TRAIN, *options, *TWO, f"hydra.run.dir={targets[1]}")
+    one, two = (state_of(target / "checkpoints" / "last.ckpt") for target in targets)
     for name in ("head.2.weight", "head.2.bias"):
         torch.testing.assert_close(two[name], one[name], rtol=1e-6, atol=1e-7)
 
