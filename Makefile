@@ -34,7 +34,7 @@ demo: setup
 
 # One thread each: two processes of as many threads as there are cores would wait for each other.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 torture: setup
 	$(BIN)/python benchmarks/torture.py

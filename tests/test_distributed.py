@@ -41,23 +41,30 @@ NUM_TRAIN, NUM_VAL = 17, 9
 WITHOUT_DROPOUT = f"""
 import os, sys
 from pathlib import Path
-import torch
 from thaw.entry import run_experiment
-from thaw.model.classifier import Classifier
+from thaw.importing import heavy_imports
 sys.path.insert(0, {str(ROOT)!r})
-from train import close_sweep, experiment
+import train
 
-def begin_or_fail(self):
-    begin(self)
-    epoch, ranks, how = os.environ.get("FAIL", "- - -").split()
-    if str(self.current_epoch) == epoch and os.environ.get("RANK", "0") in ranks:
-        if how == "raise":
-            raise ZeroDivisionError("a mistake of its own")
-        os._exit(int(how))
+def experiment(*arguments):
+    with heavy_imports():
+        import torch
+        from thaw.model.classifier import Classifier
+    begin = Classifier.on_train_epoch_start
 
-begin, Classifier.on_train_epoch_start = Classifier.on_train_epoch_start, begin_or_fail
-torch.nn.Dropout.forward = lambda self, features: features
-run_experiment(experiment, Path({str(ROOT / "conf")!r}), close_sweep)
+    def begin_or_fail(self):
+        begin(self)
+        epoch, ranks, how = os.environ.get("FAIL", "- - -").split()
+        if str(self.current_epoch) == epoch and os.environ.get("RANK", "0") in ranks:
+            if how == "raise":
+                raise ZeroDivisionError("a mistake of its own")
+            os._exit(int(how))
+
+    Classifier.on_train_epoch_start = begin_or_fail
+    torch.nn.Dropout.forward = lambda self, features: features
+    return train.experiment(*arguments)
+
+run_experiment(experiment, Path({str(ROOT / "conf")!r}), train.close_sweep)
 """
 
 
@@ -83,7 +90,7 @@ def command(folder: Path, script: Path, *overrides: str) -> list[str]:
     defaults = [
         "dataset=folder", f"dataset.root={folder / 'images'}", "dataset.batch_size=16", "dataset.image_size=64",
         "dataset.num_workers=0", "backbone=squeezenet1_1", f"backbone.weights={folder / 'squeezenet1_1.pth'}",
-        "trainer.precision=32", "logger=csv",
+        "trainer.precision=32", "logger=csv", "figures=false",
     ]  # fmt: skip
     flags = [each for each in overrides if each.startswith("-")]
     return [sys.executable, str(script), *flags, *defaults, *(each for each in overrides if each not in flags)]

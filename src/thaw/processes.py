@@ -15,6 +15,7 @@ import psutil
 
 from thaw.config import TrainerConfig
 from thaw.errors import ThawError
+from thaw.importing import heavy_imports
 from thaw.signals import Interrupted
 
 STARTED_BY_THAW = "THAW_STARTED_PROCESSES"
@@ -109,9 +110,10 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
         ProcessError: One has failed.
         Interrupted: A signal has ended this process, and they have been given time to save.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    with heavy_imports():
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):  # it tells of each signal
