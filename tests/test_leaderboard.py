@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,10 @@ def test_a_table_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) ->
     assert table.read_text() == "old"
     leaderboard.write_csv(table)
     assert len(table.read_text().splitlines()) == 1 + 9
+
+
+def test_a_row_names_its_run_also_where_no_option_differs(tmp_path: Path) -> None:
+    write_run(tmp_path / "only", "seed=1")
+    compare([tmp_path]).write_csv(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert [row["run"] for row in csv.DictReader(file)] == [str(tmp_path / "only")]

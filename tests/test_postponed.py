@@ -1,6 +1,8 @@
-import importlib
+import importlib.util
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,23 @@ def test_what_is_known_needs_no_module(package: str) -> None:
     assert made() == []
 
 
+def test_it_is_found_by_who_looks_for_it(package: str) -> None:
+    assert importlib.util.find_spec("ice") is not None
+    assert made() == []
+
+
+def test_threads_that_use_it_at_once_make_it_once(package: str) -> None:
+    stand_in, gate = importlib.import_module("ice"), threading.Barrier(8)
+
+    def use(_: int) -> bool:
+        gate.wait()
+        return bool(stand_in.cold)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(use, range(8)))
+    assert made() == ["floe", "ice"]
+
+
 def test_anything_else_loads_it_once(package: str) -> None:
     stand_in = importlib.import_module("ice")
     assert stand_in.cold
@@ -51,7 +70,7 @@ def test_anything_else_loads_it_once(package: str) -> None:
 def test_a_module_in_it_loads_it_first_and_is_made_once(package: str, name: str, size: int) -> None:
     module = importlib.import_module(f"ice.{name}")
     assert module.size == size
-    assert module.__spec__ is not None or isinstance(module, Postponed)
+    assert module.__spec__ is not None
     assert getattr(sys.modules["ice"], name).size == size
     assert made() == ["floe", "ice", *(["berg"] if name == "berg" else [])]
     assert importlib.reload(sys.modules[f"ice.{name}"]).size == size

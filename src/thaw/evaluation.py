@@ -27,7 +27,7 @@ from thaw.data.transforms import Mirrored, training_transform
 from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import write_figure
-from thaw.inspection.grids import least_certain_grid, top_losses_grid
+from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 
 TRAINING_IMAGES = "training images"
 """Name of the train split where it is evaluated, that is, not augmented."""
-MOST_IMAGES = 24
-"""Of a figure."""
 CAUTIONS = {
     "val": "The best epoch was chosen on these images, so the figures flatter.",
     "train": "The classifier has learned from these images.",
@@ -175,7 +173,7 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
     content = json.dumps(about | score_data(predictions, least), indent=2)
     with drafting(folder / "metrics.json") as draft:
         draft.write_text(content + "\n", encoding="utf-8")
-    highest, unsure = predictions.top_losses(MOST_IMAGES), predictions.least_certain(MOST_IMAGES)
+    highest, unsure = predictions.top_losses(MOST), predictions.least_certain(MOST)
     figures: dict[str, Figure | Image.Image] = {
         "confusion.png": confusion_chart(predictions, split),
         "calibration.png": calibration_chart(predictions, split),

@@ -101,6 +101,8 @@ def export(classifier: Classifier, form: str, out: Path, images: Tensor) -> Pari
         parity = measure_parity(read(draft), expected, images)
         if not parity.holds:
             raise ThawError(f"{out} was not written, since the exported network computes something else: {parity}.")
+        if not weights_file(draft).exists():
+            weights_file(out).unlink(missing_ok=True)  # of a larger one, in the same place
         for file in filter(Path.exists, (weights_file(draft), draft)):
             file.replace(out.with_name(file.name))
     return parity
@@ -180,7 +182,7 @@ def _evaluated_images(run: Run) -> tuple[list[Path], Read]:
     options = run.dataset
     root = data_folder(options.name, Path(options.root))
     with run.predictions_csv.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        paths = [root / row["path"] for row in csv.DictReader(file)]
+        paths = [root / row["path"] for row in csv.DictReader(file) if row.get("path")]
     if options.name == "stream":
         with suppress(ThawError):  # gone, too
             index = build_index(root, options)

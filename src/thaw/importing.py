@@ -27,14 +27,14 @@ class Compiled(type):
 
 
 def _uncompiled(function: Callable[..., Any] | None = None, recursive: bool = True, **_: Any) -> Any:
-    """The function itself, which nothing compiles."""
+    """The function itself: what is compiled later, and calls it, compiles it too. Of ours, no backbone does."""
     return _uncompiled if function is None else function
 
 
 def _is_compile_supported(device_type: str) -> bool:
     """What torch's compiler says, which is loaded to be asked."""
-    importlib.import_module("torch._dynamo.eval_frame")
-    return bool(sys.modules["torch._dynamo.utils"].is_compile_supported(device_type))
+    compiler: Any = importlib.import_module("torch._dynamo")
+    return bool(compiler.config and sys.modules["torch._dynamo.utils"].is_compile_supported(device_type))
 
 
 POSTPONED: dict[str, dict[str, Any]] = {

@@ -167,10 +167,10 @@ class Leaderboard:
         return "\n\n".join([*(section.markdown() for section in self.sections), *self.notes()]) + "\n"
 
     def write_csv(self, path: Path) -> None:
-        """Every figure in full, a row a setting."""
+        """Every figure in full, a row a setting, with the folder of its first run."""
         names = list(dict.fromkeys(name for section in self.sections for name in section.option_names))
         rows = [
-            {"images": section.title}
+            {"images": section.title, "run": str(setting.records[0].run.folder)}
             | {name: setting.option(name) for name in names}
             | setting.figures()
             | _verdict_figures(verdict)

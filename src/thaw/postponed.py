@@ -2,11 +2,15 @@
 
 import importlib
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+LOCK = threading.Lock()
+"""Held while stand-ins leave, not while their modules are loaded."""
 
 
 class Postponed(ModuleType):
@@ -19,6 +23,7 @@ class Postponed(ModuleType):
 
     def __init__(self, name: str, known: dict[str, Any]) -> None:
         super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None, is_package=True)
         self.__dict__.update(known)
         self.__path__: list[str] = []  # filled as the module is loaded: where to look for modules in it
 
@@ -30,9 +35,10 @@ class Postponed(ModuleType):
 
     def load(self) -> ModuleType:
         """The module itself; it takes the stand-in's place, and those who hold that find the same in it."""
-        for name, module in list(sys.modules.items()):
-            if module is self or (isinstance(module, Postponed) and name.startswith(f"{self.__name__}.")):
-                del sys.modules[name]
+        with LOCK:
+            for name, module in list(sys.modules.items()):
+                if module is self or (isinstance(module, Postponed) and name.startswith(f"{self.__name__}.")):
+                    del sys.modules[name]
         module = importlib.import_module(self.__name__)
         self.__path__[:] = getattr(module, "__path__", ())
         self.__dict__.update(vars(module))
@@ -40,7 +46,11 @@ class Postponed(ModuleType):
 
 
 class PostponedParents(MetaPathFinder):
-    """Loads a postponed package before a module in it is imported."""
+    """Loads a postponed package before a module in it is imported.
+
+    Python asks it while no other thread can find a module. So where others may be importing, ask the package itself for
+    something first.
+    """
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """How to import the module if its package was postponed and has just loaded it; else others find it."""

@@ -1,5 +1,6 @@
 import csv
 import os
+import shlex
 from pathlib import Path
 from shutil import copy, copytree
 
@@ -64,6 +65,31 @@ def test_the_list_of_a_fix_makes_the_folder_sound_and_training_reads_it(
     used = {data.index.place(sample.path) for samples in data.index.splits.values() for sample in samples}
     assert len(used) == 25
     assert not used & set(names)
+
+
+def test_a_further_list_has_what_was_left_out_before(dirty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = dirty / "exclude.csv"
+    known.write_text("path,reason\ntrain/green/1.png,blurred\n")
+    assert main(["check", str(dirty), "--exclude", str(known)]) == 1
+    assert capsys.readouterr().out.endswith(f"dataset.exclude: thaw check {dirty} --exclude {known} --fix\n")
+    assert main(["check", str(dirty), "--exclude", str(known), "--fix"]) == 1
+    with known.open(newline="") as file:
+        reasons = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    assert reasons["train/green/1.png"] == "blurred"
+    assert "train/green/0.png" in reasons
+    assert main(["check", str(dirty), "--exclude", str(known)]) == 0
+
+
+def test_what_is_to_be_typed_can_be_typed(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "my photos"
+    copytree(image_folder / "train" / "red", flat)
+    copy(flat / "0.png", flat / "9.png")
+    assert main(["check", str(flat), "--pattern", "([0-9])"]) == 1
+    command = capsys.readouterr().out.splitlines()[-1].partition("thaw ")[2]
+    assert main(shlex.split(command)) == 1
+    assert capsys.readouterr().out.endswith("exclude.csv lists them. Train with dataset.exclude=exclude.csv\n")
 
 
 def test_a_list_elsewhere_is_named_in_full(dirty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

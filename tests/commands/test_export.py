@@ -12,7 +12,7 @@ from PIL import Image
 
 from thaw.cli import main
 from thaw.errors import ThawError
-from thaw.export import Parity, export, images_for_proof, measure_parity
+from thaw.export import Parity, export, images_for_proof, measure_parity, weights_file
 from thaw.model.classifier import Classifier
 from thaw.run import Run
 
@@ -21,6 +21,7 @@ from thaw.run import Run
 def onnx_file(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run as ONNX; not to be changed."""
     out = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    weights_file(out).write_text("those of a larger network, which was in its place")
     assert main(["export", str(finished_run.folder), "--format", "onnx", "--out", str(out)]) == 0
     return out
 
@@ -49,6 +50,11 @@ def test_onnx_is_used_with_its_metadata_alone(finished_run: Run, image_folder: P
     for each, own in zip(finished_run.predict(paths), shares, strict=True):
         assert classes[own.argmax()] == each.label
         assert dict(each.top) == pytest.approx(dict(zip(classes, own.tolist(), strict=True)), abs=0.01)
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_the_file_before(onnx_file: Path) -> None:
+    assert [path.name for path in onnx_file.parent.iterdir()] == ["model.onnx"]
 
 
 @pytest.mark.slow
@@ -104,6 +110,13 @@ def test_for_given_images_the_data_of_the_run_is_left_alone(
     run.predictions_csv.write_text("no,such\ntable,at all\n")
     _, whose = images_for_proof(run, run.load_classifier(), [f"{image_folder}/val/red"])
     assert whose == "3 given images"
+
+
+def test_a_table_of_another_form_is_as_good_as_none(finished_run: Run, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    run.predictions_csv.write_text("no,such\ntable,at all\n")
+    _, whose = images_for_proof(run, run.load_classifier())
+    assert whose.startswith("16 random images")
 
 
 def test_data_that_is_gone_is_said(finished_run: Run, tmp_path: Path) -> None:

@@ -135,6 +135,15 @@ def test_the_grid_is_drawn(finished_run: Run, photos: Path, tmp_path: Path) -> N
         assert image.width > 600
 
 
+def test_a_grid_of_nothing_is_not_said_to_be_written(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tmp_path / "grid.png"
+    assert main(["predict", str(finished_run.folder), "nowhere.jpg", "--grid", str(grid)]) == 1
+    assert "Written" not in capsys.readouterr().out
+    assert not grid.exists()
+
+
 def test_the_grid_names_prediction_and_file() -> None:
     shown = [Prediction(Path("photos") / ("$x$" * 20 + ".jpg"), (("ants", 0.75), ("bees", 0.25)))]
     grid = photo_grid([torch.zeros(3, 8, 8, dtype=torch.uint8)], shown, 40)

@@ -1,6 +1,8 @@
 """`thaw check`: what is wrong with a folder of images."""
 
 import argparse
+import shlex
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     with heavy_imports():
         from thaw.data.check import facts, find_problems
         from thaw.data.examine import count_types, examine, find_bad_files
+        from thaw.data.exclude import read_reasons
 
     index = survey_folder(options)
     print(facts(index))
@@ -73,9 +76,11 @@ def run(options: argparse.Namespace) -> int:
     found = f"{_count(num_wrong, 'kind')} of mistake, {_count(len(reasons), 'image')} to leave out"
     print(f"\n{found if num_wrong else 'Nothing is wrong.'}")
     if options.fix is not None and reasons:
-        _write(index, reasons, options.folder / "exclude.csv" if options.fix == Path() else options.fix)
+        earlier = read_reasons(options.exclude, index.root) if options.exclude else {}
+        file = options.folder / "exclude.csv" if options.fix == Path() else options.fix
+        _write(index, earlier | reasons, file)
     elif reasons:
-        print(printable(f"List them for dataset.exclude: thaw check {options.folder} --fix"))
+        print(printable(f"List them for dataset.exclude: {command_to_fix(options)}"))
     return int(num_wrong > 0)
 
 
@@ -99,6 +104,13 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         raise ThawError(message) from error
 
 
+def command_to_fix(options: argparse.Namespace) -> str:
+    """What to type to have the images listed that are to be left out, with those that are left out already."""
+    flags = {"--csv": options.csv, "--pattern": options.pattern, "--exclude": options.exclude}
+    given = chain.from_iterable((flag, str(value)) for flag, value in flags.items() if value is not None)
+    return shlex.join(["thaw", "check", str(options.folder), *given, "--fix"])
+
+
 def _print(finding: "Finding") -> None:
     print(f"\n{finding.title}: {len(finding.items)}. {finding.advice}".rstrip())
     for item in finding.items[:MOST_LINES]:
@@ -114,7 +126,7 @@ def _write(index: "ImageIndex", reasons: dict[str, str], file: Path) -> None:
     write_excluded(file, reasons)
     root, place = index.root.resolve(), file.resolve()
     name = place.relative_to(root) if place.is_relative_to(root) else place
-    print(printable(f"{file} lists them. Train with dataset.exclude={name}"))
+    print(printable(f"{file} lists them. Train with {shlex.quote(f'dataset.exclude={name}')}"))
 
 
 def _count(number: int, noun: str) -> str:

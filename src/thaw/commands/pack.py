@@ -1,10 +1,11 @@
 """`thaw pack`: make a few large files of a folder of images, to be streamed."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
-from thaw.commands.check import add_folder, survey_folder
+from thaw.commands.check import add_folder, command_to_fix, survey_folder
 from thaw.errors import ThawError, printable
 from thaw.importing import heavy_imports
 
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if bad := [f"\n  {printable(index.place(file.path))}: {file.fault}" for file in files if file.fault]:
         raise ThawError(
             f"{len(bad)} of {len(files)} files cannot be read as images:{''.join(bad)}\nRepair or remove them, or "
-            f"leave them out: thaw check {options.folder} --fix lists them for --exclude."
+            f"leave them out: {command_to_fix(options)} lists them for --exclude."
         )
     print(count_types(files))
     for finding in find_problems(index):
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     found = len(Shards(options.out, cache_folder() / "shards").rows)
     if found != len(rows):
         raise ThawError(f"{options.out} has {found} of {len(rows)} images: delete what is there, and pack again.")
-    print(f"Train: python train.py dataset=stream dataset.root={options.out}")
+    print(f"Train: python train.py dataset=stream {shlex.quote(f'dataset.root={options.out}')}")
     return 0
 
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all predictions to this .csv or .json file")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes named for each image; default 3")
-    parser.add_argument("--grid", type=Path, metavar="FILE", help="draw up to 24 of the images with their predictions")
+    parser.add_argument("--grid", type=Path, metavar="FILE", help="draw up to 18 of the images with their predictions")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time; default 8 on a CPU, or 64")
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu, …; default auto")
 
@@ -54,10 +54,9 @@ def run(options: argparse.Namespace) -> int:
         (write_csv if options.out.suffix == ".csv" else write_json)(predictions, options.out)
     else:
         print(_table(predictions))
-    if options.grid:
-        _draw(predictor, predictions, options.grid)
+    drawn = options.grid if options.grid and _draw(predictor, predictions, options.grid) else None
     print(_summary(predictor, predictions, seconds))
-    for path in filter(None, (options.out, options.grid)):
+    for path in filter(None, (options.out, drawn)):
         print(f"Written: {printable(str(path))}")
     return _tell_errors(predictions)
 
@@ -109,15 +108,19 @@ def _table(predictions: Sequence["Prediction"]) -> str:
     return table_text(["image", "prediction", *["next"] * (most - 1)][: max(most, 1) + 1], rows)
 
 
-def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Path) -> None:
+def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Path) -> bool:
+    """Draw some of the images that could be read; returns whether there are any."""
     from thaw.data.inputs import spread
     from thaw.inspection.figures import write_figure
+    from thaw.inspection.grids import MOST
     from thaw.predict import photo_grid
 
-    shown = spread([each for each in predictions if each.error is None], most=24)
+    readable = [each for each in predictions if each.error is None]
+    shown = spread(readable, MOST)
     if shown:
-        grid = photo_grid([predictor.read(each.path) for each in shown], shown, len(predictions))
+        grid = photo_grid([predictor.read(each.path) for each in shown], shown, len(readable))
         write_figure(grid.draw(), path)
+    return bool(shown)
 
 
 def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:

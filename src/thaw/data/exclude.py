@@ -27,7 +27,12 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
 
 
 def read_excluded(file: Path, root: Path) -> frozenset[Path]:
-    """The images that the file names, as absolute paths.
+    """The images that the file names, as absolute paths; see `read_reasons`."""
+    return frozenset(absolute(root / name) for name in read_reasons(file, root))
+
+
+def read_reasons(file: Path, root: Path) -> dict[str, str]:
+    """The images that the file names, as it names them, and why they are left out; empty where it does not say.
 
     Args:
         file: With a column path, relative to `root`; other columns are for the reader.
@@ -42,18 +47,18 @@ def read_excluded(file: Path, root: Path) -> frozenset[Path]:
             lines = csv.DictReader(stream, skipinitialspace=True)
             if "path" not in (lines.fieldnames or []):
                 raise ThawError(f"dataset.exclude must have a column path: {file} has {lines.fieldnames}.")
-            names = [line["path"] for line in lines if line["path"]]
+            reasons = {line["path"]: line.get("reason") or "" for line in lines if line["path"]}
     except (OSError, UnicodeError, csv.Error) as error:
         raise ThawError(
             f"dataset.exclude cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
         ) from error
-    missing = [name for name in names if not os.path.lexists(root / name)]  # a link that leads nowhere is there
+    missing = [name for name in reasons if not os.path.lexists(root / name)]  # a link that leads nowhere is there
     if missing:
         raise ThawError(
-            f"dataset.exclude: {file} names {len(missing)} of {len(names)} files that are not in {root}: "
+            f"dataset.exclude: {file} names {len(missing)} of {len(reasons)} files that are not in {root}: "
             f"{name_some(missing, most=3)}. Make it anew with `thaw check {root} --fix`."
         )
-    return frozenset(absolute(root / name) for name in names)
+    return reasons
 
 
 def absolute(path: Path) -> Path:
