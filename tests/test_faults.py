@@ -77,7 +77,7 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(
     options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=scratch", f"hydra.run.dir={folder}"]
     process = start(tmp_path, *options, "trainer.max_epochs=500")
     wait_for((folder / "checkpoints" / "last.ckpt").exists, process)
-    (disk / "filler").write_bytes(bytes(1_000_000))
+    (disk / "filler").write_bytes(bytes(2_000_000))
     message = refusal(process)
     assert "could not be written: No space left on device" in message
     assert "disk/run/checkpoints/" in message
