@@ -25,7 +25,7 @@ from thaw.sweep import find_jobs  # noqa: E402
 ROOT = Path(__file__).parents[1]
 TINY = [
     "backbone=squeezenet1_1", "backbone.weights=null", "dataset=folder", "dataset.image_size=64", "trainer=cpu",
-    "trainer.precision=32", "logger=csv",
+    "trainer.precision=32", "logger=csv", "figures=false",
 ]  # fmt: skip
 LIGHT_EXPERIMENT = f"""
 import os

@@ -26,6 +26,7 @@ TINY = [
     "trainer=cpu",
     "trainer.precision=32",
     "logger=csv",
+    "figures=false",
 ]
 PARALLEL_EXPERIMENT = f"""
 import os
