@@ -21,7 +21,7 @@ IMPORTS = "from thaw import importing\n{change}\nwith importing.heavy_imports():
 WAYS = {
     "`train.py --help`": [TRAIN, "--help"],
     "`train.py --cfg job`": [TRAIN, "--cfg", "job"],
-    "`train.py strategy=frozn`, a mistake": [TRAIN, "strategy=frozn"],
+    "a mistake in an option (`strategy=frozn`)": [TRAIN, "strategy=frozn"],
     "imports of a training": ["-c", IMPORTS.format(change="")],
     "the same without stand-ins": ["-c", IMPORTS.format(change="importing.POSTPONED.clear()")],
     "the same as any program": ["-c", "import thaw.training"],
