@@ -34,7 +34,8 @@ def _uncompiled(function: Callable[..., Any] | None = None, recursive: bool = Tr
 def _is_compile_supported(device_type: str) -> bool:
     """What torch's compiler says, which is loaded to be asked."""
     compiler: Any = importlib.import_module("torch._dynamo")
-    return bool(compiler.config and sys.modules["torch._dynamo.utils"].is_compile_supported(device_type))
+    _ = compiler.config  # loads it, and `utils` with it
+    return bool(sys.modules["torch._dynamo.utils"].is_compile_supported(device_type))
 
 
 POSTPONED: dict[str, dict[str, Any]] = {
