@@ -167,7 +167,9 @@ RESNET = ["backbone=resnet18", "trainer.precision=64"]
     ("strategy", "network"),
     [*((strategy, []) for strategy in STRATEGIES), *((each, RESNET) for each in ("finetune", "frozen", "gradual"))],
 )
-def test_two_processes_end_with_the_weights_and_figures_of_one(folder: Path, strategy: str, network: list[str]) -> None:
+def test_two_processes_end_with_the_weights_and_figures_of_one(
+    folder: Path, tmp_path: Path, strategy: str, network: list[str]
+) -> None:
     options = [
         f"strategy={strategy}",
         *OPTIONS.get(strategy, ["trainer.max_epochs=3"]),
@@ -175,7 +177,7 @@ def test_two_processes_end_with_the_weights_and_figures_of_one(folder: Path, str
         "dataset.balance=loss",
         "optimizer.lr=1e-3",
     ]
-    one, two = (Run(folder / f"{strategy}_{len(network)}_{name}") for name in ("one", "two"))
+    one, two = (Run(tmp_path / name) for name in ("one", "two"))
     train_alone(folder, one.folder, *options)
     run(folder, folder / "without_dropout.py", *options, *TWO, f"hydra.run.dir={two.folder}")
     if network:
@@ -210,11 +212,17 @@ def assert_same_metrics(one: Run, two: Run) -> None:
     ids=["finetune", "gradual"],
 )
 def test_a_run_goes_on_with_another_number_of_processes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, first: list[str], second: list[str], strategy: str, cuts: list[int]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: list[str],
+    second: list[str],
+    strategy: str,
+    cuts: list[int],
 ) -> None:
     """Gradual is cut while the head alone learns, on stored features, and again after the backbone has thawed."""
     script, epochs = folder / "without_dropout.py", cuts[-1] + 1
-    whole, parts = folder / f"whole_{epochs}", folder / f"parts_{epochs}_{len(first)}"
+    whole, parts = folder / f"whole_{epochs}", tmp_path / "parts"
     options = [*strategy.split(), *with_weights(folder, RESNET), "schedule=constant", "optimizer.lr=1e-3"]
     options += [f"trainer.max_epochs={epochs}", "trainer.checkpoint_seconds=0"]
     if not whole.exists():
@@ -231,10 +239,10 @@ def test_a_run_goes_on_with_another_number_of_processes(
     assert_same_metrics(Run(whole), Run(parts))
 
 
-def test_two_processes_begin_with_the_probe_of_one(folder: Path) -> None:
+def test_two_processes_begin_with_the_probe_of_one(folder: Path, tmp_path: Path) -> None:
     """Each fits it for itself; with a rate of next to nothing, the head stays what it was."""
     options = ["strategy=finetune", "head.init=probe", "trainer.max_epochs=1", "optimizer.lr=1e-12"]
-    targets = [folder / "probe_head_one", folder / "probe_head_two"]
+    targets = [tmp_path / "one", tmp_path / "two"]
     train_alone(folder, targets[0], *options)
     run(folder, TRAIN, *options, *TWO, f"hydra.run.dir={targets[1]}")
     one, two = (state_of(target / "checkpoints" / "last.ckpt") for target in targets)
@@ -270,8 +278,10 @@ ENDLESS = ["strategy=finetune", "trainer.max_epochs=100000", "trainer.checkpoint
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_others_and_is_named(folder: Path, launch: Launch, victim: int) -> None:
-    target = folder / f"killed_{victim}"
+def test_a_killed_process_ends_the_others_and_is_named(
+    folder: Path, tmp_path: Path, launch: Launch, victim: int
+) -> None:
+    target = tmp_path / "killed"
     launcher = launch(*ENDLESS, *TWO, f"hydra.run.dir={target}")
     processes = processes_of(launcher)
     wait_for(target / "checkpoints" / "last.ckpt")
@@ -295,9 +305,9 @@ def test_a_killed_process_ends_the_others_and_is_named(folder: Path, launch: Lau
     ],
 )
 def test_the_reason_is_that_of_the_process_that_failed_first(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, victim: int, how: str, code: int, reason: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int, how: str, code: int, reason: str
 ) -> None:
-    target = folder / f"failed_{victim}_{how}"
+    target = tmp_path / "failed"
     monkeypatch.setenv("FAIL", f"1 {victim} {how}")
     options = ["strategy=finetune", "trainer.max_epochs=2", *TWO, f"hydra.run.dir={target}"]
     _, errors = run(folder, folder / "without_dropout.py", *options, code=code)
@@ -307,8 +317,8 @@ def test_the_reason_is_that_of_the_process_that_failed_first(
         assert "Connection closed" not in text
 
 
-def test_a_mistake_that_all_processes_find_is_told_once(folder: Path) -> None:
-    target = folder / "mistaken"
+def test_a_mistake_that_all_processes_find_is_told_once(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "mistaken"
     _, errors = run(folder, TRAIN, *TWO, "dataset.root=nowhere", f"hydra.run.dir={target}", code=2)
     assert errors.count("nowhere") == 1
     assert not target.exists()
@@ -316,9 +326,9 @@ def test_a_mistake_that_all_processes_find_is_told_once(folder: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_once_and_the_run_goes_on(
-    folder: Path, launch: Launch, number: signal.Signals, code: int
+    folder: Path, tmp_path: Path, launch: Launch, number: signal.Signals, code: int
 ) -> None:
-    target = folder / f"signal_{code}"
+    target = tmp_path / "stopped"
     options = ["strategy=finetune", "schedule=constant", "trainer.checkpoint_seconds=1000", f"hydra.run.dir={target}"]
     launcher = launch(*options, *TWO, "trainer.max_epochs=100000", start_new_session=True)
     processes = processes_of(launcher)
@@ -339,8 +349,8 @@ def test_a_signal_saves_once_and_the_run_goes_on(
 # ---- who starts them
 
 
-def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path) -> None:
-    sweep = folder / "sweep"
+def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
     output, errors = run(
         folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "optimizer.lr=0.001,1e38,0.002",
         f"hydra.sweep.dir={sweep}", code=2,
@@ -364,8 +374,8 @@ def torchrun(folder: Path, *overrides: str, script: Path = TRAIN) -> tuple[int, 
     return done.returncode, done.stdout, done.stderr
 
 
-def test_torchrun_starts_the_processes_of_a_run(folder: Path) -> None:
-    target = folder / "torchrun"
+def test_torchrun_starts_the_processes_of_a_run(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "torchrun"
     options = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
     code, output, errors = torchrun(folder, *options, f"hydra.run.dir={target}")
     assert code == 0, errors
@@ -376,11 +386,11 @@ def test_torchrun_starts_the_processes_of_a_run(folder: Path) -> None:
 
 @pytest.mark.parametrize(("how", "named"), [("raise", "a mistake of its own"), ("3", "exitcode  : 3 ")])
 def test_torchrun_ends_where_a_process_fails(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, how: str, named: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, named: str
 ) -> None:
     monkeypatch.setenv("FAIL", f"1 1 {how}")
     options = ["trainer=ddp", "trainer.accelerator=cpu", "strategy=finetune", "trainer.max_epochs=2"]
-    target = folder / f"torchrun_{how}"
+    target = tmp_path / "torchrun"
     code, _, errors = torchrun(folder, *options, f"hydra.run.dir={target}", script=folder / "without_dropout.py")
     assert code != 0
     assert named in errors
