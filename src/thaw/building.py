@@ -5,7 +5,7 @@ import logging
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
 from thaw.model.classifier import Classifier
-from thaw.model.loading import load_weights
+from thaw.model.loading import load_head, load_weights
 from thaw.model.weights import Weights, default_transform, find_weights
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
         return data, model, f"Weights: random, from scratch{because}"
     line = load_weights(model.backbone, weights)
     if config.head.init == "weights":
-        model.load_head(weights)
+        load_head(model, weights)
         line += "; head taken over"
     return data, model, line
 

@@ -1,4 +1,4 @@
-"""What is kept of a training, and when it ends early: best.ckpt, last.ckpt, patience by phase."""
+"""What is kept of a training, when it ends early, and what it goes on from: best.ckpt, last.ckpt, patience by phase."""
 
 import io
 import time
@@ -11,6 +11,9 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from thaw.errors import ThawError, name_some
+from thaw.model.classifier import Classifier
+from thaw.model.tensor_files import differing_tensors, expecting_own, read_tensors, require_finite
 from thaw.writing import replacing
 
 
@@ -139,3 +142,34 @@ class PhaseEarlyStopping(EarlyStopping):
 def mode_of(monitor: str) -> str:
     """`min` for a loss, `max` for a score."""
     return "min" if monitor.endswith("loss") else "max"
+
+
+def require_own(path: Path, model: Classifier, max_epochs: int) -> None:
+    """Refuse to go on from a checkpoint that this model's training cannot have written.
+
+    Raises:
+        ThawError: It is of other options that its state depends on, of a later epoch than is asked for, or broken.
+    """
+    checkpoint = read_tensors(path)
+    with expecting_own(path):
+        about, groups = checkpoint["thaw"], checkpoint["optimizer_states"][0]["param_groups"]
+        epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        is_beyond = epochs > max_epochs
+        pairs = {
+            "backbone": (about["backbone"], model.backbone.name),
+            "classes": (about["classes"], list(model.classes)),
+            "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
+            "optimizer": ("adamw" if "betas" in groups[0] else "sgd", model.optimizer_options.name),
+        }
+        differing = differing_tensors(checkpoint["state_dict"], model.state_dict())
+    for name, (theirs, own) in pairs.items():
+        if theirs != own:
+            raise ThawError(f"resume: {path} was trained with {name} {theirs}, and now it is {own}.")
+    if differing:
+        raise ThawError(
+            f"resume: {path} has other tensors than the options ask for, in {name_some(differing, most=3)}. Leave "
+            "out what was not said when it was started, such as dataset.image_size."
+        )
+    if is_beyond:
+        raise ThawError(f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={max_epochs}.")
+    require_finite(path, checkpoint["state_dict"])

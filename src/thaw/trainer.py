@@ -13,7 +13,14 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
 
-from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping, WholeFileIO
+from thaw.checkpoints import (
+    BestCheckpoint,
+    EvaluationEpochs,
+    LastCheckpoint,
+    PhaseEarlyStopping,
+    WholeFileIO,
+    require_own,
+)
 from thaw.config import Config, TrainerConfig
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.features import FrozenBackbone
@@ -206,7 +213,7 @@ def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> F
 def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None = None) -> None:
     """Train; what Lightning says too often or wrongly for us stays silent."""
     if checkpoint is not None:
-        model.require_own(checkpoint, trainer.max_epochs or 0)
+        require_own(checkpoint, model, trainer.max_epochs or 0)
     with loading(data):
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 

@@ -13,11 +13,13 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 from torchvision.transforms.functional import normalize
 
+from thaw.checkpoints import require_own
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
 from thaw.model.head import SMALLEST_BATCH, Standardize, make_head
+from thaw.model.loading import load_head
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import rate_factors
 from thaw.model.weights import Weights, default_transform, find_weights
@@ -234,7 +236,7 @@ def test_last_batch_of_one_image(fit: Fit) -> None:
 def test_head_of_a_run_is_taken_over() -> None:
     theirs, ours = state_of(classifier().head), classifier()
     torch.nn.init.zeros_(ours.head[-1].weight)
-    ours.load_head(Weights("a run", {}, TRANSFORM, head=theirs, classes=CLASSES))
+    load_head(ours, Weights("a run", {}, TRANSFORM, head=theirs, classes=CLASSES))
     assert same(state_of(ours.head), theirs)
 
 
@@ -247,7 +249,7 @@ def test_head_of_other_classes_is_refused(classes: tuple[str, ...], shown: str) 
     with pytest.raises(
         ThawError, match=rf"^head\.init=weights .*: a run has {shown}; the data has ant, bee, cat\. Use"
     ):
-        model.load_head(weights)
+        load_head(model, weights)
 
 
 @pytest.mark.parametrize("standardize", [True, False])
@@ -255,14 +257,14 @@ def test_head_that_is_built_otherwise_is_refused(standardize: bool) -> None:
     theirs = classifier(head=HeadConfig(standardize=not standardize))
     weights = Weights("a run", {}, TRANSFORM, head=state_of(theirs.head), classes=CLASSES)
     with pytest.raises(ThawError, match=r"head\.standardize differs from that of a run"):
-        classifier(head=HeadConfig(standardize=standardize)).load_head(weights)
+        load_head(classifier(head=HeadConfig(standardize=standardize)), weights)
 
 
 def test_head_of_another_shape_is_refused() -> None:
     model = classifier()
     theirs = state_of(classifier(WITH_NORMS).head)
     with pytest.raises(ThawError, match=rf"needs a run of backbone={SMALL}: the head of a run has other shapes, in "):
-        model.load_head(Weights("a run", {}, TRANSFORM, head=theirs, classes=CLASSES))
+        load_head(model, Weights("a run", {}, TRANSFORM, head=theirs, classes=CLASSES))
 
 
 # ---- what is frozen
@@ -758,10 +760,10 @@ def test_a_checkpoint_of_a_training_that_diverged_is_refused(bad: float, tmp_pat
     with pytest.raises(ThawError, match=sentence):
         Classifier.from_checkpoint(path)
     with pytest.raises(ThawError, match=sentence):
-        classifier().require_own(path, max_epochs=2)
+        require_own(path, classifier(), max_epochs=2)
     weights = find_weights(SMALL, str(path))
     with pytest.raises(ThawError, match=r"in 2\.bias"):
-        classifier().load_head(weights)
+        load_head(classifier(), weights)
 
 
 @pytest.mark.parametrize("damage", ["thaw", "loops", "optimizer_states", "state_dict", "head", "text"])
@@ -777,7 +779,7 @@ def test_a_training_does_not_go_on_from_half_a_checkpoint(damage: str, tmp_path:
         del content[damage]
     torch.save(content, path)
     with pytest.raises(ThawError, match=r"last\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
-        classifier().require_own(path, max_epochs=2)
+        require_own(path, classifier(), max_epochs=2)
 
 
 @pytest.mark.parametrize(
@@ -795,11 +797,11 @@ def test_a_training_goes_on_with_the_options_that_its_state_depends_on(
     fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
     model = classifier(strategy=FROZEN, **options)
     if not message:
-        model.require_own(path, max_epochs=2)
+        require_own(path, model, max_epochs=2)
         fit(model, batch(), max_epochs=2, ckpt_path=path)
         return
     with pytest.raises(ThawError, match=rf"^resume: \S+last\.ckpt {message}\.$"):
-        model.require_own(path, max_epochs=2)
+        require_own(path, model, max_epochs=2)
 
 
 def test_a_training_does_not_go_on_with_other_shapes(tmp_path: Path, fit: Fit) -> None:
@@ -809,16 +811,16 @@ def test_a_training_does_not_go_on_with_other_shapes(tmp_path: Path, fit: Fit) -
     content["state_dict"]["backbone.network.features.0.bias"] = torch.zeros(3)
     torch.save(content, path)
     with pytest.raises(ThawError, match=r"has other tensors .*, in backbone\.network\.features\.0\.bias\. Leave out"):
-        classifier().require_own(path, max_epochs=2)
+        require_own(path, classifier(), max_epochs=2)
 
 
 def test_a_training_goes_on_from_its_own_checkpoint_only(tmp_path: Path, fit: Fit) -> None:
     path = tmp_path / "last.ckpt"
     fit(classifier(strategy=FROZEN), batch(), max_epochs=2).save_checkpoint(path)
-    classifier().require_own(path, max_epochs=2)
+    require_own(path, classifier(), max_epochs=2)
     with pytest.raises(ThawError, match=rf"was trained with backbone {SMALL}, and now it is {WITH_NORMS}"):
-        classifier(WITH_NORMS).require_own(path, max_epochs=2)
+        require_own(path, classifier(WITH_NORMS), max_epochs=2)
     with pytest.raises(ThawError, match=r"was trained with classes .*, and now it is .*wasps"):
-        classifier(classes=("ants", "wasps")).require_own(path, max_epochs=2)
+        require_own(path, classifier(classes=("ants", "wasps")), max_epochs=2)
     with pytest.raises(ThawError, match=r"has been trained for 2 epochs; trainer\.max_epochs=1"):
-        classifier().require_own(path, max_epochs=1)
+        require_own(path, classifier(), max_epochs=1)

@@ -23,7 +23,7 @@ from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.model.backbone import Backbone
 from thaw.model.classifier import Classifier
-from thaw.model.loading import load_weights
+from thaw.model.loading import load_head, load_weights
 from thaw.model.weights import CHECKSUM, default_transform, find_weights
 
 NAME = "squeezenet1_1"
@@ -345,7 +345,7 @@ def test_classifier_goes_on_from_a_run(run: tuple[Path, Classifier]) -> None:
     weights = find_weights(NAME, str(folder))
     other = Classifier(NAME, weights.classes, weights.transform).eval()
     load_weights(other.backbone, weights)
-    other.load_head(weights)
+    load_head(other, weights)
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.equal(other(images), model(images))

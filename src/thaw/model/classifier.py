@@ -12,14 +12,15 @@ from torch import Tensor
 
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform, mixing_transform
-from thaw.errors import ThawError, name_some
+from thaw.errors import ThawError
 from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
 from thaw.model.metrics import ClassMetrics
+from thaw.model.optimizer import make_optimizer, named_rates, set_rates
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import ever_trainable, rate_factors
-from thaw.model.tensor_files import FORMAT, StateDict, expecting_own, read_about, read_tensors, require_finite
-from thaw.model.weights import Weights, default_transform
+from thaw.model.tensor_files import FORMAT, expecting_own, read_about, read_tensors, require_finite
+from thaw.model.weights import default_transform
 from thaw.seeding import reseed
 
 Batch = tuple[Tensor, Tensor]
@@ -216,80 +217,30 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One parameter group per stage and one for the head, with and without weight decay; they never change."""
-        options = self.optimizer_options
         parts = [*(stage.parameters() for stage in self.backbone.stages), self.head.parameters()]
-        groups: list[dict[str, Any]] = []
-        for part, parameters in enumerate(map(list, parts)):
-            matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-            vectors = [parameter for parameter in parameters if parameter.ndim < 2]
-            groups.append({"params": matrices, "part": part, "weight_decay": options.weight_decay})
-            groups.append({"params": vectors, "part": part, "weight_decay": 0.0})
-        groups = [group for group in groups if group["params"]]
-        common: dict[str, Any] = {"lr": options.rate, "fused": self._can_fuse()}
-        if options.name == "adamw":
-            return torch.optim.AdamW(groups, betas=(options.momentum, 0.999), **common)
-        return torch.optim.SGD(groups, momentum=options.momentum, nesterov=options.nesterov, **common)
-
-    def _can_fuse(self) -> bool:
-        """False where gradients are clipped at mixed precision, which Lightning refuses of a fused optimizer."""
+        # Lightning refuses to clip the gradients of a fused optimizer at mixed precision.
         trainer = self._trainer
-        return trainer is None or not trainer.gradient_clip_val or "mixed" not in str(trainer.precision)
+        is_clipped = trainer is not None and trainer.gradient_clip_val and "mixed" in str(trainer.precision)
+        return make_optimizer(self.optimizer_options, parts, fused=not is_clipped)
 
     def _set_rates(self, epoch: float) -> None:
-        """Learning rate and momentum of each group: optimizer's x strategy's x schedule's."""
-        start, end = self._schedule_bounds(int(epoch))
-        pace = pace_at(self.schedule, epoch - start, end - start)
+        """Learning rates and momentum of a moment, in epochs: optimizer's x strategy's x schedule's."""
+        num_epochs, head_epochs = cast(int, self.trainer.max_epochs), self.strategy.head_epochs if self.strategy else 0
+        pace = pace_at(self.schedule, epoch, num_epochs, head_epochs)
         factors = self._rate_factors()
-        base, low = self.optimizer_options.momentum, min(self.schedule.low_momentum, self.optimizer_options.momentum)
-        momentum = base + pace.dip * (low - base)
-        for group in self._optimizer().param_groups:
-            group["lr"] = self.optimizer_options.rate * factors[group["part"]] * pace.rate
-            if "betas" in group:
-                group["betas"] = (momentum, group["betas"][1])
-            else:
-                group["momentum"] = momentum
+        set_rates(self._optimizer(), self.optimizer_options, factors, pace, self.schedule.low_momentum)
 
     def _rate_factors(self) -> list[float]:
         if self.strategy is None:
             return [1.0] * (len(self.backbone.stages) + 1)
         return rate_factors(self.strategy, self.current_epoch, len(self.backbone.stages))
 
-    def _schedule_bounds(self, epoch: int) -> tuple[int, int]:
-        """First epoch and end of the schedule that the epoch lies in."""
-        num_epochs = cast(int, self.trainer.max_epochs)
-        head_epochs = self.strategy.head_epochs if self.strategy and self.schedule.per_phase else 0
-        return (0, head_epochs) if epoch < head_epochs else (head_epochs, num_epochs)
-
     def rates(self) -> dict[str, float]:
         """Learning rate of the head and of every stage, by metric name."""
-        rates = {group["part"]: group["lr"] for group in self._optimizer().param_groups}
-        num_stages = len(self.backbone.stages)
-        return {f"lr/{'head' if part == num_stages else f'stage_{part:02d}'}": rate for part, rate in rates.items()}
+        return named_rates(self._optimizer())
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
-
-    def load_head(self, weights: Weights) -> None:
-        """Take over the head of an earlier run.
-
-        Raises:
-            ThawError: It was trained for other classes, is built otherwise, or has diverged.
-        """
-        if weights.classes != self.classes:
-            theirs = ", ".join(weights.classes) or "none"
-            raise ThawError(
-                f"head.init=weights needs a run with the same classes: {weights.source} has {theirs}; "
-                f"the data has {', '.join(self.classes)}. Use head.init=default."
-            )
-        if weights.head.keys() != self.head.state_dict().keys():
-            raise ThawError(f"head.standardize differs from that of {weights.source}, so its head does not fit.")
-        if differing := _differing(weights.head, self.head.state_dict()):
-            raise ThawError(
-                f"head.init=weights needs a run of backbone={self.backbone.name}: the head of {weights.source} has "
-                f"other shapes, in {name_some(differing, most=3)}. Use head.init=default."
-            )
-        require_finite(weights.source, weights.head)
-        self.head.load_state_dict(weights.head)
 
     # ---- what a checkpoint holds beside the tensors
 
@@ -303,36 +254,6 @@ class Classifier(LightningModule):
             "transform_input": bool(getattr(self.backbone.network, "transform_input", False)),
             "head": asdict(self.head_options),
         }
-
-    def require_own(self, path: Path, max_epochs: int) -> None:
-        """Refuse to go on from a checkpoint that this training cannot have written.
-
-        Raises:
-            ThawError: It is of other options that its state depends on, of a later epoch than is asked for, or broken.
-        """
-        checkpoint = read_tensors(path)
-        with expecting_own(path):
-            about, groups = checkpoint["thaw"], checkpoint["optimizer_states"][0]["param_groups"]
-            epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-            is_beyond = epochs > max_epochs
-            pairs = {
-                "backbone": (about["backbone"], self.backbone.name),
-                "classes": (about["classes"], list(self.classes)),
-                "head.standardize": (about["head"]["standardize"], self.head_options.standardize),
-                "optimizer": ("adamw" if "betas" in groups[0] else "sgd", self.optimizer_options.name),
-            }
-            differing = _differing(checkpoint["state_dict"], self.state_dict())
-        for name, (theirs, own) in pairs.items():
-            if theirs != own:
-                raise ThawError(f"resume: {path} was trained with {name} {theirs}, and now it is {own}.")
-        if differing:
-            raise ThawError(
-                f"resume: {path} has other tensors than the options ask for, in {name_some(differing, most=3)}. Leave "
-                "out what was not said when it was started, such as dataset.image_size."
-            )
-        if is_beyond:
-            raise ThawError(f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={max_epochs}.")
-        require_finite(path, checkpoint["state_dict"])
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> "Classifier":
@@ -353,12 +274,3 @@ class Classifier(LightningModule):
                 setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
         require_finite(path, model.state_dict())
         return model.eval()
-
-
-def _differing(theirs: StateDict, own: StateDict) -> list[str]:
-    """Names of tensors that only one of the states has, or in another shape."""
-    return sorted(
-        name
-        for name in theirs.keys() | own.keys()
-        if name not in theirs or name not in own or theirs[name].shape != own[name].shape
-    )

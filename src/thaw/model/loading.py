@@ -1,4 +1,4 @@
-"""Weights -> a backbone that has them, and a line on what fitted and what did not."""
+"""Weights -> a backbone and a head that have them, and a line on what fitted and what did not."""
 
 from collections import OrderedDict
 from typing import cast
@@ -9,7 +9,8 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.errors import ThawError, name_some
 from thaw.model.backbone import Backbone
-from thaw.model.tensor_files import StateDict, require_finite
+from thaw.model.classifier import Classifier
+from thaw.model.tensor_files import StateDict, differing_tensors, require_finite
 from thaw.model.weights import Weights
 
 CONSTANTS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
@@ -35,6 +36,29 @@ def load_weights(backbone: Backbone, weights: Weights) -> str:
         setattr(network, "transform_input", weights.transform_input)  # noqa: B010 - a Module attribute is typed Tensor
     line = f"Weights: {weights.source}; {len(fitting)} of {len(own)} tensors loaded"
     return line + _list_names("; left out: ", dropped) + _list_names("; missing, so random: ", missing)
+
+
+def load_head(model: Classifier, weights: Weights) -> None:
+    """Copy the head of an earlier run into the classifier.
+
+    Raises:
+        ThawError: It was trained for other classes, is built otherwise, or has diverged.
+    """
+    if weights.classes != model.classes:
+        theirs = ", ".join(weights.classes) or "none"
+        raise ThawError(
+            f"head.init=weights needs a run with the same classes: {weights.source} has {theirs}; "
+            f"the data has {', '.join(model.classes)}. Use head.init=default."
+        )
+    if weights.head.keys() != model.head.state_dict().keys():
+        raise ThawError(f"head.standardize differs from that of {weights.source}, so its head does not fit.")
+    if differing := differing_tensors(weights.head, model.head.state_dict()):
+        raise ThawError(
+            f"head.init=weights needs a run of backbone={model.backbone.name}: the head of {weights.source} has "
+            f"other shapes, in {name_some(differing, most=3)}. Use head.init=default."
+        )
+    require_finite(weights.source, weights.head)
+    model.head.load_state_dict(weights.head)
 
 
 def _refuse_another(backbone: Backbone, source: str, share: str, missing: list[str], dropped: list[str]) -> None:

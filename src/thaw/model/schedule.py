@@ -13,14 +13,20 @@ class Pace(NamedTuple):
     dip: float
 
 
-def pace_at(options: ScheduleConfig, epoch: float, num_epochs: int) -> Pace:
+def pace_at(options: ScheduleConfig, epoch: float, num_epochs: int, head_epochs: int = 0) -> Pace:
     """Learning-rate and momentum factors after `epoch` of `num_epochs` epochs.
 
     Args:
         options: The schedule.
         epoch: Epochs done, in [0, num_epochs); fractional within an epoch.
-        num_epochs: Length of the schedule.
+        num_epochs: Length of the training.
+        head_epochs: Epochs in which the head learns alone: with `options.per_phase` a schedule of their own.
     """
+    if options.per_phase:
+        if epoch < head_epochs:
+            num_epochs = head_epochs
+        else:
+            epoch, num_epochs = epoch - head_epochs, num_epochs - head_epochs
     if epoch < options.warmup_epochs:
         start = _after_warmup(options, 0.0, num_epochs)
         return start._replace(rate=start.rate * epoch / options.warmup_epochs)

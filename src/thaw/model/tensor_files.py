@@ -53,6 +53,15 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
     return content
 
 
+def differing_tensors(theirs: StateDict, own: StateDict) -> list[str]:
+    """Names of tensors that only one of the states has, or in another shape."""
+    return sorted(
+        name
+        for name in theirs.keys() | own.keys()
+        if name not in theirs or name not in own or theirs[name].shape != own[name].shape
+    )
+
+
 def require_finite(source: object, state: StateDict) -> None:
     """Refuse tensors that hold anything but numbers.
 
