@@ -1,5 +1,6 @@
 import ntpath
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def test_a_run_whose_options_are_damaged_is_not_resumed_with_others(tmp_path: Pa
 def test_a_folder_that_holds_a_run_is_not_begun_anew(tmp_path: Path, argument: str) -> None:
     folder = interrupted_run(tmp_path / "a run")
     argument = argument.format(folder)
-    with pytest.raises(ThawError, match=rf"^{folder} holds a run already, .*: resume={folder} .* remove this one\.$"):
+    typed = shlex.quote(f"resume={folder}")
+    with pytest.raises(ThawError, match=rf"^{folder} holds a run already, .*: {typed} .* remove this one\.$"):
         expand_resume([argument])
     assert expand_resume([argument, "--cfg", "job"]) == [argument, "--cfg", "job"]
 
@@ -127,6 +129,15 @@ def test_what_all_jobs_share_is_left_out_of_their_names(arguments: list[str], un
 
 def test_a_sweep_may_be_asked_for_anywhere_on_the_line() -> None:  # argparse would refuse it
     assert expand_sweep(["seed=1", "-m", "seed=2"])[0][:3] == ["-m", "seed=1", "seed=2"]
+
+
+def test_a_folder_that_holds_a_sweep_is_not_begun_anew(tmp_path: Path) -> None:
+    option = f"hydra.sweep.dir={tmp_path}"
+    assert expand_sweep(["-m", "seed=1,2", option])[1] is False
+    (tmp_path / "0_seed=1" / ".hydra").mkdir(parents=True)
+    with pytest.raises(ThawError, match=rf"holds a sweep already.* sweep\.resume={tmp_path}"):
+        expand_sweep(["-m", "seed=1,2", option])
+    assert expand_sweep(["-m", "seed=1,2", f"sweep.resume={tmp_path}"])[1] is True
 
 
 def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:

@@ -99,6 +99,18 @@ def test_a_resumed_training_keeps_the_best_epoch_from_before(tmp_path: Path, tie
     assert epoch_in(tmp_path / "best.ckpt") == (1 if ties == "first" else 3)
 
 
+@pytest.mark.parametrize("ties", ["first", "last"])
+def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path: Path, ties: str) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    fit(Scripted([0.5, 0.9]), BestCheckpoint(old, "val/acc", ties), LastCheckpoint(old, 0))
+    old.rename(new)
+    best = BestCheckpoint(new, "val/acc", ties)
+    fit(Scripted([0.5, 0.9, 0.8, 0.9]), best, resume=new / "last.ckpt")
+    assert epoch_in(new / "best.ckpt") == (1 if ties == "first" else 3)
+    assert Path(best.best_model_path) == new / "best.ckpt"
+    assert not old.exists()
+
+
 @pytest.mark.parametrize(("monitor", "mode"), [("val/acc", "max"), ("val/macro_f1", "max"), ("val/loss", "min")])
 def test_a_loss_is_better_if_lower(monitor: str, mode: str) -> None:
     assert mode_of(monitor) == mode

@@ -126,6 +126,16 @@ def test_options_that_change_no_result_make_no_setting(tmp_path: Path) -> None:
     assert setting.figures()["runs"] == 2
 
 
+def test_seeds_that_have_each_found_a_rate_of_their_own_are_one_setting(tmp_path: Path) -> None:
+    for seed, rate in enumerate((2e-3, 4e-3)):
+        config = Config(optimizer=OptimizerConfig(lr=rate))
+        write_run(tmp_path / str(seed), f"optimizer.lr=auto seed={seed}", seed=seed, config=config)
+    write_run(tmp_path / "given", "optimizer.lr=2e-3", config=Config(optimizer=OptimizerConfig(lr=2e-3)))
+    leaderboard = compare([tmp_path])
+    assert sorted(setting.figures()["runs"] for setting in leaderboard.settings) == [1, 2]
+    assert "auto" in str(leaderboard)
+
+
 def test_folds_are_pooled_to_one_accuracy_over_all_images(tmp_path: Path) -> None:
     for strategy, wrong in (("frozen", ([0], [1, 2])), ("finetune", ([0, 3], [1, 2, 4, 5]))):
         for fold, (n, each) in enumerate(zip((50, 49), wrong, strict=True)):

@@ -120,7 +120,7 @@ def test_no_step_waits_for_the_gpu(image_folder: Path, tmp_path: Path, augment: 
     config = options(image_folder, strategy)
     config.augment = augment
     data, model, _ = build(config)
-    trainer, _ = make_trainer(config, Run(tmp_path / "run"), data, model)
+    trainer, _ = make_trainer(config, Run(tmp_path / "run"), model)
     trainer.callbacks.insert(0, NoWaiting())
     try:
         fit(trainer, model, data)

@@ -2,6 +2,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
@@ -32,11 +33,12 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
     resume: Path | None = None,
     strategy: StrategyConfig | None = None,
+    **flags: Any,
 ) -> tuple[EpochLog, pl.Trainer]:
     """Train on stored features: eight to train on and four to validate."""
     torch.manual_seed(0)
     features, labels = torch.randn(NUM_IMAGES, 512), torch.arange(NUM_IMAGES) % 2
-    epochs = EpochLog(path, NUM_IMAGES)
+    epochs = EpochLog(path)
     trainer = pl.Trainer(
         max_epochs=max_epochs,
         accelerator="cpu",
@@ -47,6 +49,7 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
+        **flags,
     )
     train = DataLoader(TensorDataset(features[:8], labels[:8]), 4)
     val = DataLoader(TensorDataset(features[8:], labels[8:]), 4)
@@ -60,7 +63,7 @@ def fit(
 def test_tensorboard_shows_train_and_val_in_one_chart(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="tensorboard")
     trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu", max_epochs=1)
-    EpochLog(tmp_path / "metrics.csv", NUM_IMAGES).on_train_start(trainer, make_model())
+    EpochLog(tmp_path / "metrics.csv").on_train_start(trainer, make_model())
     logger.experiment.flush()
     events = EventAccumulator(logger.log_dir).Reload()
     layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
@@ -135,7 +138,7 @@ def test_an_epoch_without_validation_shows_none(tmp_path: Path, caplog: pytest.L
 
 
 def test_the_median_epoch_runs_from_start_to_start() -> None:
-    epochs = EpochLog(Path("metrics.csv"), NUM_IMAGES)
+    epochs = EpochLog(Path("metrics.csv"))
     assert epochs.epoch_median == 0.0
     epochs.starts, epochs.end = [10.0, 14.0, 15.0], 17.0
     assert epochs.epoch_median == 2.0
@@ -153,6 +156,13 @@ def test_an_epoch_is_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         part = r"loss \d+\.\d{4} acc [01]\.\d{4}"
         expected = rf"epoch {epoch}/2 \| train {part} \| val {part} \| \d+\.\d s, \d+ images/s \| lr head \S+"
         assert re.fullmatch(expected, line)
+
+
+def test_images_that_are_left_out_are_not_counted(tmp_path: Path) -> None:
+    assert fit(tmp_path / "a.csv", max_epochs=2)[0].num_images == NUM_IMAGES
+    assert fit(tmp_path / "b.csv", max_epochs=2, limit_train_batches=1)[0].num_images == NUM_IMAGES - 4
+    assert fit(tmp_path / "c.csv", 3, [EvaluationEpochs(first=3, every=1)])[0].num_images == NUM_IMAGES
+    assert fit(tmp_path / "d.csv", 2, limit_val_batches=0)[0].num_images == NUM_IMAGES - 4
 
 
 def test_the_line_names_the_range_of_the_backbones_rates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,6 +65,15 @@ def test_runs_that_were_begun_and_have_no_summary_are_unfinished(tmp_path: Path)
     assert find_unfinished(tmp_path) == [tmp_path / "killed", tmp_path / "training"]
 
 
+def test_a_range_test_is_no_unfinished_run(tmp_path: Path) -> None:
+    Run(tmp_path).write_config(Config())
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "figures" / "learning_rate.png").touch()
+    assert find_unfinished(tmp_path) == []
+    Run(tmp_path).checkpoints.mkdir()  # of a training that began with one
+    assert find_unfinished(tmp_path) == [tmp_path]
+
+
 def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match=r"is not the folder of a finished run: it has no summary\.json"):
         _ = Run(tmp_path).summary

@@ -1,6 +1,7 @@
 """Sweeps: what is skipped, retried and continued, and what becomes of jobs in other processes."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import torchvision
 from thaw.config import Config, OptimizerConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
-from thaw.sweep import Failure, find_jobs, is_finished, remove_if_rejected
+from thaw.sweep import Failure, find_jobs, is_finished, remove_if_empty, remove_if_rejected
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -69,6 +70,18 @@ def parallel(tmp_path: Path) -> Path:
 
 
 # ---- the folder
+
+
+def test_a_log_is_closed_before_it_is_removed(tmp_path: Path) -> None:
+    """Windows removes no open file."""
+    handler = logging.FileHandler(tmp_path / "train.log")
+    logging.getLogger().addHandler(handler)
+    try:
+        remove_if_empty(tmp_path)
+        assert handler.stream is None
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert not tmp_path.exists()
 
 
 def test_a_finished_job_is_known_by_its_options(tmp_path: Path) -> None:

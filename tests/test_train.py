@@ -127,6 +127,8 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_unbroken_one(image
     )
     rows = [line.split(",")[0] for line in (broken / "metrics.csv").read_text().splitlines()[1:]]
     assert rows == [str(epoch) for epoch in range(1, 9)]
+    commands = [Run(tmp_path / name).summary["command"] for name in ("unbroken", "broken")]
+    assert commands[0] == commands[1]  # it makes the run again
     again = run(f"resume={broken}", cwd=tmp_path)
     assert (again.returncode, "is finished" in again.stderr) == (2, True)
 

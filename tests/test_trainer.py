@@ -4,11 +4,14 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.building import build
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
@@ -39,8 +42,8 @@ def make(image_folder: Path, tmp_path: Path) -> Make:
             trainer=TrainerConfig(**{"accelerator": "cpu", "precision": "32", "max_epochs": 5} | options),
             logger=LoggerConfig(logger),
         )
-        data, model, _ = build(config)
-        return make_trainer(config, Run(tmp_path / "run"), data, model)[0]
+        _, model, _ = build(config)
+        return make_trainer(config, Run(tmp_path / "run"), model)[0]
 
     return make
 
@@ -57,7 +60,7 @@ def test_the_options_arrive(make: Make) -> None:
     assert (trainer.max_epochs, trainer.gradient_clip_val, trainer.accumulate_grad_batches) == (3, 0.5, 2)
     assert trainer.precision == "64-true"
     assert kinds(trainer) >= {EpochLog, BestCheckpoint, LastCheckpoint, EvaluationEpochs}
-    assert not {PhaseEarlyStopping, pl.callbacks.EMAWeightAveraging} & kinds(trainer)
+    assert not {PhaseEarlyStopping, WeightAveraging} & kinds(trainer)
     assert trainer.logger is None
 
 
@@ -74,8 +77,38 @@ def test_patience_knows_the_phases_of_the_strategy(make: Make) -> None:
     assert (stopping.patience, stopping.phase_starts) == (4, [0, 2, 3])
 
 
-def test_averaged_weights_are_a_callback(make: Make) -> None:
-    assert pl.callbacks.EMAWeightAveraging in kinds(make(ema_decay=0.99))
+class Learner(pl.LightningModule):
+    """Of two weights one learns; beside them lies a table of indices, as Swin and MaxViT have one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.learning, self.frozen = (torch.nn.Parameter(torch.linspace(0.1, 0.9, 999)) for _ in range(2))
+        self.frozen.requires_grad_(False)
+        self.register_buffer("indices", torch.arange(999))
+        self.passed: list[Tensor] = []
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.learning.sum()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.passed.append(self.learning.detach().clone())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD([self.learning], lr=0.1)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.999, 0.9999])
+def test_what_does_not_learn_is_the_same_on_average(make: Make, decay: float) -> None:
+    model, before = Learner(), Learner()
+    trainer = make(ema_decay=decay)
+    trainer.callbacks = [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]
+    trainer.fit(model, DataLoader(TensorDataset(torch.zeros(5, 1))))
+    expected, *later = model.passed
+    for weights in later:
+        expected = decay * expected + (1 - decay) * weights
+    torch.testing.assert_close(model.learning.detach(), expected)
+    assert torch.equal(model.frozen, before.frozen)
+    assert torch.equal(cast(Tensor, model.indices), cast(Tensor, before.indices))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +121,12 @@ def test_ddp_expects_idle_weights_only_where_stages_thaw_later(
     trainer = make(strategy, distribution="ddp", devices=1)
     assert isinstance(trainer.strategy, pl.strategies.DDPStrategy)
     assert trainer.strategy._ddp_kwargs.get("find_unused_parameters", False) == find_unused
+
+
+def test_a_profile_that_is_asked_for_is_printed(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = make(extra={"profiler": "simple"})
+    trainer.profiler.describe()  # type: ignore[attr-defined]
+    assert "Profiler Report" in caplog.text
 
 
 def test_extra_adds_flags_and_has_the_last_word(make: Make) -> None:
@@ -226,6 +265,6 @@ def test_what_keeps_images_from_being_loaded_is_told(
     )
     data, model, _ = build(config)
     fault(data)
-    trainer = make_trainer(config, Run(tmp_path / "run"), data, model)[0] if does_train else make_predictor("32", "cpu")
+    trainer = make_trainer(config, Run(tmp_path / "run"), model)[0] if does_train else make_predictor("32", "cpu")
     with pytest.raises(ThawError, match=message):
         fit(trainer, model, data) if does_train else predict(trainer, model, data, "val")

@@ -4,6 +4,7 @@ Imports no torch.
 """
 
 import os
+import shlex
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +17,7 @@ from thaw.differences import IRRELEVANT, is_one_of
 from thaw.errors import ThawError
 from thaw.processes import Place
 from thaw.run import Run
+from thaw.sweep import find_jobs
 from thaw.writing import claimed
 
 
@@ -81,11 +83,28 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
         if overrides is not None:
             _refuse_another(folder, overrides)
         arguments = [*(each for each in arguments if each is not resume), f"hydra.sweep.dir={quoted(folder)}"]
+    elif is_multirun(arguments):
+        _refuse_taken_sweep(arguments)
     if is_multirun(arguments):
         # First, for argparse takes no option between two lists of overrides.
         arguments = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
         arguments = [*arguments, *_name_by_what_differs(overrides or [])]
     return arguments, resume is not None
+
+
+def _refuse_taken_sweep(arguments: list[str]) -> None:
+    """Refuse a folder that holds a sweep: jobs of both would lie there, under the same numbers.
+
+    Raises:
+        ThawError: It does.
+    """
+    for argument in arguments:
+        if _key(argument) == "hydra.sweep.dir" and find_jobs(folder := _unquoted(argument)):
+            option = shlex.quote(f"sweep.resume={folder}")
+            raise ThawError(
+                f"{folder} holds a sweep already. To go on with it: the same command and {option} in place of "
+                "hydra.sweep.dir. To begin anew: name another folder, or remove this one."
+            )
 
 
 def _refuse_another(sweep: Path, overrides: list[Override]) -> None:

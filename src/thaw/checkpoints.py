@@ -59,6 +59,14 @@ class BestCheckpoint(ModelCheckpoint):
             return True
         return self.ties == "last" and current is not None and bool(torch.equal(current, self.kth_value))
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best so far, also where the run has been moved: Lightning would forget its score."""
+        assert self.dirpath is not None
+        path = str(Path(self.dirpath, "best.ckpt"))
+        paths = {name: path for name in ("best_model_path", "kth_best_model_path") if state_dict[name]}
+        scores = dict(zip([path], state_dict["best_k_models"].values(), strict=False))  # of one, or none yet
+        super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": scores})
+
 
 class LastCheckpoint(Checkpoint):
     """`last.ckpt`, written at the end of an epoch if the last writing is some seconds ago, and of the last epoch.

@@ -495,7 +495,7 @@ class SweepConfig:
     resume: str | None = None
     """Folder of an interrupted sweep: the same command with it skips the finished jobs and goes on with the others."""
     prune: bool = False
-    """Stop a trial of a search after an epoch in which its val/acc is below the median of the earlier ones'."""
+    """Stop a trial of a search whose best val/acc so far is below the median of the others' at the same epoch."""
     prune_after_trials: int = 5
     """Trials that run to their end before any is stopped."""
     prune_after_epochs: int = 3

@@ -111,7 +111,8 @@ def run_experiment(
         time.sleep(SECONDS_TO_SPEAK)
     if OutputFolder.sweep is not None and OutputFolder.sweep.exists() and (failures or ended_by):
         goal = f"Ended by {ended_by.signal}. To go on" if ended_by else "To retry what failed"
-        print(f"{goal}: the same command and sweep.resume={OutputFolder.sweep}", file=sys.stderr)
+        option = shlex.quote(f"sweep.resume={OutputFolder.sweep}")
+        print(f"{goal}: the same command and {option}", file=sys.stderr)
     if ended_by:
         sys.exit(ended_by.code)
     if failures:
@@ -176,7 +177,8 @@ def _make_job(
                 lock.close()  # the first of them takes it
                 start_processes(number, [str(script), *overrides, f"hydra.run.dir={quoted(folder)}"])
                 return objective(run.summary) if run.is_finished else None
-            return experiment(config, folder, shlex.join(["python", script.name, *overrides]))
+            typed = [override for override in overrides if not override.startswith("resume=")]  # all that came of it
+            return experiment(config, folder, shlex.join(["python", script.name, *typed]))
         except Exception as error:
             if isinstance(error, ProcessError) and error.was_silent:
                 (folder / ERROR_LOG).unlink(missing_ok=True)  # of the others, who miss it

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -35,13 +36,14 @@ class EpochLog(Callback):
     """Prints a line after each epoch and appends it to `metrics.csv`.
 
     Attributes:
-        seconds: From the start of each finished epoch to the start of the next, or to the end of the training.
+        num_images: That this process has trained on and validated in the current epoch.
+        starts: Of each epoch; with `end`, that of the training, in seconds on the clock.
     """
 
-    def __init__(self, path: Path, num_images: int) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.num_images = num_images
+        self.num_images = 0
         self.starts: list[float] = []
         self.end = 0.0
         self.validated = -1
@@ -65,6 +67,25 @@ class EpochLog(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the clock."""
         self.starts.append(time.perf_counter())
+        self.num_images = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the images."""
+        self.num_images += len(batch[-1])
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the images."""
+        self.num_images += len(batch[-1])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember which epoch was validated."""
@@ -99,7 +120,8 @@ class EpochLog(Callback):
         for split in ("train", "val"):
             if f"{split}/acc" in metrics:
                 parts.append(f"{split} loss {metrics[f'{split}/loss']:.4f} acc {metrics[f'{split}/acc']:.4f}")
-        parts.append(f"{seconds:.1f} s, {self.num_images / seconds:.0f} images/s")
+        num_images = self.num_images * trainer.world_size  # which differ by one at most
+        parts.append(f"{seconds:.1f} s, {num_images / seconds:.0f} images/s")
         stages = [value for name, value in metrics.items() if name.startswith("lr/stage") and value > 0]
         backbone = f", backbone {_range(stages)}" if stages else ""
         parts.append(f"lr head {metrics['lr/head']:.2g}{backbone}")

@@ -1,6 +1,7 @@
 """A finished run on disk: where things lie, and reading them back."""
 
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -201,8 +202,9 @@ class Run:
             ThawError: There is something of it to lose.
         """
         if self.last.exists() or self.is_finished:
+            option = shlex.quote(f"resume={self.folder}")
             raise ThawError(
-                f"{self.folder} holds a run already, which would be lost. To go on with it: resume={self.folder} (of a "
+                f"{self.folder} holds a run already, which would be lost. To go on with it: {option} (of a "
                 "sweep: sweep.resume=SWEEP_FOLDER). To begin anew: name another folder, or remove this one."
             )
 
@@ -270,4 +272,9 @@ def find_unfinished(folder: Path) -> list[Path]:
     """The folders, in order, of runs that were begun and have no summary: still training, or broken off."""
     begun = {path.parent for path in folder.rglob(".hydra")}
     begun |= {path.parent for path in folder.rglob("config.yaml") if (path.parent / "figures").is_dir()}
-    return sorted(path for path in begun if not Run(path).is_finished)
+    return sorted(path for path in begun if not Run(path).is_finished and not _is_range_test(Run(path)))
+
+
+def _is_range_test(run: Run) -> bool:
+    """True if the folder is find_lr.py's, where nothing is trained."""
+    return (run.figures / "learning_rate.png").exists() and not run.checkpoints.exists()

@@ -1,5 +1,6 @@
 """A sweep on disk: a folder of jobs, why some failed, and which are left to do. Imports no torch."""
 
+import logging
 import os
 import shutil
 import traceback
@@ -157,6 +158,9 @@ def is_empty(job: Path) -> bool:
 def remove_if_empty(job: Path) -> None:
     """Remove the folder of a run that came to nothing; what else lies there is the user's own."""
     if is_empty(job):
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == job.resolve():
+                handler.close()  # Windows removes no open file
         for path in job.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         with suppress(OSError):  # it is `.`

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,8 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from torch import Tensor
 
 from thaw.checkpoints import (
     BestCheckpoint,
@@ -39,6 +40,7 @@ from thaw.stopping import FiniteLoss, Interruption
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)
+logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose table was asked for
 for message in (
     ".*isinstance.treespec, LeafSpec.*",
     ".*does not have many workers.*",
@@ -52,12 +54,12 @@ for message in (
 
 
 def make_trainer(
-    config: Config, run: Run, data: ImageDataModule, model: Classifier, probe: LinearProbe | None = None
+    config: Config, run: Run, model: Classifier, probe: LinearProbe | None = None
 ) -> tuple[pl.Trainer, EpochLog]:
     """Lightning's Trainer by the options, and the callback that knows how long an epoch took."""
     options = config.trainer
     num_stages = len(model.backbone.stages)
-    epochs = EpochLog(run.metrics_csv, len(data.index.splits["train"]) + len(data.index.splits["val"]))
+    epochs = EpochLog(run.metrics_csv)
     last = LastCheckpoint(run.checkpoints, options.checkpoint_seconds)
     callbacks: list[pl.Callback] = [
         FiniteLoss(run.last),
@@ -72,7 +74,7 @@ def make_trainer(
         starts = phase_starts(config.strategy, options.max_epochs, num_stages)
         callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts))
     if options.ema_decay:
-        callbacks.append(EMAWeightAveraging(decay=options.ema_decay))
+        callbacks.append(WeightAveraging(avg_fn=moving_average(options.ema_decay)))
     if probe is not None:
         callbacks.append(probe)
     if config.sweep.prune and (trial := current_trial(config.sweep)):
@@ -97,6 +99,19 @@ def make_trainer(
     if options.compile:
         model.backbone.compile()
     return trainer, epochs
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """The exponential moving average of a tensor, as torch's AveragedModel asks for it, after each step.
+
+    What does not change, as a frozen weight, stays as it is to the last bit; torch's own does not see to that, and
+    rounds whole numbers, such as Swin's table of positions, to others.
+    """
+
+    def average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+        return mean.lerp(current, 1 - decay) if mean.is_floating_point() else current
+
+    return average
 
 
 def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.Trainer:

@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import shlex
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -68,7 +69,7 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
     data, model, weights_line = build(config)
     config, range_test = settle_rate(config, run, data, model)
     probe = _make_probe(config)
-    trainer, epochs = make_trainer(config, run, data, model, probe)
+    trainer, epochs = make_trainer(config, run, model, probe)
     data.backbone = frozen_backbone(config, trainer, model)
     if trainer.is_global_zero:
         run.write_config(config)
@@ -230,8 +231,8 @@ def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
     lines += [
         f"{seconds['total']:.1f} s {span}, {seconds['epoch_median']:.2f} s an epoch{memory}; "
         f"everything is in {run.folder}",
-        f"Next: thaw report {run.folder}",
+        f"Next: {shlex.join(['thaw', 'report', str(run.folder)])}",
     ]
     if config.logger.name == "tensorboard":
-        lines.append(f"      tensorboard --logdir {run.folder.parent}")
+        lines.append(f"      {shlex.join(['tensorboard', '--logdir', str(run.folder.parent)])}")
     return "\n".join(lines)

@@ -29,13 +29,13 @@ class Search:
 
 def test_good_files_are_searched_once(paths: list[Path]) -> None:
     search = Search({})
-    assert find_bad_once(paths, search) == find_bad_once(paths, search) == {}
+    assert find_bad_once(paths, search, whole=True) == find_bad_once(paths, search, whole=True) == {}
     assert search.times == 1
 
 
 def test_bad_files_are_searched_and_named_each_time(paths: list[Path]) -> None:
     search = Search({paths[1]: "torn"})
-    assert find_bad_once(paths, search) == find_bad_once(paths, search) == {paths[1]: "torn"}
+    assert find_bad_once(paths, search, whole=True) == find_bad_once(paths, search, whole=True) == {paths[1]: "torn"}
     assert search.times == 2
 
 
@@ -50,22 +50,37 @@ def change_time(path: Path) -> None:
 @pytest.mark.parametrize("change", [change_size, change_time, Path.unlink])
 def test_a_changed_file_is_searched_anew(paths: list[Path], change: object) -> None:
     search = Search({})
-    find_bad_once(paths, search)
+    find_bad_once(paths, search, whole=True)
     assert callable(change)
     change(paths[2])
-    find_bad_once(paths, search)
+    find_bad_once(paths, search, whole=True)
     assert search.times == 2
 
 
 def test_another_selection_is_searched_anew(paths: list[Path]) -> None:
     search = Search({})
-    find_bad_once(paths, search)
-    find_bad_once(paths[:2], search)
+    find_bad_once(paths, search, whole=True)
+    find_bad_once(paths[:2], search, whole=True)
     assert search.times == 2
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAW_CACHE", str(paths[0] / "cache"))  # below a file
     search = Search({})
-    assert find_bad_once(paths, search) == find_bad_once(paths, search) == {}
+    assert find_bad_once(paths, search, whole=True) == find_bad_once(paths, search, whole=True) == {}
     assert search.times == 2
+
+
+def test_headers_that_are_good_say_nothing_of_the_rest(paths: list[Path]) -> None:
+    headers, whole = Search({}), Search({paths[1]: "torn"})
+    for _ in range(2):
+        assert find_bad_once(paths, headers, whole=False) == {}
+    assert find_bad_once(paths, whole, whole=True) == {paths[1]: "torn"}
+    assert (headers.times, whole.times) == (1, 1)
+
+
+def test_files_that_are_good_have_good_headers(paths: list[Path]) -> None:
+    whole, headers = Search({}), Search({})
+    find_bad_once(paths, whole, whole=True)
+    find_bad_once(paths, headers, whole=False)
+    assert (whole.times, headers.times) == (1, 0)

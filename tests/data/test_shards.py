@@ -21,6 +21,7 @@ from thaw.config import (
     StrategyConfig,
     TrainerConfig,
 )
+from thaw.data.copies import find_copies
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.images import BadImage
 from thaw.data.index import ImageIndex, build_index, fingerprint, survey
@@ -157,6 +158,22 @@ def test_batches_are_those_of_the_folder(image_folder: Path, packed: Path, cache
     for (images, labels), (other, others) in zip(batches(packed, "stream", cache, num_workers), expected, strict=True):
         assert torch.equal(images, other)
         assert torch.equal(labels, others)
+
+
+def test_copies_are_found_as_in_the_folder(image_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    shutil.copytree(image_folder, root)
+    shutil.copy(root / "train" / "blue" / "0.png", root / "val" / "blue" / "copy.png")
+    shutil.copy(root / "train" / "red" / "1.png", root / "train" / "green" / "copy.png")
+    pack(rows_of(root), str(tmp_path / "packed"), 1)
+    folder, stream = (
+        find_copies(build_index(tmp_path / name, DatasetConfig(kind, str(tmp_path / name))))
+        for name, kind in (("images", "folder"), ("packed", "stream"))
+    )
+    assert [finding.kind for finding in folder] == ["in_two_splits", "two_labels"]
+    assert [(finding.kind, finding.items) for finding in stream] == [
+        (finding.kind, finding.items) for finding in folder
+    ]
 
 
 def test_another_process_may_start_from_a_copy(shards: Shards) -> None:

@@ -5,7 +5,8 @@ from matplotlib.colors import to_hex
 
 from test_compare import write_run
 from thaw.compare import compare
-from thaw.inspection.accuracy_chart import BEST_COLOR, OTHER_COLOR, WORSE_COLOR, accuracy_chart
+from thaw.inspection.accuracy_chart import OTHER, accuracy_chart
+from thaw.inspection.figures import RIGHT, WRONG
 
 
 def test_a_line_a_setting_with_its_interval_its_runs_and_its_verdict(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_a_line_a_setting_with_its_interval_its_runs_and_its_verdict(tmp_path: P
     figure = accuracy_chart(board)
     (panel,) = figure.axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ["frozen", "gradual", "finetune"]
-    assert [to_hex(line.get_color()) for line in panel.lines] == [BEST_COLOR, OTHER_COLOR, WORSE_COLOR]
+    assert [to_hex(line.get_color()) for line in panel.lines] == [RIGHT, OTHER, WRONG]
     for line, setting in zip(panel.lines, board.settings, strict=True):
         assert tuple(line.get_xdata()) == pytest.approx(setting.interval)
     (right,) = panel.child_axes

@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--least", type=_count, default=1, metavar="N", help="name classes that were confused at least N times"
     )
-    parser.add_argument("--device", help="auto, cpu, gpu, …; default: what the run was given")
+    parser.add_argument(
+        "--device",
+        help="auto, cpu, gpu, … (which GPU: CUDA_VISIBLE_DEVICES=1 in front); default: what the run was given",
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; default: RUN/evaluation")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table of classes in full to this file")
 

@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes named for each image; default 3")
     parser.add_argument("--grid", type=Path, metavar="FILE", help="draw up to 18 of the images with their predictions")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time; default 8 on a CPU, or 64")
-    parser.add_argument("--device", default="auto", help="auto, cpu, gpu, …; default auto")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, gpu, … (which GPU: CUDA_VISIBLE_DEVICES=1 in front); default auto"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 UNBALANCED = 10
 """A class with so many times the images of another is worth a remark."""
+MOST_READ = 10_000
+"""Files that are read to their ends before each first training on them; of more, only the headers."""
 MOST_LINES = 10
 """Of files that are left out; the others are counted."""
 
@@ -118,7 +120,7 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
     ]
 
 
-def find_unreadable(index: ImageIndex, threads: int | None = None, most: int = 10_000) -> dict[Path, str]:
+def find_unreadable(index: ImageIndex, threads: int | None = None, most: int = MOST_READ) -> dict[Path, str]:
     """Every file that cannot be decoded, with the reason; of more than `most` files, only the headers are read.
 
     Images in shards are left alone: each was read before it was packed.

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -82,9 +82,13 @@ def _number_of_labels(group: Copies) -> int:
 
 
 def _find(index: ImageIndex) -> list[Copies]:
-    """Only files of equal size are read, and to their ends only those that begin alike."""
+    """Only files of equal size are read, and to their ends only those that begin alike; of shards, none."""
     groups = [[(split, sample) for split, samples in index.splits.items() for sample in samples]]
-    for key in (regular_size, _head, _digest):
+    keys: Sequence[Callable[[Path], Hashable]] = (regular_size, _head, _digest)
+    if index.shards:
+        packed = index.shards.images
+        keys = (lambda path: (packed[path].size, packed[path].digest),)
+    for key in keys:
         groups = [copies for group in groups for copies in _group(group, key)]
     return groups
 

@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from thaw.config import AugmentConfig, DatasetConfig
-from thaw.data.check import find_unreadable
+from thaw.data.check import MOST_READ, find_unreadable
 from thaw.data.device import SHARE_OF_FREE_MEMORY, CropDataset, Crops, DeviceImages, can_cut, fits_on_device
 from thaw.data.index import ImageIndex
 from thaw.data.memory import ImageMemory, fits_in_memory
@@ -60,8 +61,9 @@ class KeptImages:
     def find_unreadable(self) -> dict[Path, str]:
         """Files that cannot be read, with the reasons; images that are kept in memory are decoded into it."""
         paths = [sample.path for samples in self.index.splits.values() for sample in samples]
-        memory = self._memory
-        return find_bad_once(paths, lambda: find_unreadable(self.index) if memory is None else memory.load(paths))
+        if self._memory is not None:
+            return find_bad_once(paths, partial(self._memory.load, paths), whole=True)
+        return find_bad_once(paths, partial(find_unreadable, self.index), whole=len(paths) <= MOST_READ)
 
     def read(self, path: Path) -> Tensor:
         """One image, uint8 (3, H, W), from memory if it is kept there."""

@@ -10,17 +10,19 @@ import PIL
 from thaw.data.cache import cache_folder, file_stamp
 
 
-def find_bad_once(paths: Sequence[Path], find_bad: Callable[[], dict[Path, str]]) -> dict[Path, str]:
+def find_bad_once(paths: Sequence[Path], find_bad: Callable[[], dict[Path, str]], whole: bool) -> dict[Path, str]:
     """Unreadable files and why they are; nothing is read if the same files have all been found readable before.
 
     Args:
         paths: Image files.
-        find_bad: Decodes all of them.
+        find_bad: Reads all of them.
+        whole: Whether it does so to their ends, or reads their headers only.
     """
     stamps = "".join(map(file_stamp, paths))
     key = hashlib.sha256((PIL.__version__ + stamps).encode(errors="surrogateescape")).hexdigest()
-    marker = cache_folder() / "readable" / key
-    if marker.exists():
+    known_whole, known_headers = (cache_folder() / "readable" / f"{key}.{part}" for part in ("whole", "headers"))
+    marker = known_whole if whole else known_headers
+    if known_whole.exists() or marker.exists():
         return {}
     bad = find_bad()
     if not bad:

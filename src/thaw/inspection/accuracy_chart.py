@@ -6,11 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from thaw.inspection.figures import INK, RIGHT, WRONG
 from thaw.leaderboard import BEST, Leaderboard, Section, Verdict
 from thaw.settings import Setting
 
-BEST_COLOR, OTHER_COLOR, WORSE_COLOR, TEXT = "#1f5fbf", "#7f8fa6", "#c8322b", "#333333"
-"""Of the best setting, of those that may be as good, of those that are worse; of text."""
+OTHER = "#7f8fa6"
+"""The colour of settings that may be as good as the best."""
 ROW_INCHES, HEAD_INCHES = 0.44, 0.9
 """Height of a setting, and of what stands above and below those of a section."""
 
@@ -24,7 +25,7 @@ def accuracy_chart(leaderboard: Leaderboard) -> Figure:
     for axes, section in zip(panels, sections, strict=True):
         _draw(axes, section)
     dots = "; small dots: single runs" if any(len(setting.accuracies) > 1 for setting in leaderboard.settings) else ""
-    panels[-1].set_xlabel(f"accuracy and its 95 % interval (Wilson){dots}", color=TEXT)
+    panels[-1].set_xlabel(f"accuracy and its 95 % interval (Wilson){dots}", color=INK)
     return figure
 
 
@@ -34,23 +35,23 @@ def _draw(axes: Axes, section: Section) -> None:
         _draw_setting(axes, row, setting, verdict)
     # In two lines at most.
     labels = [textwrap.fill(each, 36, max_lines=2, placeholder=" …") for each in section.descriptions]
-    axes.set_yticks(range(len(rows)), labels, color=TEXT)
+    axes.set_yticks(range(len(rows)), labels, color=INK)
     verdicts = axes.secondary_yaxis("right")
-    verdicts.set_yticks(range(len(rows)), [str(verdict) for _, verdict in rows], color=TEXT, fontsize=8.5)
+    verdicts.set_yticks(range(len(rows)), [str(verdict) for _, verdict in rows], color=INK, fontsize=8.5)
     verdicts.tick_params(length=0)
     verdicts.spines.right.set_visible(False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_title(section.title, loc="left", fontsize=10, fontweight="bold", color=TEXT, pad=10)
+    axes.set_title(section.title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=10)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, colors=TEXT)
+    axes.tick_params(length=0, colors=INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
 def _draw_setting(axes: Axes, row: int, setting: Setting, verdict: Verdict) -> None:
-    color = BEST_COLOR if verdict.reason == BEST else WORSE_COLOR if verdict.word == "worse" else OTHER_COLOR
+    color = RIGHT if verdict.reason == BEST else WRONG if verdict.word == "worse" else OTHER
     low, high = setting.interval
     axes.plot([low, high], [row, row], color=color, linewidth=5, alpha=0.3, solid_capstyle="round")
     if (num_runs := len(setting.accuracies)) > 1:

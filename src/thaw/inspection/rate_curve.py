@@ -5,7 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-INK, BATCH, CURVE, VALLEY, STEEPEST = "#333333", "#a9b8d0", "#1f5fbf", "#c8322b", "#d17a0f"
+from thaw.inspection.figures import INK, RIGHT, WRONG
+
+BATCH, CURVE, VALLEY, STEEPEST = "#a9b8d0", RIGHT, WRONG, "#d17a0f"
 
 
 def rate_curve(
