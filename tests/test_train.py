@@ -81,8 +81,9 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + 9
     assert all(line in done.stdout for line in ("epoch 3/3 | train loss", "Best val accuracy", "Next: "))
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    assert set(events.Tags()["images"]) == {path.stem for path in (folder / "figures").iterdir()}
-    shown = events.Images("predictions")[0]
+    assert set(events.Tags()["images"]) == {f"figures/{path.stem}" for path in (folder / "figures").iterdir()}
+    assert [len(events.Scalars(f"lr/{name}")) for name in ("head", "stage_08", "stage_00")] == [3, 2, 1]  # as they thaw
+    shown = events.Images("figures/predictions")[0]
     assert shown.encoded_image_string == (folder / "figures" / "predictions.jpg").read_bytes()
     with Image.open(folder / "figures" / "predictions.jpg") as drawn:
         assert (shown.width, shown.height) == drawn.size

@@ -63,7 +63,7 @@ def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure | Image
         with Image.open(path) as kept:
             width, height = kept.size
         image = Summary.Image(encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=4)
-        summary = Summary(value=[Summary.Value(tag=path.stem, image=image)])
+        summary = Summary(value=[Summary.Value(tag=f"figures/{path.stem}", image=image)])
         trainer.logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
 
 

@@ -96,8 +96,9 @@ class EpochLog(Callback):
         assert isinstance(pl_module, Classifier)
         seconds = time.perf_counter() - self.starts[-1]
         rates = pl_module.rates()
+        learning = {name: rate for name, rate in rates.items() if rate}  # a frozen stage has none
         for logger in trainer.loggers:  # directly: `log_dict` takes as long as an epoch of a head on stored features
-            logger.log_metrics({"time/epoch_seconds": seconds, **rates}, trainer.global_step)
+            logger.log_metrics({"time/epoch_seconds": seconds, **learning}, trainer.global_step)
         # On every process: Lightning gathers the metrics when they are asked for.
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name} | rates
         if not trainer.is_global_zero:
