@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from thaw.data.images import BadImage
 from thaw.data.index import ImageIndex, build_index, fingerprint, survey
 from thaw.data.shards import Shards, pack
 from thaw.data.splits import Row
+from thaw.data.threads import in_threads
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.run import Run
@@ -174,6 +176,21 @@ def test_copies_are_found_as_in_the_folder(image_folder: Path, tmp_path: Path) -
     assert [(finding.kind, finding.items) for finding in stream] == [
         (finding.kind, finding.items) for finding in folder
     ]
+
+
+def test_threads_read_at_the_same_time(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the other, as for object storage's answer."""
+    import litdata
+
+    paths, meeting, read = list(shards.images), Barrier(2), litdata.StreamingDataset.__getitem__
+    expected = list(map(shards.contents, paths))
+
+    def read_in_company(self: Any, number: int) -> Any:
+        meeting.wait(timeout=20)
+        return read(self, number)
+
+    monkeypatch.setattr(litdata.StreamingDataset, "__getitem__", read_in_company)
+    assert list(in_threads(shards.contents, paths[:26], 2)) == expected[:26]
 
 
 def test_another_process_may_start_from_a_copy(shards: Shards) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from threading import Lock
+from threading import local
 from typing import Any, NamedTuple
 
 from thaw.data.splits import Row
@@ -56,29 +56,26 @@ class Shards:
     def __init__(self, root: str, cache: Path) -> None:
         self.root = root
         self.cache = cache
-        self._reader: Any = None
-        self._process = 0
-        self._lock = Lock()
+        self._own = local()
         if not is_address(root):
             _check_files(Path(root))
         self.rows, self.images = self._read_table()
 
     def contents(self, path: Path) -> bytes:
         """The encoded image. Any number of threads and forked processes may ask."""
-        with self._lock:
-            return bytes(self._open()[self.images[path].number])
+        return bytes(self._open()[self.images[path].number])
 
     def _open(self) -> Any:
-        """LitData's reader; each process has its own, as it holds an open file or connection."""
-        if self._process != os.getpid():
+        """LitData's reader; each thread of each process has its own, as it holds an open file or connection."""
+        if getattr(self._own, "process", 0) != os.getpid():
             litdata = import_litdata()
             # Its index names the decoder of the items. Two would run code that is in them; ours have the plain bytes.
             plain = litdata.streaming.serializers.BytesSerializer()
-            self._reader = litdata.StreamingDataset(
+            self._own.reader = litdata.StreamingDataset(
                 self.root, str(self.cache), serializers={"pickle": plain, "graph": plain, "bytes": plain}
             )
-            self._process = os.getpid()
-        return self._reader
+            self._own.process = os.getpid()
+        return self._own.reader
 
     def _read_table(self) -> tuple[list[Row], dict[Path, Packed]]:
         try:
@@ -106,10 +103,10 @@ class Shards:
         return rows, images
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reader": None, "_process": 0, "_lock": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_own"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=Lock())
+        self.__dict__.update(state, _own=local())
 
 
 def is_address(root: str) -> bool:
