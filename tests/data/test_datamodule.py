@@ -280,9 +280,12 @@ def test_the_next_run_computes_only_what_differs(
     assert (features_of(second)[1] > 0) == recomputed
 
 
+@pytest.mark.parametrize("balance", ["none", "sampler"])
 @pytest.mark.parametrize("views", ["mirror", "fresh"])
-def test_the_preview_shows_images_also_where_the_epoch_runs_on_features(image_folder: Path, views: str) -> None:
-    data = make_data(image_folder)
+def test_the_preview_shows_images_also_where_the_epoch_runs_on_features(
+    image_folder: Path, views: str, balance: str
+) -> None:
+    data = make_data(image_folder, balance=balance)
     first = batches_of(data.train_dataloader())[0]
     data.backbone = left_and_right(views)
     images, labels = data.preview(most=24)

@@ -111,14 +111,7 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Shuffled training images, augmented, or views of their features."""
-        dataset, epoch = self.datasets["train"], self._epoch()
-        weights = None
-        if self.options.balance == "sampler":
-            weights = self.inverse_frequencies()[dataset.labels]
-        # An epoch of less than one batch would be no epoch at all.
-        drop_last = self.options.drop_last and len(dataset) >= self.options.batch_size
-        num_drawn = len(dataset) - (len(dataset) % self.options.batch_size if drop_last else 0)
-        sampler = EpochSampler(len(dataset), self.seed, *self._rank(), weights, num_drawn)
+        dataset, epoch, sampler = self.datasets["train"], self._epoch(), self._train_sampler(*self._rank())
         if self.runs_on_features(epoch):
             sampler.set_epoch(epoch)
             return self._batch_loader(FeatureDataset(self._train_views(epoch), dataset.labels, self.seed), sampler)
@@ -165,7 +158,7 @@ class ImageDataModule(LightningDataModule):
 
     def preview(self, most: int) -> Batch:
         """Some images (B, 3, S, S) of the first training batch, also where its epoch runs on features of them."""
-        dataset, sampler = self.datasets["train"], EpochSampler(len(self.datasets["train"]), self.seed)
+        dataset, sampler = self.datasets["train"], self._train_sampler()
         if self.runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
             transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])
             dataset = ImageDataset(dataset.samples, transform, self.seed, self.images.read)
@@ -176,6 +169,15 @@ class ImageDataModule(LightningDataModule):
     def show(self, split: str, chosen: Sequence[int]) -> list[Tensor]:
         """Some images of a split by index, uint8 (3, S, S), as they are evaluated."""
         return [image for image, _ in self.images.take(self.datasets[split], [(0, index) for index in chosen])]
+
+    def _train_sampler(self, rank: int = 0, num_processes: int = 1) -> EpochSampler:
+        """Which training images an epoch takes, and in which order; of several processes, this one's share."""
+        labels, batch_size = self.datasets["train"].labels, self.options.batch_size
+        weights = self.inverse_frequencies()[labels] if self.options.balance == "sampler" else None
+        # An epoch of less than one batch would be no epoch at all.
+        drop_last = self.options.drop_last and len(labels) >= batch_size
+        num_drawn = len(labels) - (len(labels) % batch_size if drop_last else 0)
+        return EpochSampler(len(labels), self.seed, rank, num_processes, weights, num_drawn)
 
     def _crop_loader(self, split: str, sampler: EpochSampler | SequentialPositions) -> Loader | None:
         """Crops of a split that the Trainer's device cuts; None if it does not keep the images."""
