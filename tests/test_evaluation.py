@@ -283,6 +283,11 @@ def test_views_that_add_nothing_are_refused(changed_run: Callable[[str, object],
     assert evaluate(run, tta=True, random_views=1).num_views == 2
 
 
+def test_a_run_that_used_no_mirror_images_is_not_judged_by_them(changed_run: Callable[[str, object], Run]) -> None:
+    with pytest.raises(ThawError, match=r"--tta has nothing to add: the run has augment\.policy=none"):
+        evaluate(changed_run("augment.policy", "none"), tta=True)
+
+
 def test_random_views_need_a_random_augmentation(changed_run: Callable[[str, object], Run]) -> None:
     with pytest.raises(ThawError, match="--tta-views has no random views to draw"):
         evaluate(changed_run("augment.policy", "none"), random_views=2)

@@ -230,6 +230,11 @@ class AugmentConfig:
             _require(0 <= value < float("inf"), f"augment.{key}", "0 or a positive number", value)
         _require(0 <= self.label_smoothing < 1, "augment.label_smoothing", "in [0, 1)", self.label_smoothing)
 
+    @property
+    def mirrored_axes(self) -> list[tuple[int, ...]]:
+        """Axes of images (…, H, W) along which mirror images are flipped: one entry a kind that the options allow."""
+        return [(-1,)] if self.policy != "none" and self.flip > 0 else []
+
 
 @dataclass
 class OptimizerConfig:

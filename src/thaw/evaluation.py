@@ -210,7 +210,9 @@ def _check_views(augment: AugmentConfig, tta: bool, random_views: int) -> None:
     """Refuse views that add nothing to the centre crop."""
     if random_views and augment.policy == "none":
         raise ThawError("--tta-views has no random views to draw: the run has augment.policy=none. Leave it out.")
-    if tta and augment.flip == 0 and not random_views:
+    if tta and augment.policy == "none":
+        raise ThawError("--tta has nothing to add: the run has augment.policy=none, so no mirror images. Leave it out.")
+    if tta and not augment.mirrored_axes and not random_views:
         raise ThawError(
             "--tta has nothing to add: the run has augment.flip=0, which says that mirror images mean something else, "
             "as those of digits do. Add --tta-views N, or leave it out."
@@ -220,8 +222,8 @@ def _check_views(augment: AugmentConfig, tta: bool, random_views: int) -> None:
 def _other_views(data: ImageDataModule, split: str, tta: bool, random_views: int) -> Iterator[Loader]:
     """Loaders of the mirror images and of random views of a split's images."""
     dataset, augment = data.datasets[split], data.augment
-    if tta and augment.flip > 0:
-        mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform), data.seed, dataset.read)
+    for axes in augment.mirrored_axes if tta else ():
+        mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform, axes), data.seed, dataset.read)
         yield data.images.loader(mirrored, SequentialPositions(len(dataset)))
     read = partial(data.index.read, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
     random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)

@@ -160,8 +160,8 @@ class ImageDataModule(LightningDataModule):
         """Some images (B, 3, S, S) of the first training batch, also where its epoch runs on features of them."""
         dataset, sampler = self.datasets["train"], self._train_sampler()
         if self.runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
-            transform = v2.Compose([self.transform, v2.RandomHorizontalFlip(0.5 if self._may_mirror() else 0)])
-            dataset = ImageDataset(dataset.samples, transform, self.seed, self.images.read)
+            view = v2.RandomChoice(self._mirror_transforms())
+            dataset = ImageDataset(dataset.samples, view, self.seed, self.images.read)
         first = list(islice(sampler, min(most, self.options.batch_size)))
         images, labels = default_collate(self.images.take(dataset, first))
         return images, labels
@@ -210,10 +210,7 @@ class ImageDataModule(LightningDataModule):
 
     def mirror_features(self) -> Batch:
         """Features (V, N, F) of the training images' centre crops and, if allowed, their mirror images; labels (N,)."""
-        dataset = self.datasets["train"]
-        transforms: list[ImageTransform] = [self.transform]
-        if self._may_mirror():
-            transforms.append(Mirrored(self.transform))
+        dataset, transforms = self.datasets["train"], self._mirror_transforms()
         views = [(ImageDataset(dataset.samples, step, self.seed, self.images.read), 0) for step in transforms]
         return self._stored(f"train {len(views)}", views), dataset.labels
 
@@ -233,8 +230,9 @@ class ImageDataModule(LightningDataModule):
         assert isinstance(views, int)
         return self._stored(f"train {views} {self.seed} {self.augment}", [(dataset, view) for view in range(views)])
 
-    def _may_mirror(self) -> bool:
-        return self.augment.policy != "none" and self.augment.flip > 0
+    def _mirror_transforms(self) -> list[ImageTransform]:
+        """One for each view of `strategy.feature_views=mirror`."""
+        return [self.transform, *(Mirrored(self.transform, axes) for axes in self.augment.mirrored_axes)]
 
     def _stored(self, name: str, views: Sequence[tuple[ImageDataset, int]]) -> Tensor:
         """Features (V, N, F) of V views of the same images, kept in memory for the run, and on disk for the next one.

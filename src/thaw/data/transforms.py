@@ -82,13 +82,15 @@ class EvaluationTransform:
 
 @dataclass(frozen=True)
 class Mirrored:
-    """The mirror image of what a transform gives."""
+    """A mirror image of what a transform gives."""
 
     transform: ImageTransform
+    axes: tuple[int, ...] = (-1,)
+    """Of (3, H, W), along which it is flipped: from left to right, as `augment.mirrored_axes` has them."""
 
     def __call__(self, image: Tensor) -> Tensor:
-        """The transformed image, flipped from left to right."""
-        return self.transform(image).flip(-1)
+        """The transformed image, flipped."""
+        return self.transform(image).flip(self.axes)
 
 
 def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) -> ImageTransform:
