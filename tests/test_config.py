@@ -103,6 +103,8 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
     "augment.crop_scale": ([[0.001, 1.0], [1.0, 1.0]], [[], [0.5], [0.0, 1.0], [0.9, 0.8], [0.5, 1.001], [NAN, 1.0]]),
     "augment.crop_ratio": ([[0.1, 10.0]], [[1.0, 2.0, 3.0], [-1.0, 1.0], [2.0, 1.0], [1.0, 10.1], [0.5, NAN]]),
     "augment.flip": ([0.0, 1.0], [-0.1, 1.1]),
+    "augment.vertical_flip": ([0.0, 1.0], [-0.1, 1.1]),
+    "augment.degrees": ([0.0, 180.0], [-0.1, 180.1]),
     "augment.erasing": ([0.0, 1.0], [-0.1, 1.1]),
     "augment.mixup": ([0.0, 5.0], [-0.1, INF]),
     "augment.cutmix": ([0.0, 5.0], [-0.1, INF]),
@@ -290,6 +292,13 @@ def test_a_contradiction_is_refused(build: Callable[[], Any], message: str) -> N
 )
 def test_what_fits_together_is_accepted(build: Callable[[], Any]) -> None:
     build()
+
+
+@pytest.mark.parametrize("options", [{"policy": "color"}, {"vertical_flip": 0.5}, {"degrees": 1}, {"erasing": 0.5}])
+def test_images_that_the_gpu_cuts_are_not_augmented_otherwise(options: dict[str, Any]) -> None:
+    with pytest.raises(ThawError, match=r"dataset\.cache=device cuts images on the GPU, mirrors them horizontally and"):
+        Config(DatasetConfig(cache="device"), augment=AugmentConfig(**options))
+    Config(DatasetConfig(cache="device"), augment=AugmentConfig(flip=0, mixup=0.2))
 
 
 def test_options_changed_after_they_were_made_are_checked_again() -> None:

@@ -257,6 +257,19 @@ def test_tta_is_the_mean_of_the_probabilities_of_crop_and_mirror(finished_run: R
     assert evaluation.num_views == 2
 
 
+@pytest.mark.parametrize(("flip", "axes"), [(0.5, [(), (3,), (2,), (2, 3)]), (0, [(), (2,)])])
+def test_tta_has_all_mirror_images_that_the_training_had(
+    changed_run: Callable[[str, object], Run], image_folder: Path, flip: float, axes: list[tuple[int, ...]]
+) -> None:
+    run = changed_run("augment", {"flip": flip, "vertical_flip": 0.5})
+    evaluation, classifier = evaluate(run, tta=True), run.load_classifier()
+    images = crops(classifier, image_folder, evaluation.predictions)
+    with torch.no_grad():
+        shares = torch.stack([classifier(images.flip(each)).softmax(dim=1) for each in axes])
+    torch.testing.assert_close(evaluation.predictions.probabilities, shares.mean(dim=0), rtol=1e-4, atol=1e-5)
+    assert evaluation.num_views == len(axes)
+
+
 def test_random_views_are_drawn_by_the_seed_and_join_the_mean(changed_run: Callable[[str, object], Run]) -> None:
     run = changed_run("dataset.num_workers", 0)
     plain, one, two = (run.evaluate(random_views=number).probabilities for number in (0, 1, 2))

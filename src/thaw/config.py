@@ -207,6 +207,11 @@ class AugmentConfig:
     """Smallest and largest width over height of the random crop."""
     flip: float = 0.5
     """Probability of a horizontal mirror image."""
+    vertical_flip: float = 0.0
+    """Probability of a vertical mirror image, for images without an upright: satellite, microscope, product photos."""
+    degrees: float = 0.0
+    """Largest angle that an image is turned by, to either side, before it is cropped; what that lays bare is painted
+    with the mean colour."""
     erasing: float = 0.0
     """Probability that a random rectangle is painted over with the mean colour."""
     mixup: float = 0.0
@@ -222,9 +227,9 @@ class AugmentConfig:
             value = getattr(self, key)
             valid = len(value) == 2 and 0 < value[0] <= value[1] <= high
             _require(valid, f"augment.{key}", f"two rising numbers in (0, {high:g}]", value)
-        for key in ("flip", "erasing"):
+        for key, highest in (("flip", 1), ("vertical_flip", 1), ("degrees", 180), ("erasing", 1)):
             value = getattr(self, key)
-            _require(0 <= value <= 1, f"augment.{key}", "in [0, 1]", value)
+            _require(0 <= value <= highest, f"augment.{key}", f"in [0, {highest}]", value)
         for key in ("mixup", "cutmix"):
             value = getattr(self, key)
             _require(0 <= value < float("inf"), f"augment.{key}", "0 or a positive number", value)
@@ -232,8 +237,15 @@ class AugmentConfig:
 
     @property
     def mirrored_axes(self) -> list[tuple[int, ...]]:
-        """Axes of images (…, H, W) along which mirror images are flipped: one entry a kind that the options allow."""
-        return [(-1,)] if self.policy != "none" and self.flip > 0 else []
+        """Axes of images (…, H, W) along which each kind of mirror image that may be shown is flipped; fixed order."""
+        across, down = self.flip > 0, self.vertical_flip > 0
+        allowed = {(-1,): across, (-2,): down, (-2, -1): across and down}
+        return [axes for axes in allowed if allowed[axes] and self.policy != "none"]
+
+    @property
+    def only_cuts(self) -> bool:
+        """True if random crops and horizontal mirror images are all that happens to an image before it is mixed."""
+        return self.policy == "default" and not (self.vertical_flip or self.degrees or self.erasing)
 
 
 @dataclass
@@ -357,9 +369,9 @@ class StrategyConfig:
     unfreeze_epochs: int = 0
     """Epochs over which the backbone thaws, from its last stage to its first; 0 thaws all at once."""
     feature_views: IntOrStr = "mirror"
-    """What the head sees of an image while the whole backbone is frozen: mirror (its centre crop and, unless
-    augment.flip is 0, its mirror image), a number of random views drawn once, or fresh (random views drawn anew in
-    each epoch, at the price of a forward pass)."""
+    """What the head sees of an image while the whole backbone is frozen: mirror (its centre crop and the
+    mirror images that augment.flip and augment.vertical_flip allow), a number of random views drawn once, or fresh
+    (random views drawn anew in each epoch, at the price of a forward pass)."""
     joint_factor: float = 1.0
     """What every rate is multiplied by, the head's too, once the head-only epochs are over."""
     from_scratch: bool = False
@@ -557,10 +569,10 @@ class Config:
                 _require(small, f"{group.name}.{key}", "a whole number below 2**32", value)
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
         _require_choice("features", self.features, ("auto", "off"))
-        if self.dataset.cache == "device" and (self.augment.policy != "default" or self.augment.erasing):
+        if self.dataset.cache == "device" and not self.augment.only_cuts:
             raise ThawError(
-                "dataset.cache=device cuts and mirrors images on the GPU and does nothing else to them: use "
-                "augment=default without augment.erasing, or dataset.cache=ram."
+                "dataset.cache=device cuts images on the GPU, mirrors them horizontally and does nothing else to them: "
+                "use augment=default without vertical_flip, degrees and erasing, or dataset.cache=ram."
             )
         if isinstance(self.trainer.devices, int) and self.dataset.batch_size % self.trainer.devices:
             raise ThawError(

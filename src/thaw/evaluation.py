@@ -91,7 +91,8 @@ def evaluate(
         data: Labelled images in place of the run's own: a folder or a CSV file, classes in any order, or some of them.
         label_pattern: Tells the class of the images in `data` from a file's name; None takes the run's own pattern
             where `data` has no folders.
-        tta: Test-time augmentation: the mean of the probabilities over the centre crop and its mirror image.
+        tta: Test-time augmentation: the mean of the probabilities over the centre crop and those mirror images that
+            the training may have shown.
         random_views: So many random views of each image, by the run's own augmentation, join that mean.
         device: auto, cpu, gpu, or another accelerator of Lightning's; None takes what the run was given.
 

@@ -238,6 +238,30 @@ def test_mirror_views_are_the_centre_crop_and_its_mirror_image(image_folder: Pat
     assert num_extracted == 2 * NUM_TRAIN
 
 
+@pytest.mark.parametrize(
+    ("options", "axes"),
+    [
+        ({}, [(2,)]),
+        ({"flip": 0}, []),
+        ({"flip": 0, "vertical_flip": 0.1}, [(1,)]),
+        ({"vertical_flip": 1}, [(2,), (1,), (1, 2)]),
+        ({"vertical_flip": 1, "policy": "none"}, []),
+    ],
+)
+def test_mirror_views_are_all_that_the_options_allow_and_no_others_that_are_stored(
+    image_folder: Path, options: dict[str, Any], axes: list[tuple[int, ...]]
+) -> None:
+    module = nn.Linear(1, 1)
+    backbone = FrozenBackbone(module, lambda images: images.flatten(1), lambda epoch: True, "mirror", ())
+    for augment in (AugmentConfig(), AugmentConfig(vertical_flip=1), AugmentConfig(**options)):
+        data = make_data(image_folder, augment=augment)
+        data.backbone = backbone
+        views, _ = data.mirror_features()
+    crops = [TRANSFORM(read_image(sample.path)) for sample in data.index.splits["train"]]
+    expected = [torch.stack([crop.flip(each).flatten() for crop in crops]) for each in [(), *axes]]
+    assert torch.equal(views, torch.stack(expected))
+
+
 def test_random_views_are_drawn_once_from_the_augmentation(image_folder: Path) -> None:
     data = make_data(image_folder)
     data.backbone = left_and_right(3)

@@ -109,6 +109,8 @@ def test_padding_is_not_seen(images: list[Tensor]) -> None:
         (AugmentConfig(policy="trivial"), "bilinear", False),
         (AugmentConfig(policy="none"), "bilinear", False),
         (AugmentConfig(erasing=0.5), "bilinear", False),
+        (AugmentConfig(vertical_flip=0.5), "bilinear", False),
+        (AugmentConfig(degrees=10), "bilinear", False),
         (AugmentConfig(mixup=0.2), "bilinear", True),
         (AugmentConfig(), "bicubic", False),
     ],

@@ -84,7 +84,7 @@ def test_that_the_device_does_not_cut_is_said(image_folder: Path, caplog: pytest
         assert isinstance(data.train_dataloader().dataset, ImageDataset)
     assert caplog.messages[-1] == (
         "dataset.cache=device: images come from the CPU, for they need more than random crops, resized bilinearly, and "
-        "mirror images"
+        "horizontal mirror images"
     )
 
 

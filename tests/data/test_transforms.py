@@ -1,4 +1,5 @@
 import json
+import math
 import resource
 from typing import Any
 
@@ -155,7 +156,8 @@ def test_training_is_a_function_of_the_seed(policy: str) -> None:
 
 
 def test_policy_none_is_the_evaluation_transform() -> None:
-    assert torch.equal(augmented(AugmentConfig(policy="none", flip=1.0, erasing=1.0)), SMALL(noise()))
+    options = AugmentConfig(policy="none", flip=1.0, vertical_flip=1.0, degrees=180, erasing=1.0)
+    assert torch.equal(augmented(options), SMALL(noise()))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,39 @@ def test_flip_is_as_often_as_asked_for(flip: float, expected: int) -> None:
     assert flipped == pytest.approx(expected, abs=15)
 
 
+@pytest.mark.parametrize(("flip", "expected"), [(0.0, 0), (1.0, 100), (0.5, 50)])
+def test_vertical_flip_is_as_often_as_asked_for(flip: float, expected: int) -> None:
+    options, image = AugmentConfig(vertical_flip=flip), ramp(64, 64).mT
+    images = [augmented(options, seed, image) for seed in range(100)]
+    assert sum(bool(image[0, 0, 0] > image[0, -1, 0]) for image in images) == pytest.approx(expected, abs=15)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 180])
+def test_images_are_turned_both_ways_and_at_most_so_far(degrees: float) -> None:
+    options = AugmentConfig(crop_scale=[1.0, 1.0], crop_ratio=[1.0, 1.0], flip=0, degrees=degrees)
+    angles = torch.tensor([brightening(image) for image in augmented_ramps(options)])
+    assert angles.abs().max() <= degrees + 0.5
+    assert angles.max() - angles.min() >= 1.8 * degrees
+
+
+def brightening(image: Tensor) -> float:
+    """Degrees, clockwise from the right, of the direction in which the middle of an image becomes brighter."""
+    middle = image[0, 8:-8, 8:-8].float()
+    down, right = (middle.diff(dim=axis).mean().item() for axis in (0, 1))
+    return math.degrees(math.atan2(down, right))
+
+
+def test_what_turning_lays_bare_has_the_mean_colour_and_is_mostly_cut_off() -> None:
+    white = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    images = torch.stack([augmented(AugmentConfig(degrees=45), seed, white) for seed in range(100)])
+    bare, kept = (
+        (images == torch.tensor(colour).view(3, 1, 1)).all(dim=1).float().mean()
+        for colour in ([124, 116, 104], [255, 255, 255])
+    )
+    assert 0.005 < bare < 0.05  # if crops were turned, it would be 0.11
+    assert bare + kept > 0.95  # but for the edge between them
+
+
 def augmented_ramps(options: AugmentConfig) -> list[Tensor]:
     return [augmented(options, seed, ramp(64, 64)) for seed in range(100)]
 
@@ -201,6 +236,7 @@ def test_colour_policy_keeps_the_shapes() -> None:
 
 def test_mirrored() -> None:
     assert torch.equal(Mirrored(SMALL)(noise()), SMALL(noise()).flip(-1))
+    assert torch.equal(Mirrored(SMALL, (-2, -1))(noise()), SMALL(noise()).flip(1).flip(2))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REGEX",
         help="finds the class of --data in a file's name by its one group; default for a flat folder: the run's own",
     )
-    parser.add_argument("--tta", action="store_true", help="average over the centre crop and its mirror image")
+    parser.add_argument(
+        "--tta", action="store_true", help="average over the centre crop and the mirror images of the training"
+    )
     parser.add_argument(
         "--tta-views", type=_count, default=0, metavar="N", help="average over the centre crop and N random views too"
     )

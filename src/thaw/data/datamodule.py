@@ -212,7 +212,8 @@ class ImageDataModule(LightningDataModule):
         """Features (V, N, F) of the training images' centre crops and, if allowed, their mirror images; labels (N,)."""
         dataset, transforms = self.datasets["train"], self._mirror_transforms()
         views = [(ImageDataset(dataset.samples, step, self.seed, self.images.read), 0) for step in transforms]
-        return self._stored(f"train {len(views)}", views), dataset.labels
+        upturned = [axes for axes in self.augment.mirrored_axes if -2 in axes]  # two views may be of either kind
+        return self._stored(f"train {len(views)} {upturned or ''}".rstrip(), views), dataset.labels
 
     def eval_features(self, split: str) -> Batch:
         """Features (N, F) of a split's images, and labels (N,)."""

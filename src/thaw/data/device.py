@@ -147,8 +147,8 @@ class DeviceImages:
 
 
 def can_cut(options: AugmentConfig, transform: EvaluationTransform) -> bool:
-    """True if random crops, resized bilinearly, and mirror images are all that happens to a training image."""
-    return options.policy == "default" and not options.erasing and transform.interpolation == "bilinear"
+    """True if random crops, resized bilinearly, and horizontal mirror images are all that a training image becomes."""
+    return options.only_cuts and transform.interpolation == "bilinear"
 
 
 def fits_on_device(sizes: Sequence[tuple[int, int]], device: torch.device, kept: int = 0) -> bool:

@@ -103,7 +103,7 @@ class KeptImages:
         if not wanted or self._memory is None:
             return None
         if augment is not None and not can_cut(augment, self.transform):
-            self._tell("they need more than random crops, resized bilinearly, and mirror images")
+            self._tell("they need more than random crops, resized bilinearly, and horizontal mirror images")
             return None
         images = self._memory.load_all(sample.path for sample in dataset.samples)
         sizes = [(image.shape[1], image.shape[2]) for image in images]

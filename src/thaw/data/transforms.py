@@ -97,17 +97,22 @@ def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) 
     """The random transform of one uint8 image (3, H, W) to one of (3, crop, crop)."""
     if options.policy == "none":
         return evaluation
-    interpolation = v2.InterpolationMode(evaluation.interpolation)
-    steps: list[torch.nn.Module] = [
+    mean_colour = [round(255 * value) for value in evaluation.mean]
+    steps: list[torch.nn.Module] = []
+    if options.degrees:  # first, for most crops leave the corners that it lays bare outside
+        steps.append(v2.RandomRotation(options.degrees, v2.InterpolationMode.BILINEAR, fill=mean_colour))
+    steps += [
         v2.RandomResizedCrop(
             evaluation.crop,
             scale=tuple(options.crop_scale),
             ratio=tuple(options.crop_ratio),
-            interpolation=interpolation,
+            interpolation=v2.InterpolationMode(evaluation.interpolation),
             antialias=True,
         ),
         v2.RandomHorizontalFlip(options.flip),
     ]
+    if options.vertical_flip:
+        steps.append(v2.RandomVerticalFlip(options.vertical_flip))
     match options.policy:
         case "trivial":
             steps.append(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR))
@@ -116,7 +121,7 @@ def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) 
         case "color":
             steps.append(v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1))
     if options.erasing:
-        steps.append(v2.RandomErasing(options.erasing, value=[round(255 * value) for value in evaluation.mean]))
+        steps.append(v2.RandomErasing(options.erasing, value=mean_colour))
     return cast(ImageTransform, v2.Compose(steps))
 
 
