@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from thaw.config import Config, LoggerConfig, StrategyConfig, TrainerConfig
+from thaw.config import AugmentConfig, Config, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.run import Run
-from thaw.training import closing_lines, stages_left_frozen
+from thaw.training import augmentation_left_out, closing_lines, stages_left_frozen
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,35 @@ def test_stages_that_would_thaw_after_the_last_epoch_are_told(
 ) -> None:
     strategy = {"backbone_factor": 1, "head_epochs": 2, "unfreeze_epochs": 3} | options
     assert stages_left_frozen(StrategyConfig(**strategy), max_epochs, 9) == line
+
+
+@pytest.mark.parametrize(
+    ("augment", "views", "named"),
+    [
+        ({}, "mirror", None),
+        ({"policy": "trivial"}, "mirror", "augment.policy=trivial"),
+        ({"policy": "trivial"}, "fresh", None),
+        ({"policy": "trivial"}, 4, None),
+        ({"policy": "none", "erasing": 0.5}, "mirror", None),
+        ({"flip": 0.0, "vertical_flip": 0.5, "label_smoothing": 0.1}, "mirror", None),
+        (
+            {"crop_scale": [0.5, 1.0], "crop_ratio": [1.0, 1.0], "flip": 0.0, "degrees": 10.0, "erasing": 0.5},
+            "mirror",
+            "augment.crop_scale=[0.5, 1.0], augment.crop_ratio=[1.0, 1.0], augment.degrees=10.0, augment.erasing=0.5",
+        ),
+    ],
+)
+def test_augmentation_that_stored_features_leave_out_is_told(
+    augment: dict[str, Any], views: int | str, named: str | None
+) -> None:
+    config = Config(augment=AugmentConfig(**augment), strategy=StrategyConfig(feature_views=views))
+    line = None
+    if named:
+        line = (
+            f"Without effect in epochs 1 to 5, which see centre crops and their mirror images alone: {named} (set "
+            "strategy.feature_views=fresh to train on augmented images)."
+        )
+    assert augmentation_left_out(config, 5) == line
 
 
 SUMMARY = {

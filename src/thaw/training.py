@@ -5,6 +5,7 @@ import platform
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from itertools import compress
@@ -29,6 +30,7 @@ from thaw.loggers import log_final_metrics, save_figure
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.tensor_files import read_tensors
+from thaw.options import changed, typed
 from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.run import Run
@@ -36,6 +38,9 @@ from thaw.trainer import fit, frozen_backbone, make_trainer
 from thaw.writing import naming, naming_events
 
 log = logging.getLogger(__name__)
+
+RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
+"""Options that change nothing of an image's centre crop and its mirror images."""
 
 
 def train(config: Config, folder: Path | str, command: str | None = None) -> dict[str, Any]:
@@ -84,6 +89,8 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
         if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
             views = config.strategy.feature_views
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
+            if line := augmentation_left_out(config, num_frozen):
+                log.warning(line)
         if config.figures:
             save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(MOST), data.classes).draw())
     started_fit = time.perf_counter()
@@ -122,6 +129,26 @@ def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: in
         f"{in_the_end - thawed} of {num_stages} stages never thaw: that takes {epochs} epochs (strategy.head_epochs="
         f"{strategy.head_epochs}, strategy.unfreeze_epochs={strategy.unfreeze_epochs}), and trainer.max_epochs="
         f"{max_epochs}."
+    )
+
+
+def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
+    """A line about augmentation that is asked for and that `feature_views=mirror` does without; None if there is none.
+
+    Args:
+        config: The options.
+        num_frozen: Epochs on stored features.
+    """
+    if config.strategy.feature_views != "mirror" or config.augment.policy == "none":
+        return None
+    left_out = [
+        f"{name}={typed(value)}" for name, (value, _) in changed(asdict(config)).items() if name in RANDOM_VIEWS_ONLY
+    ]
+    if not left_out:
+        return None
+    return (
+        f"Without effect in epochs 1 to {num_frozen}, which see centre crops and their mirror images alone: "
+        f"{', '.join(left_out)} (set strategy.feature_views=fresh to train on augmented images)."
     )
 
 
