@@ -69,9 +69,10 @@ def test_mlflow_keeps_a_database_in_the_run_by_default(tmp_path: Path) -> None:
 def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path: Path) -> None:
     config = Config(optimizer=OptimizerConfig(nesterov=True), strategy=StrategyConfig(feature_views=4), report=True)
     figures = {"acc": 0.5, "loss": 0.7, "macro_f1": 0.4}
+    of_many = figures | {"top5_acc": 0.9}
     logger = TensorBoardLogger(tmp_path, name="", version="tensorboard", default_hp_metric=False)
     trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
-    log_final_metrics(trainer, config, {"val": figures, "last": figures, "test": None})
+    log_final_metrics(trainer, config, {"val": of_many, "last": figures, "test": None})
     (folder,) = {path.parent for path in tmp_path.rglob("events*")}
     events = EventAccumulator(str(folder)).Reload()
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
@@ -83,6 +84,8 @@ def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path:
     assert {"backbone.name", "dataset.name", "strategy.name"} <= set(options)
     assert "augment.flip" not in options
     assert events.Scalars("final/val_acc")[0].value == 0.5
+    assert events.Scalars("final/val_top5_acc")[0].value == pytest.approx(0.9)
+    assert "final/last_top5_acc" not in events.Tags()["scalars"]
 
 
 @pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions

@@ -74,7 +74,8 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, An
         for name, value in flatten(asdict(config)).items()
     }
     splits = {split: summary[split] for split in ("val", "last", "test") if summary[split]}
-    metrics = {f"final/{split}_{name}": splits[split][name] for split in splits for name in ("acc", "loss", "macro_f1")}
+    names = ("acc", "loss", "macro_f1", "top5_acc")
+    metrics = {f"final/{split}_{name}": own[name] for split, own in splits.items() for name in names if name in own}
     if isinstance(trainer.logger, TensorBoardLogger):  # whose table is unreadable with every option in it
         told = KEY_OPTIONS | changed(asdict(config)).keys()
         trainer.logger.log_hyperparams({name: options[name] for name in options if name in told}, metrics)

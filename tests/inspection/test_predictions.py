@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_score, recall_score
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    top_k_accuracy_score,
+)
 from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
 
 from thaw.errors import ThawError
 from thaw.inspection.predictions import Predictions, collect, read_predictions, wilson_interval, write_predictions
@@ -48,6 +56,25 @@ def test_macro_f1_is_over_the_classes_that_occur(predicted: list[int]) -> None:
     predictions = make_predictions(labels, torch.eye(4)[predicted], (*CLASSES, "hornets"))
     expected = f1_score(labels.numpy(), predicted, average="macro")
     assert predictions.metrics()["macro_f1"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_classes", [6, 10, 120])
+def test_top_5_accuracy_is_that_of_torchmetrics_and_scikit_learn(num_classes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(num_classes, (200,), generator=generator)
+    logits = torch.randn(200, num_classes, generator=generator)
+    logits[torch.arange(200), labels] += 1
+    accuracy = make_predictions(labels, logits, tuple(map(str, range(num_classes)))).metrics()["top5_acc"]
+    assert accuracy == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=range(num_classes)))
+    theirs = MulticlassAccuracy(num_classes, top_k=5, average="micro")(logits, labels)
+    assert accuracy == pytest.approx(theirs.item())
+    assert 0.05 < accuracy < 1
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_five_classes_have_no_top_5_accuracy(num_classes: int) -> None:
+    predictions = make_predictions(torch.arange(2), torch.eye(num_classes)[:2], tuple("abcde"[:num_classes]))
+    assert "top5_acc" not in predictions.metrics()
 
 
 def test_metrics_are_plain_python(noise: Predictions) -> None:

@@ -107,6 +107,7 @@ def test_the_page_has_the_figures_of_the_summary(page: Page, finished_run: Run) 
     assert summary["data_fingerprint"] in page.text
     assert "The files are those of the training." in page.text
     assert "The check found no probable mistake." in page.text
+    assert "top-5" not in page.text
 
 
 def test_the_page_is_whole_by_itself(page: Page) -> None:
@@ -144,6 +145,8 @@ def test_names_are_text_never_markup(tmp_path: Path) -> None:
     assert titles.count(AWKWARD[0]) == 2
     assert "The run was started from Python." in page.text
     assert len(page.all("td")) > 37 * 37
+    top_5 = Run(tmp_path / "run").summary["val"]["top5_acc"]
+    assert f"top-5 accuracy {100 * top_5:.1f} %" in page.text
 
 
 # ---- what may be gone

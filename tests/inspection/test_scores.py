@@ -35,6 +35,13 @@ def test_the_text_has_the_scores_of_all_images_and_of_each_class(insects: Predic
     assert ["ants", "bees", "1"] in lines
 
 
+def test_of_more_than_five_classes_the_text_and_the_data_have_the_top_5_accuracy(insects: Predictions) -> None:
+    many = make_predictions([0, 1, 2, 6], [0, 1, 0, 0], tuple("abcdefg"))  # of equal logits, the first are taken
+    assert score_data(many)["top5_acc"] == many.metrics()["top5_acc"] >= 0.5
+    assert ["top-5", "accuracy", f"{many.metrics()['top5_acc']:.4f}"] in rows(score_text(many))
+    assert "top-5" not in score_text(insects)
+
+
 def test_a_class_of_which_nothing_is_known_is_left_out_of_the_text(insects: Predictions) -> None:
     assert "wasps" not in score_text(insects)
     said = score_text(make_predictions([0, 0], [0, 1], ("ants", "bees")))

@@ -7,9 +7,9 @@ from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 
 DESCRIPTION = (
-    "Accuracy with its 95 % interval, macro-F1, log loss and calibration error, by class, and the classes that are "
-    "taken for one another; with the transform, class names and precision of the training. Predictions, metrics and "
-    "figures go to RUN/evaluation."
+    "Accuracy with its 95 % interval, top-5 accuracy where there are more than five classes, macro-F1, log loss and "
+    "calibration error, by class, and the classes that are taken for one another; with the transform, class names and "
+    "precision of the training. Predictions, metrics and figures go to RUN/evaluation."
 )
 EXAMPLE = "thaw evaluate outputs/RUN --data new_photos --tta"
 

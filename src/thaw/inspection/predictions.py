@@ -95,16 +95,22 @@ class Predictions:
         return multiclass_confusion_matrix(self.predicted, self.labels, len(self.classes))
 
     def metrics(self) -> dict[str, Any]:
-        """Accuracy with its 95 % Wilson interval and n, mean loss and macro-F1, as plain Python."""
+        """Accuracy with its 95 % Wilson interval and n, mean loss and macro-F1, as plain Python.
+
+        Of more than 5 classes also `top5_acc`, the share of images whose class is among the five of highest logits.
+        """
         num_right, n = int((self.predicted == self.labels).sum()), len(self.labels)
         macro_f1 = multiclass_f1_score(self.predicted, self.labels, len(self.classes), average="macro")
-        return {
+        metrics = {
             "acc": num_right / n,
             "acc_ci95": list(wilson_interval(num_right, n)),
             "n": n,
             "loss": float(self.losses.mean()),
             "macro_f1": float(macro_f1),
         }
+        if len(self.classes) > 5:
+            metrics["top5_acc"] = int((self.logits.topk(5).indices == self.labels[:, None]).sum()) / n
+        return metrics
 
     def per_class(self) -> list[ClassScore]:
         """Number of images, precision, recall and F1 of each class."""

@@ -24,6 +24,7 @@ def score_text(predictions: Predictions, least: int = 1) -> str:
     note = f" (counts as 0 what was predicted but has no images: {name_some(absent, most=3)})" if absent else ""
     lines = [
         f"accuracy           {accuracy_text(metrics)}",
+        *([f"top-5 accuracy     {metrics['top5_acc']:.4f}"] if "top5_acc" in metrics else []),
         f"macro-F1           {metrics['macro_f1']:.4f}{note}",
         f"log loss           {metrics['loss']:.4f}",
         f"calibration error  {predictions.calibration_error():.4f} (expected, 15 bins)",
