@@ -20,6 +20,7 @@ from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import ImageIndex, build_index, fingerprint
 from thaw.data.kept_images import Loader
 from thaw.data.known_classes import in_known_classes, index_known_classes
+from thaw.data.loading import loading
 from thaw.data.sampling import ImageDataset, SequentialPositions
 from thaw.data.shards import is_address
 from thaw.data.sources import fetch
@@ -31,7 +32,7 @@ from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
-from thaw.trainer import keep_precision, loading, make_predictor
+from thaw.trainer import keep_precision, make_predictor
 from thaw.writing import drafting
 
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from thaw.checkpoints import (
 from thaw.config import Config, TrainerConfig
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.features import FrozenBackbone
+from thaw.data.loading import loading
 from thaw.errors import ThawError
 from thaw.loggers import make_logger
 from thaw.model.classifier import Classifier
@@ -231,32 +231,3 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
         require_own(checkpoint, model, trainer.max_epochs or 0)
     with loading(data):
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-
-
-@contextmanager
-def loading(data: ImageDataModule) -> Iterator[None]:
-    """Inside, what goes wrong in a loader process, or for want of memory, is told as what it is.
-
-    Raises:
-        ThawError: An image cannot be read; the process has been ended, or has no room for a batch; or memory is out.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        lines = str(error).strip().splitlines() or [""]  # the last ends the loader process's own traceback
-        if "Caught BadImage" in lines[0]:
-            remedy = f"`thaw check {data.index.root} --fix` lists all such files."
-            reason = lines[-1].rpartition("BadImage: ")[2]
-            raise ThawError(f"{reason} {'Its shard is damaged.' if data.index.shards else remedy}") from error
-        if "DataLoader worker" in lines[0] and ("Caught" not in lines[0] or "</torch_" in lines[-1]):
-            raise ThawError(
-                f"A loader process failed ({lines[-1].rstrip('.')}): memory, or room in /dev/shm, may be short. Free "
-                "some, or load without such processes by dataset.num_workers=0."
-            ) from error
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            half = max(data.options.batch_size // 2, 1)
-            raise ThawError(
-                f"Out of memory with dataset.batch_size={data.options.batch_size}. Try dataset.batch_size={half} "
-                "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
-            ) from error
-        raise

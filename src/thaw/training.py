@@ -2,10 +2,8 @@
 
 import logging
 import platform
-import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from itertools import compress
@@ -17,7 +15,7 @@ import torch
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
-from thaw.config import Config, StrategyConfig, recheck
+from thaw.config import Config, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import fingerprint
@@ -25,22 +23,19 @@ from thaw.evaluation import predict
 from thaw.finding import announce_rate, settle_rate
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.grids import MOST, choose_for_grid, prediction_grid, top_losses_grid, training_grid
-from thaw.inspection.predictions import Predictions, accuracy_text, write_predictions
+from thaw.inspection.predictions import Predictions, write_predictions
 from thaw.loggers import log_final_metrics, save_figure
 from thaw.model.classifier import Classifier
-from thaw.model.strategy import ever_trainable, rate_factors
+from thaw.model.strategy import ever_trainable
 from thaw.model.tensor_files import read_tensors
-from thaw.options import changed, typed
 from thaw.probe import LinearProbe
 from thaw.progress import stage_table
+from thaw.remarks import augmentation_left_out, closing_lines, stages_left_frozen
 from thaw.run import Run
 from thaw.trainer import fit, frozen_backbone, make_trainer
 from thaw.writing import naming, naming_events
 
 log = logging.getLogger(__name__)
-
-RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
-"""Options that change nothing of an image's centre crop and its mirror images."""
 
 
 def train(config: Config, folder: Path | str, command: str | None = None) -> dict[str, Any]:
@@ -115,41 +110,6 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
             log.info(f"Report: {run.report()}")
         log.info(closing_lines(run, config, summary))
     return summary
-
-
-def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: int) -> str | None:
-    """A line about stages that the strategy would thaw after the last epoch; None if there are none."""
-    epochs = strategy.head_epochs + strategy.unfreeze_epochs
-    thawed, in_the_end = (
-        sum(factor > 0 for factor in rate_factors(strategy, epoch, num_stages)) for epoch in (max_epochs - 1, epochs)
-    )
-    if thawed >= in_the_end:
-        return None
-    return (
-        f"{in_the_end - thawed} of {num_stages} stages never thaw: that takes {epochs} epochs (strategy.head_epochs="
-        f"{strategy.head_epochs}, strategy.unfreeze_epochs={strategy.unfreeze_epochs}), and trainer.max_epochs="
-        f"{max_epochs}."
-    )
-
-
-def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
-    """A line about augmentation that is asked for and that `feature_views=mirror` does without; None if there is none.
-
-    Args:
-        config: The options.
-        num_frozen: Epochs on stored features.
-    """
-    if config.strategy.feature_views != "mirror" or config.augment.policy == "none":
-        return None
-    left_out = [
-        f"{name}={typed(value)}" for name, (value, _) in changed(asdict(config)).items() if name in RANDOM_VIEWS_ONLY
-    ]
-    if not left_out:
-        return None
-    return (
-        f"Without effect in epochs 1 to {num_frozen}, which see centre crops and their mirror images alone: "
-        f"{', '.join(left_out)} (set strategy.feature_views=fresh to train on augmented images)."
-    )
 
 
 def _make_probe(config: Config) -> LinearProbe | None:
@@ -234,32 +194,3 @@ def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, re
     save_figure(run, trainer, "top_losses.jpg", grid.draw())
     save_figure(run, trainer, "confusion.png", confusion_chart(predictions, split))
     save_figure(run, trainer, "calibration.png", calibration_chart(predictions, split))
-
-
-def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
-    """What came out, where it lies, and what to type next."""
-    best, last, seconds = summary["val"], summary["last"], summary["seconds"]
-    chosen_on = summary["epoch_chosen_on"]
-    if not summary["epochs"]:
-        lines = [f"The probe's {chosen_on} accuracy is {accuracy_text(best)}; nothing was trained"]
-    else:
-        probe = f"; the probe alone {summary['probe']['acc']:.4f}" if summary["probe"] else ""
-        is_best = config.trainer.monitor == "val/acc"
-        figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
-        reason = "" if is_best else f" for its {'loss' if config.trainer.monitor == 'val/loss' else 'macro-F1'}"
-        lines = [
-            f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, which was "
-            f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",
-        ]
-    if summary["test"]:
-        lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
-    memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
-    span = "since it was resumed" if config.resume else "in all"
-    lines += [
-        f"{seconds['total']:.1f} s {span}, {seconds['epoch_median']:.2f} s an epoch{memory}; "
-        f"everything is in {run.folder}",
-        f"Next: {shlex.join(['thaw', 'report', str(run.folder)])}",
-    ]
-    if config.logger.name == "tensorboard":
-        lines.append(f"      {shlex.join(['tensorboard', '--logdir', str(run.folder.parent)])}")
-    return "\n".join(lines)

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from thaw.config import AugmentConfig, Config, LoggerConfig, StrategyConfig, TrainerConfig
+from thaw.remarks import augmentation_left_out, closing_lines, stages_left_frozen
 from thaw.run import Run
-from thaw.training import augmentation_left_out, closing_lines, stages_left_frozen
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""What goes wrong while images are loaded, told as what it is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from thaw.data.datamodule import ImageDataModule
+from thaw.errors import ThawError
+
+
+@contextmanager
+def loading(data: ImageDataModule) -> Iterator[None]:
+    """Inside, what goes wrong in a loader process, or for want of memory, is told as what it is.
+
+    Raises:
+        ThawError: An image cannot be read; the process has been ended, or has no room for a batch; or memory is out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lines = str(error).strip().splitlines() or [""]  # the last ends the loader process's own traceback
+        if "Caught BadImage" in lines[0]:
+            remedy = f"`thaw check {data.index.root} --fix` lists all such files."
+            reason = lines[-1].rpartition("BadImage: ")[2]
+            raise ThawError(f"{reason} {'Its shard is damaged.' if data.index.shards else remedy}") from error
+        if "DataLoader worker" in lines[0] and ("Caught" not in lines[0] or "</torch_" in lines[-1]):
+            raise ThawError(
+                f"A loader process failed ({lines[-1].rstrip('.')}): memory, or room in /dev/shm, may be short. Free "
+                "some, or load without such processes by dataset.num_workers=0."
+            ) from error
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            half = max(data.options.batch_size // 2, 1)
+            raise ThawError(
+                f"Out of memory with dataset.batch_size={data.options.batch_size}. Try dataset.batch_size={half} "
+                "trainer.accumulate=2, a smaller dataset.image_size, or strategy=frozen."
+            ) from error
+        raise

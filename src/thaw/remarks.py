@@ -1,0 +1,78 @@
+"""What a training says of itself: before it, of what will have no effect; after it, of what has come out."""
+
+import shlex
+from dataclasses import asdict
+from typing import Any
+
+from thaw.config import Config, StrategyConfig
+from thaw.inspection.predictions import accuracy_text
+from thaw.model.strategy import rate_factors
+from thaw.options import changed, typed
+from thaw.run import Run
+
+RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
+"""Options that change nothing of an image's centre crop and its mirror images."""
+
+
+def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: int) -> str | None:
+    """A line about stages that the strategy would thaw after the last epoch; None if there are none."""
+    epochs = strategy.head_epochs + strategy.unfreeze_epochs
+    thawed, in_the_end = (
+        sum(factor > 0 for factor in rate_factors(strategy, epoch, num_stages)) for epoch in (max_epochs - 1, epochs)
+    )
+    if thawed >= in_the_end:
+        return None
+    return (
+        f"{in_the_end - thawed} of {num_stages} stages never thaw: that takes {epochs} epochs (strategy.head_epochs="
+        f"{strategy.head_epochs}, strategy.unfreeze_epochs={strategy.unfreeze_epochs}), and trainer.max_epochs="
+        f"{max_epochs}."
+    )
+
+
+def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
+    """A line about augmentation that is asked for and that `feature_views=mirror` does without; None if there is none.
+
+    Args:
+        config: The options.
+        num_frozen: Epochs on stored features.
+    """
+    if config.strategy.feature_views != "mirror" or config.augment.policy == "none":
+        return None
+    left_out = [
+        f"{name}={typed(value)}" for name, (value, _) in changed(asdict(config)).items() if name in RANDOM_VIEWS_ONLY
+    ]
+    if not left_out:
+        return None
+    return (
+        f"Without effect in epochs 1 to {num_frozen}, which see centre crops and their mirror images alone: "
+        f"{', '.join(left_out)} (set strategy.feature_views=fresh to train on augmented images)."
+    )
+
+
+def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
+    """What came out, where it lies, and what to type next."""
+    best, last, seconds = summary["val"], summary["last"], summary["seconds"]
+    chosen_on = summary["epoch_chosen_on"]
+    if not summary["epochs"]:
+        lines = [f"The probe's {chosen_on} accuracy is {accuracy_text(best)}; nothing was trained"]
+    else:
+        probe = f"; the probe alone {summary['probe']['acc']:.4f}" if summary["probe"] else ""
+        is_best = config.trainer.monitor == "val/acc"
+        figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
+        reason = "" if is_best else f" for its {'loss' if config.trainer.monitor == 'val/loss' else 'macro-F1'}"
+        lines = [
+            f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, which was "
+            f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",
+        ]
+    if summary["test"]:
+        lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
+    memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
+    span = "since it was resumed" if config.resume else "in all"
+    lines += [
+        f"{seconds['total']:.1f} s {span}, {seconds['epoch_median']:.2f} s an epoch{memory}; "
+        f"everything is in {run.folder}",
+        f"Next: {shlex.join(['thaw', 'report', str(run.folder)])}",
+    ]
+    if config.logger.name == "tensorboard":
+        lines.append(f"      {shlex.join(['tensorboard', '--logdir', str(run.folder.parent)])}")
+    return "\n".join(lines)
