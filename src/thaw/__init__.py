@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from thaw.model.classifier import Classifier as Classifier
     from thaw.model.loading import load_weights as load_weights
     from thaw.model.weights import find_weights as find_weights
+    from thaw.predict import Predictor as Predictor
     from thaw.run import Run as Run
     from thaw.training import train as train
 
@@ -45,6 +46,7 @@ _MODULES = {
     "thaw.model.classifier": ("Classifier",),
     "thaw.model.loading": ("load_weights",),
     "thaw.model.weights": ("find_weights",),
+    "thaw.predict": ("Predictor",),
     "thaw.run": ("Run",),
     "thaw.training": ("train",),
 }

@@ -1,4 +1,4 @@
-"""Image files -> what a run's classifier says of each; decoding and inference side by side."""
+"""Images -> what a run's classifier says of each; decoding and inference side by side."""
 
 import csv
 import json
@@ -13,10 +13,11 @@ from typing import Any, cast
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from PIL import Image
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
-from thaw.data.images import BadImage, read_image
+from thaw.data.images import BadImage, convert_image, read_image
 from thaw.data.threads import num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
@@ -30,15 +31,15 @@ MOST_THREADS = 32  # each holds a batch of images and its activations
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was said of one file.
+    """What was said of one image.
 
     Attributes:
-        path: The file.
-        top: The likeliest classes and their probabilities, the likeliest first; empty if the file could not be read.
+        path: The file; None of an image in memory.
+        top: The likeliest classes and their probabilities, the likeliest first; empty if it could not be read.
         error: Why it could not be read; None if it could.
     """
 
-    path: Path
+    path: Path | None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
 
@@ -76,9 +77,11 @@ class Predictor:
         self.module = fabric.setup_module(classifier).eval()
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
 
-    def read(self, path: Path) -> Tensor:
-        """The file as the network sees it: a uint8 crop (3, S, S), read and cut as in the evaluation."""
-        return self.transform(read_image(path, self.transform.decoded_side))
+    def read(self, image: Path | Image.Image) -> Tensor:
+        """The image as the network sees it: a uint8 crop (3, S, S), read and cut as in the evaluation."""
+        if isinstance(image, Path):
+            return self.transform(read_image(image, self.transform.decoded_side))
+        return self.transform(convert_image(image))
 
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:
@@ -90,37 +93,38 @@ class Predictor:
                 f"Out of memory on {self.device} with batches of {len(images)}: use smaller ones."
             ) from error
 
-    def predict(self, paths: Sequence[Path], top: int = 3) -> Iterator[Prediction]:
-        """A prediction for each file, in order, as soon as it is there.
+    def predict(self, images: Sequence[Path | Image.Image], top: int = 3) -> Iterator[Prediction]:
+        """A prediction for each image, in order, as soon as it is there.
 
         Several threads each read a batch and classify it: while one decodes another computes, all cores are busy
         without waiting for each other, and no more batches than threads are in memory.
 
         Args:
-            paths: The files.
+            images: Files, or images in memory.
             top: How many classes each prediction names.
         """
         keep_freed_memory()
         cores = num_cores()
-        size = max(1, min(self.batch_size, -(-len(paths) // cores)))
-        batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+        size = max(1, min(self.batch_size, -(-len(images) // cores)))
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
         num_threads = max(1, min(cores, len(batches), MOST_THREADS))
         with thread_pool(num_threads, cores // num_threads) as pool:
             yield from chain.from_iterable(pool.map(lambda batch: self._predict_batch(batch, top), batches))
 
-    def _predict_batch(self, paths: Sequence[Path], top: int) -> list[Prediction]:
-        crops = [self._try_to_read(path) for path in paths]
-        images = [crop for crop in crops if isinstance(crop, Tensor)]
-        tops = iter(self._name_top(self.classify(torch.stack(images)), top) if images else ())
+    def _predict_batch(self, images: Sequence[Path | Image.Image], top: int) -> list[Prediction]:
+        crops = [self._try_to_read(image) for image in images]
+        readable = [crop for crop in crops if isinstance(crop, Tensor)]
+        tops = iter(self._name_top(self.classify(torch.stack(readable)), top) if readable else ())
+        paths = (image if isinstance(image, Path) else None for image in images)
         return [
             Prediction(path, next(tops)) if isinstance(crop, Tensor) else Prediction(path, error=crop)
             for path, crop in zip(paths, crops, strict=True)
         ]
 
-    def _try_to_read(self, path: Path) -> Tensor | str:
+    def _try_to_read(self, image: Path | Image.Image) -> Tensor | str:
         """The crop, or why there is none."""
         try:
-            return self.read(path)
+            return self.read(image)
         except BadImage as error:
             return error.reason
 
@@ -178,7 +182,10 @@ def write_json(predictions: Sequence[Prediction], path: Path) -> None:
 
 def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Grid:
     """Images (3, S, S) under what was predicted for them and their file names."""
-    titles = [f"{each.label} {each.probability:.0%}\n{abridge(each.path.name, 24)}" for each in shown]
+    names = [each.path.name if each.path else "" for each in shown]
+    titles = [
+        f"{each.label} {each.probability:.0%}\n{abridge(name, 24)}" for each, name in zip(shown, names, strict=True)
+    ]
     heading = (
         f"Predictions of {len(shown)} of {num_files} images, evenly chosen" if len(shown) < num_files else "Predictions"
     )

@@ -50,6 +50,30 @@ def test_the_order_is_that_of_the_files_however_many_batches(finished_run: Run, 
     assert [each.path for each in finished_run.predict(paths, batch_size=2)] == paths
 
 
+def test_images_in_memory_are_predicted_as_their_files_are(finished_run: Run, image_folder: Path) -> None:
+    paths = sorted((image_folder / "val").rglob("*.png"))
+    images = [Image.open(path) for path in paths]
+    lying, content = images[0].transpose(Image.Transpose.ROTATE_90), io.BytesIO()
+    lying.getexif()[274] = 6  # it is to be turned back for a look at it
+    lying.save(content, "png", exif=lying.getexif())
+    turned = Image.open(content)
+    predictions = finished_run.predict([*images, turned, paths[1]])
+    expected = finished_run.predict([*paths, paths[0], paths[1]])
+    assert [each.top for each in predictions] == [each.top for each in expected]
+    assert [each.path for each in predictions] == [*[None] * (len(paths) + 1), paths[1]]
+    assert turned.size == images[0].size[::-1]  # the caller's own are left as they are
+
+
+def test_an_image_in_memory_that_cannot_be_decoded_is_named_too(finished_run: Run, image_folder: Path) -> None:
+    content = (image_folder / "val/red/0.png").read_bytes()
+    torn = Image.open(io.BytesIO(content[: len(content) // 2]))
+    whole = Image.open(io.BytesIO(content))
+    bad, good = finished_run.predict([torn, whole])
+    assert (bad.label, bad.path) == (None, None)
+    assert bad.error
+    assert good.label == "red"
+
+
 def test_top_is_bounded_by_the_number_of_classes(finished_run: Run, image_folder: Path) -> None:
     image = image_folder / "val/red/0.png"
     one, all_of_them = (finished_run.predict([image], top=top)[0] for top in (1, 9))

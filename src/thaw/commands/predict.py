@@ -120,7 +120,7 @@ def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Pat
     readable = [each for each in predictions if each.error is None]
     shown = spread(readable, MOST)
     if shown:
-        grid = photo_grid([predictor.read(each.path) for each in shown], shown, len(readable))
+        grid = photo_grid([predictor.read(each.path) for each in shown if each.path], shown, len(readable))
         write_figure(grid.draw(), path)
     return bool(shown)
 

@@ -65,11 +65,28 @@ def read_image(path: Path, min_size: int | None = None, file: BytesIO | None = N
             if min_size is not None:
                 image.draft(None, (min_size, min_size))
             image.load()
-            with contextlib.suppress(Exception):  # damaged metadata under sound pixels
-                ImageOps.exif_transpose(image, in_place=True)
-            pixels = np.array(_to_rgb(image))  # a copy: PyTorch warns of the read-only memory of `asarray`
+            return _pixels(image)
     except Exception as error:  # Pillow raises whatever its parsers run into
         raise BadImage(path, _reason(error)) from error
+
+
+def convert_image(image: Image.Image) -> torch.Tensor:
+    """What `read_image` gives of a file, of an image in memory, which is left as it is.
+
+    Raises:
+        BadImage: It is damaged.
+    """
+    try:
+        return _pixels(image.copy())
+    except Exception as error:  # Pillow may decode it only now
+        raise BadImage(Path("an image in memory"), _reason(error)) from error
+
+
+def _pixels(image: Image.Image) -> torch.Tensor:
+    """The decoded image, turned upright in place, as uint8 (3, H, W)."""
+    with contextlib.suppress(Exception):  # damaged metadata under sound pixels
+        ImageOps.exif_transpose(image, in_place=True)
+    pixels = np.array(_to_rgb(image))  # a copy: PyTorch warns of the read-only memory of `asarray`
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
