@@ -1,10 +1,11 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from thaw.config import AugmentConfig, Config, LoggerConfig, StrategyConfig, TrainerConfig
-from thaw.remarks import augmentation_left_out, closing_lines, stages_left_frozen
+from thaw.config import AugmentConfig, Config, HeadConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.remarks import augmentation_left_out, closing_lines, stages_left_frozen, warnings_before
 from thaw.run import Run
 
 
@@ -53,6 +54,33 @@ def test_augmentation_that_stored_features_leave_out_is_told(
             "strategy.feature_views=fresh to train on augmented images)."
         )
     assert augmentation_left_out(config, 5) == line
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "strategy", "line"),
+    [
+        ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 1.0}, "AdamW at 0.001 .* try optimizer.lr=0.0001, or "),
+        ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 1.0, "head_epochs": 2, "joint_factor": 0.1}, None),
+        ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 1.0, "joint_factor": 0.1}, "AdamW at 0.001 "),
+        ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 0.3}, None),
+        ({"name": "adamw", "lr": 1e-4}, {"backbone_factor": 1.0}, None),
+        ({"name": "adamw", "lr": 1e-2}, {"backbone_factor": 0.0}, None),
+        ({"name": "adamw", "lr": 1e-2}, {"backbone_factor": 1.0, "from_scratch": True}, None),
+        ({"name": "sgd", "lr": 1e-2}, {"backbone_factor": 1.0}, None),
+    ],
+)
+def test_adamw_at_a_rate_for_sgd_is_told(optimizer: dict[str, Any], strategy: dict[str, Any], line: str | None) -> None:
+    config = Config(optimizer=OptimizerConfig(**optimizer), strategy=StrategyConfig(**strategy))
+    told = warnings_before(config, num_stages=9, num_frozen=0)
+    assert len(told) == (line is not None)
+    assert re.match(line or "", "".join(told))
+
+
+def test_nothing_is_told_of_a_training_as_it_is_meant_to_be() -> None:
+    assert warnings_before(Config(), num_stages=9, num_frozen=25) == []
+    strategy = StrategyConfig(backbone_factor=1.0, head_epochs=2)
+    nothing = Config(head=HeadConfig(init="probe"), strategy=strategy, trainer=TrainerConfig(max_epochs=0))
+    assert warnings_before(nothing, num_stages=9, num_frozen=0) == []
 
 
 SUMMARY = {

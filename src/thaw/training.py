@@ -30,7 +30,7 @@ from thaw.model.strategy import ever_trainable
 from thaw.model.tensor_files import read_tensors
 from thaw.probe import LinearProbe
 from thaw.progress import stage_table
-from thaw.remarks import augmentation_left_out, closing_lines, stages_left_frozen
+from thaw.remarks import closing_lines, warnings_before
 from thaw.run import Run
 from thaw.trainer import fit, frozen_backbone, make_trainer
 from thaw.writing import naming, naming_events
@@ -78,14 +78,12 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
             announce_rate(run, trainer, config, range_test)
         if config.trainer.max_epochs:
             log.info(stage_table(model, config.trainer.max_epochs))
-            if line := stages_left_frozen(config.strategy, config.trainer.max_epochs, len(model.backbone.stages)):
-                log.warning(line)
         log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
         if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
             views = config.strategy.feature_views
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
-            if line := augmentation_left_out(config, num_frozen):
-                log.warning(line)
+        for line in warnings_before(config, len(model.backbone.stages), num_frozen):
+            log.warning(line)
         if config.figures:
             save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(MOST), data.classes).draw())
     started_fit = time.perf_counter()
