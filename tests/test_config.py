@@ -97,7 +97,7 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
         [7, -1, 10**4 + 1, [256, 10**9], True, 256.0, "256", [256], [1, 2, 3], [256, 7], [256, NAN], [True, 256]],
     ),
     "backbone.name": (["resnet18", "vit_b_16", "squeezenet1_1"], ["resnet19", "", "fcn_resnet50"]),
-    "head.init": (["default", "xavier", "zeros", "weights"], ["ones"]),
+    "head.init": (["auto", "probe", "default", "xavier", "zeros", "weights"], ["ones"]),
     "head.dropout": ([0.0, 0.999], [-0.001, 1.0]),
     "augment.policy": (["none", "default", "trivial", "rand", "color"], ["auto"]),
     "augment.crop_scale": ([[0.001, 1.0], [1.0, 1.0]], [[], [0.5], [0.0, 1.0], [0.9, 0.8], [0.5, 1.001], [NAN, 1.0]]),
@@ -305,7 +305,7 @@ def test_options_changed_after_they_were_made_are_checked_again() -> None:
     config = Config()
     config.optimizer.lr = 1
     assert config.optimizer.rate == 1
-    config.trainer.max_epochs = 0
+    config.trainer.max_epochs, config.head.init = 0, "default"
     with pytest.raises(ThawError, match=r"trainer\.max_epochs=0 trains nothing"):
         recheck(config)
     config.trainer.max_epochs = -1

@@ -70,7 +70,7 @@ def test_the_curve_is_drawn_and_in_tensorboard(
     events = scalars(folder)
     assert [event.value for event in events.Scalars("find_lr/lr")] == pytest.approx(test.rates)
     assert [event.value for event in events.Scalars("find_lr/loss")] == pytest.approx(test.losses)
-    assert events.Tags()["images"] == ["learning_rate"]
+    assert events.Tags()["images"] == ["figures/learning_rate"]
 
 
 def test_nothing_is_written_where_no_rate_is_found(make: Callable[..., Config], tmp_path: Path) -> None:

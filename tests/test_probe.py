@@ -129,12 +129,12 @@ def test_a_training_says_what_the_probe_reaches_and_may_begin_from_it(
     image_folder: Path, finished_run: Run, tmp_path: Path
 ) -> None:
     losses = {}
-    for init in ("default", "probe"):
+    for init in ("auto", "probe"):
         summary = train(config_of(image_folder, finished_run, max_epochs=1, init=init), tmp_path / init)
         assert summary["probe"]["n"] == 9
         rows = Run(tmp_path / init).metrics_csv.read_text().splitlines()
         losses[init] = float(dict(zip(rows[0].split(","), rows[1].split(","), strict=True))["train/loss"])
-    assert losses["probe"] < losses["default"]
+    assert losses["probe"] < losses["auto"]
 
 
 @pytest.mark.slow
@@ -164,6 +164,23 @@ def test_a_probe_needs_features_of_pretrained_weights(options: dict[str, Any]) -
         Config(head=HeadConfig(init="probe"), **options)
 
 
-def test_no_epoch_at_all_needs_a_probe() -> None:
+@pytest.mark.parametrize("options", [{"head": HeadConfig("default")}, {"features": "off"}])
+def test_no_epoch_at_all_needs_a_probe(options: dict[str, Any]) -> None:
     with pytest.raises(ThawError, match=r"trainer\.max_epochs=0 trains nothing: set head\.init=probe"):
-        Config(trainer=TrainerConfig(max_epochs=0))
+        Config(trainer=TrainerConfig(max_epochs=0), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "starts_from_probe"),
+    [
+        ({}, True),
+        ({"features": "off"}, False),
+        ({"backbone": BackboneConfig(weights=None)}, False),
+        ({"strategy": StrategyConfig(backbone_factor=0.1)}, False),
+        ({"strategy": StrategyConfig(from_scratch=True)}, False),
+        ({"head": HeadConfig("default")}, False),
+        ({"head": HeadConfig("probe"), "strategy": StrategyConfig(backbone_factor=0.1)}, True),
+    ],
+)
+def test_a_head_that_learns_alone_begins_as_the_probe(options: dict[str, Any], starts_from_probe: bool) -> None:
+    assert Config(**options).starts_from_probe == starts_from_probe

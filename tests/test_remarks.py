@@ -16,6 +16,7 @@ from thaw.run import Run
         (4, {}, "3 of 9 stages never thaw: that takes 5 epochs (strategy.head_epochs=2, strategy.unfreeze_epochs=3), "
         "and trainer.max_epochs=4."),
         (4, {"trainable_stages": 1}, None),
+        (0, {}, None),
         (4, {"backbone_factor": 0}, None),
         (1, {"unfreeze_epochs": 0, "head_epochs": 0}, None),
     ],
@@ -78,8 +79,7 @@ def test_adamw_at_a_rate_for_sgd_is_told(optimizer: dict[str, Any], strategy: di
 
 def test_nothing_is_told_of_a_training_as_it_is_meant_to_be() -> None:
     assert warnings_before(Config(), num_stages=9, num_frozen=25) == []
-    strategy = StrategyConfig(backbone_factor=1.0, head_epochs=2)
-    nothing = Config(head=HeadConfig(init="probe"), strategy=strategy, trainer=TrainerConfig(max_epochs=0))
+    nothing = Config(head=HeadConfig(init="probe"), trainer=TrainerConfig(max_epochs=0))
     assert warnings_before(nothing, num_stages=9, num_frozen=0) == []
 
 

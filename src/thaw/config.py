@@ -182,16 +182,17 @@ class BackboneConfig:
 class HeadConfig:
     """The new layer: (dropout of) pooled features, standardised or not, to one logit a class."""
 
-    init: str = "default"
-    """default (PyTorch's Linear), xavier (uniform, zero bias), zeros, weights (of the run in backbone.weights), or
-    probe (a logistic regression fitted to the features of the backbone as it is before training)."""
+    init: str = "auto"
+    """probe (a logistic regression fitted to the features of the backbone as it is before training), default (PyTorch's
+    Linear), xavier (uniform, zero bias), zeros, or weights (of the run in backbone.weights). auto is probe where the
+    head alone learns, from pretrained weights whose features are stored, and default elsewhere."""
     dropout: float = 0.0
     """Probability that a feature is dropped in training."""
     standardize: bool = True
     """Normalise each feature by its running mean and variance, so that one learning rate suits every backbone."""
 
     def __post_init__(self) -> None:
-        _require_choice("head.init", self.init, ("default", "xavier", "zeros", "weights", "probe"))
+        _require_choice("head.init", self.init, ("auto", "probe", "default", "xavier", "zeros", "weights"))
         _require(0 <= self.dropout < 1, "head.dropout", "in [0, 1)", self.dropout)
 
 
@@ -579,11 +580,9 @@ class Config:
                 f"dataset.batch_size={self.dataset.batch_size} cannot be shared equally among trainer.devices="
                 f"{self.trainer.devices}: it must be a multiple of their number."
             )
-        if self.trainer.max_epochs == 0 and self.head.init != "probe":
+        if self.trainer.max_epochs == 0 and not self.starts_from_probe:
             raise ThawError("trainer.max_epochs=0 trains nothing: set head.init=probe, or raise it.")
-        if self.head.init == "probe" and (
-            self.features == "off" or self.strategy.from_scratch or self.backbone.weights is None
-        ):
+        if self.head.init == "probe" and not self.has_probe:
             raise ThawError(
                 "head.init=probe is fitted to the features of pretrained weights: it needs features=auto, "
                 "backbone.weights, and a strategy that does not start from scratch."
@@ -601,6 +600,17 @@ class Config:
         )
         if self.head.init == "weights" and (self.backbone.weights in (None, "default") or self.strategy.from_scratch):
             raise ThawError("head.init=weights takes the head of an earlier run: set backbone.weights=RUN_FOLDER.")
+
+    @property
+    def has_probe(self) -> bool:
+        """True if a probe can be fitted: to stored features of pretrained weights."""
+        return self.features != "off" and not self.strategy.from_scratch and self.backbone.weights is not None
+
+    @property
+    def starts_from_probe(self) -> bool:
+        """True if the head begins as the probe."""
+        is_frozen = self.strategy.backbone_factor == 0
+        return self.head.init == "probe" or (self.head.init == "auto" and is_frozen and self.has_probe)
 
     def _shortest_schedule(self) -> float:
         """Epochs that the schedule runs for; of the shorter phase where it begins anew after the head-only epochs."""

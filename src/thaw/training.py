@@ -68,7 +68,7 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     config, range_test = settle_rate(config, run, data, model)
-    probe = _make_probe(config)
+    probe = LinearProbe(config.starts_from_probe) if config.has_probe else None
     trainer, epochs = make_trainer(config, run, model, probe)
     data.backbone = frozen_backbone(config, trainer, model)
     if trainer.is_global_zero:
@@ -108,12 +108,6 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
             log.info(f"Report: {run.report()}")
         log.info(closing_lines(run, config, summary))
     return summary
-
-
-def _make_probe(config: Config) -> LinearProbe | None:
-    if config.features == "off" or config.strategy.from_scratch or config.backbone.weights is None:
-        return None
-    return LinearProbe(start=config.head.init == "probe")
 
 
 def evaluate(

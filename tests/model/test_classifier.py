@@ -163,7 +163,7 @@ def test_head_init_zeros() -> None:
     assert not any(parameter.any() for parameter in make_head(HeadConfig("zeros"), 100, 50).parameters())
 
 
-@pytest.mark.parametrize("init", ["default", "weights"])
+@pytest.mark.parametrize("init", ["auto", "default", "weights", "probe"])
 def test_head_init_default_is_torchs_linear(init: str) -> None:
     torch.manual_seed(0)
     linear = make_head(HeadConfig(init), 100, 50)[-1]
