@@ -107,6 +107,15 @@ def test_an_epoch_chosen_for_another_figure_is_not_said_to_have_the_best_accurac
     assert closing_lines(Run("outputs/run"), config, SUMMARY).startswith(f"{begin}; last epoch 0.8800\n")
 
 
+def test_a_training_that_ends_clearly_below_the_probe_is_told() -> None:
+    for low, told in ((0.881, True), (0.879, False)):
+        lines = closing_lines(
+            Run("outputs/run"), Config(), SUMMARY | {"probe": {"acc": 0.9, "acc_ci95": [low, 0.95], "n": 50}}
+        )
+        assert "; the probe alone 0.9000\n" in lines
+        assert (f"\nThat is below the probe's 95 % interval, from {low:.3f}: " in lines) == told
+
+
 def test_tensorboard_is_pointed_to_where_the_run_lies(tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "run")
     assert closing_lines(run, Config(), SUMMARY).endswith(f"\n      tensorboard --logdir {tmp_path / 'runs'}")

@@ -102,6 +102,10 @@ def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
             f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, which was "
             f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",
         ]
+        if summary["probe"] and last["acc"] < (low := summary["probe"]["acc_ci95"][0]):
+            lines.append(
+                f"That is below the probe's 95 % interval, from {low:.3f}: try head.init=probe, or more epochs"
+            )
     if summary["test"]:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
