@@ -139,7 +139,7 @@ def test_seeds_that_have_each_found_a_rate_of_their_own_are_one_setting(tmp_path
 def test_folds_are_pooled_to_one_accuracy_over_all_images(tmp_path: Path) -> None:
     for strategy, wrong in (("frozen", ([0], [1, 2])), ("finetune", ([0, 3], [1, 2, 4, 5]))):
         for fold, (n, each) in enumerate(zip((50, 49), wrong, strict=True)):
-            config = Config(dataset=DatasetConfig(num_folds=2, fold=fold), strategy=StrategyConfig(strategy))
+            config = Config(dataset=DatasetConfig(num_folds=2, fold=fold), strategy=StrategyConfig(strategy, 1.0))
             overrides = f"strategy={strategy} dataset.num_folds=2 dataset.fold={fold}"
             folder = tmp_path / f"{strategy}{fold}"
             write_run(folder, overrides, n=n, config=config, wrong=each, images=f"fold{fold}", test=0.5)
@@ -216,7 +216,7 @@ def test_other_images_are_not_tested_across(tmp_path: Path) -> None:
 def test_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     for name in ("digits", "hotdog"):
         for strategy, wrong in (("frozen", [0]), ("finetune", [0, 1])):
-            config = Config(dataset=DatasetConfig(name), strategy=StrategyConfig(strategy))
+            config = Config(dataset=DatasetConfig(name), strategy=StrategyConfig(strategy, 1.0))
             write_run(tmp_path / name / strategy, f"dataset={name} strategy={strategy}", wrong=wrong, config=config)
     board = compare([tmp_path])
     assert [section.title.partition(":")[0] for section in board.sections] == ["digits", "hotdog"]

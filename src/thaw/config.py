@@ -26,6 +26,8 @@ MAX_PROCESSES = 256
 """On a machine: each takes a hundred MB or more, and more processes than there are cores are of no use."""
 MAX_VIEWS = 1000
 """Of an image, all of them kept: a training hardly has more epochs."""
+THAWING_PRESETS = ("boosted_head", "discriminative", "finetune", "gradual", "last_stages", "scratch")
+"""Those of `conf/strategy/` by which the backbone learns."""
 
 
 def _require(valid: bool, key: str, rule: str, value: object) -> None:
@@ -382,6 +384,12 @@ class StrategyConfig:
         _require(
             0 <= self.backbone_factor < float("inf"), "strategy.backbone_factor", "at least 0", self.backbone_factor
         )
+        if self.name in THAWING_PRESETS and self.backbone_factor == 0:
+            raise ThawError(
+                f"strategy.name={self.name} with strategy.backbone_factor=0 would train frozen: from Python the name "
+                f"does not bring the numbers, which lie in conf/strategy/{self.name}.yaml; e.g. "
+                f"StrategyConfig({self.name!r}, backbone_factor=1.0)."
+            )
         for key in ("first_stage_factor", "trainable_fraction", "joint_factor"):
             value = getattr(self, key)
             _require(0 < value <= 1, f"strategy.{key}", "in (0, 1]", value)

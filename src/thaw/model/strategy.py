@@ -41,7 +41,7 @@ def _num_trainable_stages(options: StrategyConfig, epoch: int, num_stages: int) 
 def held_at_start(options: StrategyConfig, num_stages: int) -> StrategyConfig:
     """The strategy that keeps to the first epoch's factors for ever."""
     if options.head_epochs:
-        return replace(options, backbone_factor=0.0, head_epochs=0)
+        return replace(options, name="frozen", backbone_factor=0.0, head_epochs=0)
     return replace(options, unfreeze_epochs=0, trainable_stages=_num_trainable_stages(options, 0, num_stages))
 
 
