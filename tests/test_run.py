@@ -109,3 +109,4 @@ def test_the_classifier_and_the_data_of_a_run_are_loaded_back(finished_run: Run)
     assert classifier.classes == data.classes == ("blue", "green", "red")
     assert classifier.transform == data.transform
     assert not classifier.training
+    assert finished_run.load_data().transform == data.transform

@@ -1,9 +1,11 @@
 """From options to what is trained: the data, and the network with its weights."""
 
 import logging
+from pathlib import Path
 
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
+from thaw.data.sources import fetch, locate
 from thaw.model.classifier import Classifier
 from thaw.model.loading import load_head, load_weights
 from thaw.model.weights import Weights, default_transform, find_weights
@@ -13,10 +15,11 @@ log = logging.getLogger(__name__)
 
 def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     """The data, set up, the model with its weights, and one line about the weights."""
+    dataset = locate(config.dataset)
+    fetch(dataset.name, Path(dataset.root))  # a folder that is not there is told before weights are downloaded
     weights = _find_weights(config)
     transform = weights.transform if weights else default_transform(config.backbone.name)
-    data = ImageDataModule(config.dataset, transform.with_options(config.dataset), config.augment, config.seed)
-    data.prepare_data()
+    data = ImageDataModule(dataset, transform.with_options(dataset), config.augment, config.seed)
     data.setup()
     model = Classifier(
         config.backbone.name,

@@ -58,7 +58,8 @@ class DatasetConfig:
     label_pattern: str | None = None
     """Regular expression with one group that finds the class in a file name: '^(.+)_[0-9]+[.]'. For flat folders."""
     csv: str | None = None
-    """CSV file with the columns path, label and, if it fixes them, split; paths are relative to the file's folder."""
+    """CSV file with the columns path, label and, if it fixes them, split; paths are relative to the file's folder. The
+    file lies below the data's root; one that does not has its own folder for a root."""
     exclude: str | None = None
     """CSV file with a column path of images to leave out, as `thaw check --fix` writes it; the file's own path and
     those in it are relative to the data's root."""

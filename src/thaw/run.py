@@ -96,7 +96,9 @@ class Run:
     @property
     def dataset(self) -> DatasetConfig:
         """The options of its data."""
-        return self._options(DatasetConfig, "dataset")
+        from thaw.data.sources import locate
+
+        return locate(self._options(DatasetConfig, "dataset"))
 
     @property
     def trainer(self) -> TrainerConfig:
@@ -146,10 +148,15 @@ class Run:
 
         return Classifier.from_checkpoint(self._require(self.best))
 
-    def load_data(self, classifier: "Classifier") -> "ImageDataModule":
-        """The data set that the run was trained on, with the same splits, as it is now; `setup` is left to do."""
+    def load_data(self, classifier: "Classifier | None" = None) -> "ImageDataModule":
+        """The data set that the run was trained on, with the same splits, as it is now; `setup` is left to do.
+
+        Args:
+            classifier: The run's own, where it is loaded already.
+        """
         from thaw.data.datamodule import ImageDataModule
 
+        classifier = classifier or self.load_classifier()
         augment = self._options(AugmentConfig, "augment")
         return ImageDataModule(self.dataset, classifier.transform, augment, self.config["seed"])
 

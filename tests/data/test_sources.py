@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thaw.config import DatasetConfig
 from thaw.data import archives, sources
-from thaw.data.sources import Archive, Source, fetch
+from thaw.data.sources import Archive, Source, fetch, locate
 from thaw.errors import ThawError
 
 IMAGES = {
@@ -169,6 +170,12 @@ def read(root: Path, folder: str = "hotdog") -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
+def touch(root: Path, *files: str) -> None:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+
+
 def names(root: Path) -> set[str]:
     return {path.name for path in root.iterdir() if not path.name.endswith(".lock")}
 
@@ -217,6 +224,55 @@ def test_users_own_archive_is_refused_but_kept_where_it_is_another(tmp_path: Pat
         fetch("hotdog", tmp_path)
     assert (tmp_path / "hotdog.zip").read_bytes() == b"mine"
     assert names(tmp_path) == {"hotdog.zip"}
+
+
+@pytest.mark.parametrize("folders", [("ants", "bees"), ("train/ants", "train/bees", "val/ants", "val/bees")])
+def test_a_folder_of_the_users_own_images_is_not_downloaded_into(
+    tmp_path: Path, publish: Publish, server: Server, folders: tuple[str, ...]
+) -> None:
+    publish(ZIP)
+    touch(tmp_path, *(f"{folder}/1.JPG" for folder in folders))
+    before = names(tmp_path)
+    with pytest.raises(ThawError) as caught:
+        fetch("hotdog", tmp_path)
+    assert str(caught.value) == (
+        f"dataset.root={tmp_path} holds folders of images: for those say dataset=folder. "
+        "dataset=hotdog would be downloaded into it."
+    )
+    assert names(tmp_path) == before
+    assert server.requests == []
+    (tmp_path / "hotdog.zip").write_bytes(ZIP)
+    assert fetch("hotdog", tmp_path) == tmp_path / "hotdog"  # the archive was brought on purpose
+
+
+def test_other_data_sets_and_a_flat_folder_of_images_are_no_hindrance(tmp_path: Path, publish: Publish) -> None:
+    publish(ZIP)
+    touch(tmp_path, "Canidae/train/dog/1.png", "Canidae/train/wolf/1.png", "digits/0/1.png", "digits/1/1.png")
+    touch(tmp_path, "photos/1.png", "photos.zip")
+    assert fetch("hotdog", tmp_path) == tmp_path / "hotdog"
+
+
+@pytest.mark.parametrize(
+    ("root", "csv", "expected"),
+    [
+        ("none", "photos/labels.csv", ("photos", "labels.csv")),
+        ("data", "photos/labels.csv", ("photos", "labels.csv")),  # which another data set has made meanwhile
+        (".", "photos/labels.csv", (".", "photos/labels.csv")),
+        ("photos", "labels.csv", ("photos", "labels.csv")),
+        ("none", "none.csv", ("none", "none.csv")),
+    ],
+)
+def test_a_csv_file_that_is_not_below_the_root_has_its_own_folder_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, csv: str, expected: tuple[str, str]
+) -> None:
+    touch(tmp_path, "photos/labels.csv", "data/hotdog/1.png")
+    monkeypatch.chdir(tmp_path)
+    options = locate(DatasetConfig(root=root, csv=csv))
+    assert (options.root, options.csv) == expected
+    assert locate(options) == options
+    absolute = str(tmp_path / "photos" / "labels.csv")
+    assert locate(DatasetConfig(root="none", csv=absolute)).root == str(tmp_path / "photos")
+    assert locate(DatasetConfig("pets", root="none", csv=absolute)).root == "none"
 
 
 # Download

@@ -19,7 +19,7 @@ from thaw.data.features import FeatureStore, FrozenBackbone, compute_features, m
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.kept_images import KeptImages, Loader
 from thaw.data.sampling import NO_LABEL, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
-from thaw.data.sources import fetch
+from thaw.data.sources import fetch, locate
 from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
 from thaw.errors import ThawError
 
@@ -52,7 +52,7 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.options = options
+        self.options = locate(options)
         self.transform = transform
         self.augment = augment or AugmentConfig()
         self.seed = seed
