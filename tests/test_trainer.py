@@ -2,6 +2,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -127,6 +129,16 @@ def test_a_profile_that_is_asked_for_is_printed(make: Make, caplog: pytest.LogCa
     trainer = make(extra={"profiler": "simple"})
     trainer.profiler.describe()  # type: ignore[attr-defined]
     assert "Profiler Report" in caplog.text
+
+
+@pytest.mark.parametrize("configured", ["", "logging.basicConfig(); "])
+def test_a_profile_is_printed_once(configured: str) -> None:
+    program = (
+        f"import logging; {configured}import thaw.trainer; from lightning.pytorch.profilers import SimpleProfiler; "
+        "SimpleProfiler().describe()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout + done.stderr).count("Profiler Report") == 1
 
 
 def test_extra_adds_flags_and_has_the_last_word(make: Make) -> None:

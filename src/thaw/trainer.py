@@ -41,6 +41,7 @@ from thaw.stopping import FiniteLoss, Interruption
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)
 logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose table was asked for
+logging.getLogger("lightning").handlers.clear()  # else it prints what the root logger prints, too
 for message in (
     ".*isinstance.treespec, LeafSpec.*",
     ".*does not have many workers.*",
