@@ -89,6 +89,7 @@ def light(tmp_path: Path) -> Path:
         (["trainer.max_epochs=many"], "trainer.max_epochs must be a whole number, got 'many'[.]"),
         (["dataset.classes=[ants"], "Cannot read the option 'dataset.classes=.ants': write KEY=VALUE, .*"),
         (["resume=outputs/none"], "resume=outputs/none has no checkpoints/last.ckpt to go on from[.].*"),
+        (["--epochs", "3"], "Options are written KEY=VALUE, e.g. trainer.max_epochs=3, got --epochs[.]"),
         (["-m", "strategy=frozen,frozn"], "strategy must be one of .*, got 'frozn'[.] Did you mean 'frozen'[?]"),
     ],
 )

@@ -5,11 +5,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import ThawError, did_you_mean
-from thaw.explain import explain, option_names, refuse_unknown
+from thaw.explain import LISTED, OTHER_NAMES, explain, option_names, refuse_unknown
 
 Compose = Callable[..., DictConfig]
-
-LISTED = "`python train.py --cfg job` lists all."
 
 
 def complaint(compose: Compose, *overrides: str) -> str | None:
@@ -44,6 +42,25 @@ def accept(compose: Compose, *overrides: str) -> None:
             "strategy.head_epoch=3",
             f"strategy.head_epoch is not an option. Did you mean 'strategy.head_epochs'? {LISTED}",
         ),
+        ("epochs=3", f"epochs is not an option. Did you mean 'trainer.max_epochs'? {LISTED}"),
+        ("lr=0.1", f"lr is not an option. Did you mean 'optimizer.lr'? {LISTED}"),
+        (
+            "optimizer.learning_rate=1",
+            f"optimizer.learning_rate is not an option. Did you mean 'optimizer.lr'? {LISTED}",
+        ),
+        ("batch_size=3", f"batch_size is not an option. Did you mean 'dataset.batch_size'? {LISTED}"),
+        ("+trainer.batch_size=3", f"trainer.batch_size is not an option. Did you mean 'dataset.batch_size'? {LISTED}"),
+        ("imgsz=64", f"imgsz is not an option. Did you mean 'dataset.image_size'? {LISTED}"),
+        ("model=resnet50", f"model is not an option. Did you mean 'backbone'? {LISTED}"),
+        ("trainer.gpus=2", f"trainer.gpus is not an option. Did you mean 'trainer.devices'? {LISTED}"),
+        ("weights=null", f"weights is not an option. Did you mean 'backbone.weights'? {LISTED}"),
+        ("name=a", f"name is not an option. {LISTED}"),
+        (
+            "dataset=/tmp/photos",
+            "dataset must be a data set's name, got '/tmp/photos': say dataset=folder dataset.root=/tmp/photos.",
+        ),
+        ("dataset=a/b", "dataset must be a data set's name, got 'a/b': say dataset=folder dataset.root=a/b."),
+        ("dataset=src", "dataset must be a data set's name, got 'src': say dataset=folder dataset.root=src."),
         ("sed=3", f"sed is not an option. Did you mean 'seed'? {LISTED}"),
         ("strategi=frozen", f"strategi is not an option. Did you mean 'strategy'? {LISTED}"),
         ("+foo=1", f"foo is not an option. {LISTED}"),
@@ -132,6 +149,7 @@ def test_option_names_are_groups_and_what_is_in_them() -> None:
     names = list(option_names())
     assert {"seed", "dataset", "dataset.root", "trainer.extra", "head.dropout"} <= set(names)
     assert len(names) == len(set(names))
+    assert {name for name in OTHER_NAMES.values() if not name.startswith("hydra.")} <= set(names)
 
 
 @pytest.mark.parametrize(

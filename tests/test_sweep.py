@@ -153,6 +153,7 @@ def test_a_resumed_sweep_skips_the_finished_jobs_and_retries_the_others(image_fo
     torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
     second = run(ROOT / "train.py", *command, f"sweep.resume={sweep}", cwd=tmp_path)
     assert (second.returncode, second.stderr) == (0, "")
+    assert second.stdout.count("Finished already.") == 1
     assert (sweep / "0_" / "summary.json").stat() == finished
     assert not (sweep / "1_" / "error.log").exists()
     assert json.loads((sweep / "1_" / "summary.json").read_text())["epochs"] == 1

@@ -5,9 +5,11 @@ Imports no torch.
 
 import os
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
@@ -15,6 +17,7 @@ from omegaconf import OmegaConf
 
 from thaw.differences import IRRELEVANT, is_one_of
 from thaw.errors import ThawError
+from thaw.explain import find_option
 from thaw.processes import Place
 from thaw.run import Run
 from thaw.sweep import find_jobs
@@ -24,6 +27,24 @@ from thaw.writing import claimed
 def is_multirun(arguments: list[str]) -> bool:
     """True if a command line asks for a sweep."""
     return bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
+
+
+def refuse_flags(arguments: list[str]) -> None:
+    """Refuse `--epochs 3`, which other tools know, before Hydra prints its usage; its own flags pass.
+
+    Raises:
+        ThawError: There is a flag that is none of Hydra's.
+    """
+    known = [name for action in get_args_parser()._actions for name in action.option_strings]
+    for argument, following in pairwise([*arguments, ""]):
+        flag, _, value = argument.partition("=")
+        long = flag.startswith("--")  # may be shortened, as a short one may be joined with its value
+        if not flag.startswith("-") or any(name.startswith(flag) if long else flag.startswith(name) for name in known):
+            continue
+        key = find_option(flag.lstrip("-").replace("-", "_"))
+        value = value or (following if "=" not in following and not following.startswith("-") else "")
+        example = f"{key}={value or 'VALUE'}" if key else "trainer.max_epochs=3"
+        raise ThawError(f"Options are written KEY=VALUE, e.g. {example}, got {flag}.")
 
 
 def expand_resume(arguments: list[str]) -> list[str]:

@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from thaw.arguments import expand_resume, expand_sweep, in_company, quoted, refuse_taken, seen_from
+from thaw.arguments import expand_resume, expand_sweep, in_company, quoted, refuse_flags, refuse_taken, seen_from
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config, register
 from thaw.errors import ThawError
@@ -46,6 +46,8 @@ from thaw.sweep import (
     remove_if_rejected,
 )
 from thaw.writing import claimed
+
+log = logging.getLogger(__name__)
 
 Experiment = Callable[[Config, Path, str], Any]
 
@@ -125,6 +127,7 @@ def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
     Raises:
         ThawError: An option is a mistake.
     """
+    refuse_flags(sys.argv[1:])
     register()
     os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
     os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
@@ -167,6 +170,7 @@ def _make_job(
         try:
             config, run = _accept(values), Run(folder)
             if skip_finished and is_finished(run, config):
+                log.info("Finished already.")
                 return objective(run.summary)
             if skip_finished and run.last.exists():
                 config.resume = str(folder)

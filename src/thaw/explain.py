@@ -4,6 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -26,6 +27,21 @@ SYSTEM_FAULTS = {
 """No room, no right, no such mount: what is wrong with the machine, not with the program."""
 
 _PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
+
+
+LISTED = "`python train.py --cfg job` lists all."
+OTHER_NAMES = {
+    "epochs": "trainer.max_epochs", "num_epochs": "trainer.max_epochs", "patience": "trainer.early_stopping",
+    "learning_rate": "optimizer.lr", "lr0": "optimizer.lr", "wd": "optimizer.weight_decay", "optim": "optimizer",
+    "scheduler": "schedule", "warmup": "schedule.warmup_epochs", "augmentation": "augment", "freeze": "strategy",
+    "batch": "dataset.batch_size", "bs": "dataset.batch_size", "workers": "dataset.num_workers",
+    "imgsz": "dataset.image_size", "img_size": "dataset.image_size", "input_size": "dataset.image_size",
+    "model": "backbone", "arch": "backbone", "network": "backbone", "pretrained": "backbone.weights",
+    "data": "dataset.root", "data_dir": "dataset.root", "data_path": "dataset.root", "folds": "dataset.num_folds",
+    "gpus": "trainer.devices", "device": "trainer.accelerator", "amp": "trainer.precision", "fp16": "trainer.precision",
+    "out": "hydra.run.dir", "output": "hydra.run.dir", "output_dir": "hydra.run.dir",
+}  # fmt: skip
+"""What other tools call an option."""
 
 
 def explain(error: BaseException) -> str | None:
@@ -73,12 +89,21 @@ def unknown_option(name: str) -> str:
     """The sentence for a name that is none."""
     if name == "trainer.extra":
         return "trainer.extra takes flags of Lightning's Trainer one by one: +trainer.extra.FLAG=VALUE."
+    if meant := find_option(name):
+        return f"{name} is not an option. Did you mean {meant!r}? {LISTED}"
     if name.startswith("trainer."):
         own = [option.removeprefix("trainer.") for option in option_names() if option.startswith("trainer.")]
         key = name.removeprefix("trainer.")
         near = did_you_mean(key, own).replace("'", "'trainer.", 1)
         return f"{name} is not an option.{near} A flag of Lightning's Trainer is written +trainer.extra.{key}=VALUE."
-    return f"{name} is not an option.{did_you_mean(name, list(option_names()))} `python train.py --cfg job` lists all."
+    return f"{name} is not an option.{did_you_mean(name, list(option_names()))} {LISTED}"
+
+
+def find_option(name: str) -> str | None:
+    """The option that has this name in another group or in other tools; None if no one does, or several."""
+    last = name.rpartition(".")[2]
+    same = [option for option in option_names() if option.rpartition(".")[2] == last]
+    return same[0] if len(same) == 1 else OTHER_NAMES.get(last)
 
 
 def option_names(schema: type = Config, prefix: str = "") -> Iterator[str]:
@@ -108,7 +133,10 @@ def _describe(key: str) -> str:
 
 
 def _explain_choice(error: MissingConfigException) -> str:
-    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    missing = error.missing_cfg_file or ""
+    group, _, choice = missing.rpartition("/")
+    if missing.startswith("dataset/") and ("/" in (path := missing.removeprefix("dataset/")) or Path(path).is_dir()):
+        return f"dataset must be a data set's name, got {path!r}: say dataset=folder dataset.root={path}."
     choices = [str(option) for option in error.options or []]
     if choice in _PLUGINS.get(group, ()):
         return f"{group}={choice} needs packages: pip install -e '.[sweeps]'."

@@ -126,11 +126,11 @@ def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Pat
 
 
 def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:
-    """How many images of each class there are, and how fast they were classified."""
+    """How many images of each class there are, and how fast they were classified if any could be read."""
     counts = Counter(prediction.label for prediction in predictions if prediction.label)
     classes = name_some([f"{label} {count}" for label, count in counts.most_common()])
-    speed = f"{seconds:.1f} s, {len(predictions) / seconds:.0f} images/s"
-    return f"{counts.total()} images: {classes or 'none'}; {speed} ({predictor.precision} on {predictor.device})"
+    speed = f"; {seconds:.1f} s, {len(predictions) / seconds:.0f} images/s" if counts else ""
+    return f"{counts.total()} images: {classes or 'none'}{speed} ({predictor.precision} on {predictor.device})"
 
 
 def _tell_errors(predictions: Sequence["Prediction"]) -> int:
