@@ -65,3 +65,15 @@ def test_a_row_names_its_run_also_where_no_option_differs(tmp_path: Path) -> Non
     compare([tmp_path]).write_csv(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         assert [row["run"] for row in csv.DictReader(file)] == [str(tmp_path / "only")]
+
+
+@pytest.mark.parametrize(("folders", "name"), [(["cv/0", "cv/1"], "cv"), (["cv/0"], "0"), (["a/0", "b/0"], "0")])
+def test_runs_that_nothing_else_names_are_called_by_the_folder_that_holds_them(
+    tmp_path: Path, folders: list[str], name: str
+) -> None:
+    for seed, folder in enumerate(folders):
+        write_run(tmp_path / folder, f"seed={seed}")
+    leaderboard = compare([tmp_path])
+    [section] = leaderboard.sections
+    assert section.table()[1][0][:2] == [name, str(len(folders))]
+    assert section.descriptions == [name]

@@ -93,7 +93,7 @@ class Section:
     def _describe(self, setting: Setting, names: Sequence[str]) -> str:
         values = [shorten(setting.option(name)) for name in names]
         if len(self.option_names) <= 1:
-            return next(iter(values), setting.records[0].run.folder.resolve().name)
+            return next(iter(values), _folder_name(setting))
         return ", ".join(
             f"{name} {value}" for name, value in zip(short_names(names), values, strict=True) if value != "–"
         )
@@ -125,7 +125,7 @@ class Section:
             spread = f" ± {figures['spread']:.4f}" if len(setting.repeats) > 1 else ""
             rows.append(
                 [
-                    *(options or [shorten(setting.records[0].run.folder.resolve().name)]),
+                    *(options or [shorten(_folder_name(setting))]),
                     str(figures["runs"]),
                     f"{figures['acc']:.4f}{spread}",
                     f"{figures['ci95_low']:.3f} to {figures['ci95_high']:.3f}",
@@ -218,6 +218,13 @@ def shorten(value: str) -> str:
         with suppress(ValueError):  # not a number
             return f"{float(value):.4g}"
     return abridge({"null": "–", "": "–"}.get(value, value), 28)
+
+
+def _folder_name(setting: Setting) -> str:
+    """The name of a setting's folder: its run's, or the one that holds its runs if there are several."""
+    folders = [record.run.folder.resolve() for record in setting.records]
+    holders = {folder.parent for folder in folders}
+    return holders.pop().name if len(folders) > 1 and len(holders) == 1 else folders[0].name
 
 
 def _verdict_figures(verdict: Verdict) -> dict[str, Any]:
