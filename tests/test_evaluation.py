@@ -85,6 +85,34 @@ def test_it_says_which_images_they_are_and_what_the_figures_are_worth(
 
 
 @pytest.mark.parametrize(
+    ("copies", "caution"),
+    [
+        ({}, ""),
+        ({"train/red/0.png": "red/x.png"}, "1 of 10 images is among those it was trained on: the figures flatter."),
+        ({f"train/red/{n}.png": f"red/x{n}.png" for n in range(3)}, "3 of 12 images are among those it was trained on"),
+    ],
+)
+def test_training_images_among_others_are_noticed(
+    finished_run: Run, image_folder: Path, tmp_path: Path, copies: dict[str, str], caution: str
+) -> None:
+    data = shutil.copytree(image_folder / "val", tmp_path / "new")
+    shutil.copy(data / "red" / "0.png", data / "red" / "1.png")  # twice, but not trained on
+    for source, target in copies.items():
+        shutil.copy(image_folder / source, data / target)
+    found = evaluate(finished_run, data=data).caution
+    assert found.startswith(caution)
+    assert bool(found) == bool(caution)
+
+
+def test_training_images_that_are_gone_are_not_missed(
+    changed_run: Callable[[str, object], Run], image_folder: Path, tmp_path: Path
+) -> None:
+    run = changed_run("dataset", {"name": "hotdog", "root": str(tmp_path)})
+    assert evaluate(run, data=image_folder / "train").caution == ""
+    assert not (tmp_path / "hotdog").exists()
+
+
+@pytest.mark.parametrize(
     ("asked", "trained", "is_fast_at_bf16", "precision"),
     [
         ("auto", "bf16-mixed", True, "bf16-mixed"),

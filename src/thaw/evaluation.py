@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.config import AugmentConfig, DatasetConfig
+from thaw.data.copies import count_known
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import ImageIndex, build_index, fingerprint
 from thaw.data.kept_images import Loader
@@ -23,7 +24,7 @@ from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.loading import loading
 from thaw.data.sampling import ImageDataset, SequentialPositions
 from thaw.data.shards import is_address
-from thaw.data.sources import fetch
+from thaw.data.sources import data_folder, fetch
 from thaw.data.transforms import Mirrored, training_transform
 from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
@@ -119,6 +120,12 @@ def evaluate(
         module.options = replace(module.options, on_bad="skip")
     name = TRAINING_IMAGES if split == "train" else split
     module.load(replace(index, splits={name: index.splits[split]}))
+    if data is not None and (num_known := _count_trained_on(run, module.datasets[name])):
+        verb = "is" if num_known == 1 else "are"
+        caution = (
+            f"{num_known} of {len(module.datasets[name])} images {verb} among those it was trained on: "
+            "the figures flatter."
+        )
     device = device or run.trainer.accelerator
     trainer = make_predictor(keep_precision(run, device), device)
     views = [predict(trainer, model, module, name)]
@@ -197,6 +204,18 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
     if options.on_bad == "error" and fingerprint(index) != run.full_summary["data_fingerprint"]:
         log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
     return in_known_classes(index, run.full_summary["classes"])
+
+
+def _count_trained_on(run: "Run", images: ImageDataset) -> int:
+    """How many images are, byte for byte, among the run's training images, where these still lie at their place."""
+    options = run.dataset
+    folder = data_folder(options.name, Path(options.root))
+    if options.name == "stream" or not folder.is_dir():
+        return 0
+    try:
+        return count_known(images.samples, build_index(folder, options).splits["train"])
+    except (ThawError, OSError):  # the data has changed, and is not what is asked about
+        return 0
 
 
 def _choose(index: ImageIndex, split: str | None) -> str:

@@ -81,13 +81,25 @@ def _number_of_labels(group: Copies) -> int:
     return len({sample.label for _, sample in group})
 
 
+def count_known(samples: Sequence[Sample], known: Sequence[Sample]) -> int:
+    """How many of the images are the same as one of those that are known; all of them in files of their own."""
+    entries = [("asked", sample) for sample in samples] + [("known", sample) for sample in known]
+    groups = [[split for split, _ in copies] for copies in _equal(entries)]
+    return sum(splits.count("asked") for splits in groups if "known" in splits)
+
+
 def _find(index: ImageIndex) -> list[Copies]:
-    """Only files of equal size are read, and to their ends only those that begin alike; of shards, none."""
-    groups = [[(split, sample) for split, samples in index.splits.items() for sample in samples]]
-    keys: Sequence[Callable[[Path], Hashable]] = (regular_size, _head, _digest)
+    entries = [(split, sample) for split, samples in index.splits.items() for sample in samples]
     if index.shards:
         packed = index.shards.images
-        keys = (lambda path: (packed[path].size, packed[path].digest),)
+        return _group(entries, lambda path: (packed[path].size, packed[path].digest))
+    return _equal(entries)
+
+
+def _equal(entries: list[Entry]) -> list[Copies]:
+    """Only files of equal size are read, and to their ends only those that begin alike."""
+    groups = [entries]
+    keys: Sequence[Callable[[Path], Hashable]] = (regular_size, _head, _digest)
     for key in keys:
         groups = [copies for group in groups for copies in _group(group, key)]
     return groups
