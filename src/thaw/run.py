@@ -44,7 +44,7 @@ class Run:
         events: What TensorBoard reads.
         metrics_csv: One row an epoch.
         predictions_csv: One row an image, by the best checkpoint.
-        evaluation: What `thaw evaluate` writes.
+        evaluation: What `thaw evaluate` writes, without further flags.
     """
 
     def __init__(self, folder: Path | str) -> None:

@@ -64,6 +64,25 @@ def test_other_images_views_and_places_can_be_named(
     assert not finished_run.evaluation.exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--split", "train"], "evaluation_train"),
+        (["--tta"], "evaluation_tta"),
+        (["--data", "{new}/photos.v2", "--tta-views", "1"], "evaluation_photos.v2_tta"),
+        (["--data", "{new}/labels.csv", "--split", "val"], "evaluation_labels_val"),
+    ],
+)
+def test_what_is_evaluated_names_the_folder(
+    run: Run, image_folder: Path, tmp_path: Path, flags: list[str], name: str
+) -> None:
+    shutil.copytree(image_folder / "val", tmp_path / "photos.v2")
+    (tmp_path / "labels.csv").write_text("path,label,split\nphotos.v2/red/0.png,red,val\n")
+    assert main(["evaluate", str(run.folder), *(flag.format(new=tmp_path) for flag in flags)]) == 0
+    assert {path.name for path in (run.folder / name).iterdir()} == FILES
+    assert not run.evaluation.exists()
+
+
 def test_mistakes_end_with_one_line_and_code_2(
     finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,14 +2,19 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 
+if TYPE_CHECKING:
+    from thaw.run import Run
+
 DESCRIPTION = (
     "Accuracy with its 95 % interval, top-5 accuracy where there are more than five classes, macro-F1, log loss and "
     "calibration error, by class, and the classes that are taken for one another; with the transform, class names and "
-    "precision of the training. Predictions, metrics and figures go to RUN/evaluation."
+    "precision of the training. Predictions, metrics and figures go to RUN/evaluation, or to a folder "
+    "beside it whose name tells what it is of: RUN/evaluation_train, RUN/evaluation_new_photos_tta."
 )
 EXAMPLE = "thaw evaluate outputs/RUN --data new_photos --tta"
 
@@ -45,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         help="auto, cpu, gpu, … (which GPU: CUDA_VISIBLE_DEVICES=1 in front); default: what the run was given",
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; default: RUN/evaluation")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; default: RUN/evaluation…")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table of classes in full to this file")
 
 
@@ -62,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     evaluation = evaluate(
         run, options.split, options.data, options.label_pattern, options.tta, options.tta_views, options.device
     )
-    folder = options.out or run.evaluation
+    folder = options.out or _default_folder(run, options)
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
     images = f"{evaluation.split} of {options.data}" if options.data else evaluation.split
     print(f"Best epoch on {images}, {views}, {evaluation.device}. {evaluation.caution}".rstrip() + "\n")
@@ -72,6 +77,19 @@ def run(options: argparse.Namespace) -> int:
         write_class_scores(options.csv, evaluation.predictions)
     print(f"\nPredictions, metrics and figures are in {folder}")
     return 0
+
+
+def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
+    """A folder in the run's for what is evaluated, so that none overwrites what was said of other images."""
+    parts = [run.evaluation.name]
+    if options.data:
+        data = options.data.resolve()
+        parts.append(data.stem if data.is_file() else data.name)
+    if options.split:
+        parts.append(options.split)
+    if options.tta or options.tta_views:
+        parts.append("tta")
+    return run.evaluation.with_name("_".join(parts))
 
 
 def _count(text: str) -> int:
