@@ -352,7 +352,7 @@ def test_a_signal_saves_once_and_the_run_goes_on(
 def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     output, errors = run(
-        folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "optimizer.lr=0.001,1e38,0.002",
+        folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "head.init=default", "optimizer.lr=0.001,1e38,0.002",
         f"hydra.sweep.dir={sweep}", code=2,
     )  # fmt: skip
     jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())

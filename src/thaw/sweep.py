@@ -160,7 +160,8 @@ def remove_if_empty(job: Path) -> None:
     if is_empty(job):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == job.resolve():
-                handler.close()  # Windows removes no open file
+                with suppress(OSError):  # a full disk
+                    handler.close()  # Windows removes no open file
         for path in job.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         with suppress(OSError):  # it is `.`
