@@ -24,7 +24,7 @@ def close_sweep(folder: Path) -> None:
     from thaw.compare import compare
     from thaw.inspection.accuracy_chart import accuracy_chart
     from thaw.inspection.figures import write_figure
-    from thaw.run import find_runs
+    from thaw.runs import find_runs
 
     if not find_runs(folder):
         return

@@ -88,8 +88,8 @@ def test_it_says_which_images_they_are_and_what_the_figures_are_worth(
     ("copies", "caution"),
     [
         ({}, ""),
-        ({"train/red/0.png": "red/x.png"}, "1 of 10 images is among those it was trained on: the figures flatter."),
-        ({f"train/red/{n}.png": f"red/x{n}.png" for n in range(3)}, "3 of 12 images are among those it was trained on"),
+        ({"train/red/0.png": "red/x.png"}, "1 of 10 images were trained on, so the figures flatter."),
+        ({f"train/red/{n}.png": f"red/x{n}.png" for n in range(3)}, "3 of 12 images were trained on"),
     ],
 )
 def test_training_images_among_others_are_noticed(
@@ -330,5 +330,5 @@ def test_a_run_that_used_no_mirror_images_is_not_judged_by_them(changed_run: Cal
 
 
 def test_random_views_need_a_random_augmentation(changed_run: Callable[[str, object], Run]) -> None:
-    with pytest.raises(ThawError, match="--tta-views has no random views to draw"):
+    with pytest.raises(ThawError, match="--tta-views has nothing to add: the run has augment"):
         evaluate(changed_run("augment.policy", "none"), random_views=2)

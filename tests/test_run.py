@@ -5,7 +5,8 @@ import pytest
 
 from thaw.config import Config
 from thaw.errors import ThawError
-from thaw.run import Run, find_runs, find_unfinished
+from thaw.run import Run
+from thaw.runs import find_runs, find_unfinished
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

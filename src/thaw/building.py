@@ -5,7 +5,8 @@ from pathlib import Path
 
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
-from thaw.data.sources import fetch, locate
+from thaw.data.places import locate
+from thaw.data.sources import fetch
 from thaw.model.classifier import Classifier
 from thaw.model.loading import load_head, load_weights
 from thaw.model.weights import Weights, default_transform, find_weights

@@ -7,7 +7,8 @@ from pathlib import Path
 from thaw.errors import ThawError
 from thaw.inspection.uncertainty import paired_test
 from thaw.leaderboard import BEST, NO_ANSWERS, OTHER_IMAGES, Leaderboard, Section, Verdict
-from thaw.run import Run, find_runs, find_unfinished
+from thaw.run import Run
+from thaw.runs import find_runs, find_unfinished
 from thaw.settings import Setting, pool, read_record
 
 

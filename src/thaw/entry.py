@@ -9,12 +9,10 @@ import os
 import shlex
 import signal
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from string import Template
 from typing import Any, cast
 
 import hydra
@@ -24,10 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from thaw.arguments import expand_resume, expand_sweep, in_company, quoted, refuse_flags, refuse_taken, seen_from
-from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config, register
 from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
+from thaw.help import help_text
 from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
 from thaw.run import Run
 from thaw.signals import Interrupted, catching, interruptible
@@ -82,7 +80,7 @@ def run_experiment(
     ended_by: Interrupted | None = None
     try:
         if {"-h", "--help"} & set(sys.argv):
-            print(_help(conf, help_file), end="")
+            print(help_text(conf / help_file), end="")
             return
         try:
             place = find_place()
@@ -181,7 +179,7 @@ def _make_job(
                 lock.close()  # the first of them takes it
                 start_processes(number, [str(script), *overrides, f"hydra.run.dir={quoted(folder)}"])
                 return objective(run.summary) if run.is_finished else None
-            typed = [override for override in overrides if not override.startswith("resume=")]  # all that came of it
+            typed = [each for each in overrides if not each.startswith("resume=")]  # its options stand there in full
             return experiment(config, folder, shlex.join(["python", script.name, *typed]))
         except Exception as error:
             if isinstance(error, ProcessError) and error.was_silent:
@@ -247,15 +245,3 @@ def _accept(values: DictConfig) -> Config:
     """The options as what they are checked to be."""
     refuse_unknown(values)
     return cast(Config, OmegaConf.to_object(values))
-
-
-def _help(conf: Path, name: str) -> str:
-    """The text of a file with the names filled in that are too many to write down twice."""
-    experiments = sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
-    template = Template((conf / name).read_text(encoding="utf-8"))
-    return template.substitute(BACKBONES=_fill(BACKBONE_NAMES), EXPERIMENTS=_fill(experiments))
-
-
-def _fill(names: Iterable[str]) -> str:
-    indent = " " * 14
-    return textwrap.fill(" ".join(names), 108, initial_indent=indent, subsequent_indent=indent)

@@ -121,11 +121,7 @@ def evaluate(
     name = TRAINING_IMAGES if split == "train" else split
     module.load(replace(index, splits={name: index.splits[split]}))
     if data is not None and (num_known := _count_trained_on(run, module.datasets[name])):
-        verb = "is" if num_known == 1 else "are"
-        caution = (
-            f"{num_known} of {len(module.datasets[name])} images {verb} among those it was trained on: "
-            "the figures flatter."
-        )
+        caution = f"{num_known} of {len(module.datasets[name])} images were trained on, so the figures flatter."
     device = device or run.trainer.accelerator
     trainer = make_predictor(keep_precision(run, device), device)
     views = [predict(trainer, model, module, name)]
@@ -229,10 +225,9 @@ def _choose(index: ImageIndex, split: str | None) -> str:
 
 def _check_views(augment: AugmentConfig, tta: bool, random_views: int) -> None:
     """Refuse views that add nothing to the centre crop."""
-    if random_views and augment.policy == "none":
-        raise ThawError("--tta-views has no random views to draw: the run has augment.policy=none. Leave it out.")
-    if tta and augment.policy == "none":
-        raise ThawError("--tta has nothing to add: the run has augment.policy=none, so no mirror images. Leave it out.")
+    if augment.policy == "none" and (tta or random_views):
+        flag = "--tta-views" if random_views else "--tta"
+        raise ThawError(f"{flag} has nothing to add: the run has augment.policy=none. Leave it out.")
     if tta and not augment.mirrored_axes and not random_views:
         raise ThawError(
             "--tta has nothing to add: the run has augment.flip=0, which says that mirror images mean something else, "

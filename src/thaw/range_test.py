@@ -187,6 +187,7 @@ def run_range_test(config: Config, data: ImageDataModule, model: Classifier) -> 
             "max_epochs": num_steps,  # an epoch has one step at least
             "max_steps": num_steps,
             "limit_val_batches": 0,
+            # With head.init=auto a random head is tested: from the probe no rate would lower the loss by much.
             "callbacks": [LinearProbe(start=True), ramp] if config.head.init == "probe" else [ramp],
             "logger": False,
             "enable_checkpointing": False,

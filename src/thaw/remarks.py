@@ -12,8 +12,6 @@ from thaw.run import Run
 
 RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
 """Options that change nothing of an image's centre crop and its mirror images."""
-
-
 MOST_FOR_ADAMW = 5e-4
 """Rate of a pretrained backbone. Ants and bees, SqueezeNet, 8 epochs: 0.65 at 1e-3, 0.89 at 1e-4; SGD 0.90 at 1e-3."""
 
@@ -29,7 +27,7 @@ def warnings_before(config: Config, num_stages: int, num_frozen: int) -> list[st
     lines = (
         stages_left_frozen(config.strategy, config.trainer.max_epochs, num_stages),
         augmentation_left_out(config, num_frozen),
-        rate_for_sgd(config),
+        adamw_too_fast(config),
     )
     return [line for line in lines if line]
 
@@ -71,7 +69,7 @@ def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
     )
 
 
-def rate_for_sgd(config: Config) -> str | None:
+def adamw_too_fast(config: Config) -> str | None:
     """A line about AdamW at a rate at which it forgets what the backbone has learned before; None where it is lower.
 
     Args:
@@ -103,9 +101,8 @@ def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
             f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",
         ]
         if summary["probe"] and last["acc"] < (low := summary["probe"]["acc_ci95"][0]):
-            lines.append(
-                f"That is below the probe's 95 % interval, from {low:.3f}: try head.init=probe, or more epochs"
-            )
+            remedy = "a lower optimizer.lr" if config.starts_from_probe else "head.init=probe, or more epochs"
+            lines.append(f"That is below the probe's 95 % interval, from {low:.3f}: try {remedy}")
     if summary["test"]:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from thaw.data import images
 from thaw.data.images import FORMATS, BadImage, known_formats, read_header, read_image
-from thaw.data.scan import IMAGE_SUFFIXES
+from thaw.data.places import IMAGE_SUFFIXES
 
 WHITE, RED = [255, 255, 255], [255, 0, 0]
 

@@ -24,7 +24,8 @@ from PIL import Image
 
 from thaw.config import DatasetConfig
 from thaw.data import archives, sources
-from thaw.data.sources import Archive, Source, fetch, locate
+from thaw.data.places import locate
+from thaw.data.sources import Archive, Source, fetch
 from thaw.errors import ThawError
 
 IMAGES = {

@@ -235,7 +235,7 @@ def test_colour_policy_keeps_the_shapes() -> None:
 
 
 def test_mirrored() -> None:
-    assert torch.equal(Mirrored(SMALL)(noise()), SMALL(noise()).flip(-1))
+    assert torch.equal(Mirrored(SMALL, (-1,))(noise()), SMALL(noise()).flip(-1))
     assert torch.equal(Mirrored(SMALL, (-2, -1))(noise()), SMALL(noise()).flip(1).flip(2))
 
 

@@ -89,6 +89,7 @@ def count_known(samples: Sequence[Sample], known: Sequence[Sample]) -> int:
 
 
 def _find(index: ImageIndex) -> list[Copies]:
+    """The groups of equal images, whatever their splits and labels; of shards, the table tells."""
     entries = [(split, sample) for split, samples in index.splits.items() for sample in samples]
     if index.shards:
         packed = index.shards.images

@@ -18,8 +18,9 @@ from thaw.data.device import CropDataset, Crops
 from thaw.data.features import FeatureStore, FrozenBackbone, compute_features, make_key
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.kept_images import KeptImages, Loader
+from thaw.data.places import locate
 from thaw.data.sampling import NO_LABEL, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
-from thaw.data.sources import fetch, locate
+from thaw.data.sources import fetch
 from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
 from thaw.errors import ThawError
 

@@ -13,14 +13,11 @@ from typing import TypeAlias
 from thaw.config import DatasetConfig
 from thaw.data.cache import cache_folder
 from thaw.data.exclude import absolute, read_excluded
+from thaw.data.places import IMAGE_SUFFIXES
 from thaw.data.shards import Shards
 from thaw.data.splits import Row
 from thaw.errors import ThawError, name_some
 
-IMAGE_SUFFIXES = frozenset(
-    ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pfm .pgm .png .pnm .ppm .tga .tif .tiff "
-    ".webp".split()
-)
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 Ignored: TypeAlias = defaultdict[str, list[Path]]
 """What is left out, by reason."""

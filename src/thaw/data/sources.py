@@ -7,21 +7,17 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from filelock import FileLock
 
-from thaw.config import DatasetConfig
 from thaw.data.archives import download, unpack
+from thaw.data.places import holds_images
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
-
-LOOKED_AT = 50
-"""Entries of a folder that tell whether it is one of images."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +81,6 @@ def data_folder(name: str, root: Path) -> Path:
     return root if name in ("folder", "stream") else root / SOURCES[name].folder
 
 
-def locate(options: DatasetConfig) -> DatasetConfig:
-    """The options with the folder of `dataset.csv` for the data's root, where the file does not lie below the root."""
-    if options.name != "folder" or options.csv is None:
-        return options
-    root, file = Path(options.root), Path(options.csv)
-    if (root.is_dir() and (root / file).is_file()) or not file.is_file():
-        return options
-    return replace(options, root=str(file.parent), csv=file.name)
-
-
 def fetch(name: str, root: Path) -> Path:
     """The folder of the data set's images, made first if it is not there.
 
@@ -119,7 +105,7 @@ def fetch(name: str, root: Path) -> Path:
     target, unpacking = data_folder(name, root), root / f".{source.folder}.unpacking"
     try:
         if not target.is_dir():
-            if not any((root / archive.name).exists() for archive in source.archives) and _holds_images(root):
+            if not any((root / archive.name).exists() for archive in source.archives) and holds_images(root):
                 made = "downloaded" if source.archives else "written"
                 raise ThawError(
                     f"dataset.root={root} holds folders of images: for those say dataset=folder. "
@@ -135,25 +121,6 @@ def fetch(name: str, root: Path) -> Path:
     if name == "pets":
         _write_official_csv(target)
     return target
-
-
-def _holds_images(root: Path) -> bool:
-    """True if the folder looks like one of images: by class folders in it, or below train; a few entries tell."""
-    return _holds_classes(root) or _holds_classes(root / "train")
-
-
-def _holds_classes(folder: Path) -> bool:
-    """True if two folders at least have images right in them."""
-    if not folder.is_dir():
-        return False
-    folders = [path for path in islice(folder.iterdir(), LOOKED_AT) if path.is_dir() and not path.name.startswith(".")]
-    return sum(any(_is_image(path) for path in islice(each.iterdir(), LOOKED_AT)) for each in folders) >= 2
-
-
-def _is_image(path: Path) -> bool:
-    from thaw.data.scan import IMAGE_SUFFIXES
-
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _make(source: Source, target: Path, unpacking: Path) -> None:

@@ -85,8 +85,8 @@ class Mirrored:
     """A mirror image of what a transform gives."""
 
     transform: ImageTransform
-    axes: tuple[int, ...] = (-1,)
-    """Of (3, H, W), along which it is flipped: from left to right, as `augment.mirrored_axes` has them."""
+    axes: tuple[int, ...]
+    """Of (3, H, W), along which it is flipped: as `augment.mirrored_axes` has them."""
 
     def __call__(self, image: Tensor) -> Tensor:
         """The transformed image, flipped."""

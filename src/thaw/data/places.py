@@ -1,0 +1,42 @@
+"""Where a user's images lie: what is an image by its name, a folder of them, the root of a CSV file's."""
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from thaw.config import DatasetConfig
+
+IMAGE_SUFFIXES = frozenset(
+    ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pfm .pgm .png .pnm .ppm .tga .tif .tiff "
+    ".webp".split()
+)
+LOOKED_AT = 50
+"""Entries of a folder that tell whether it is one of images."""
+
+
+def locate(options: DatasetConfig) -> DatasetConfig:
+    """The options with the folder of `dataset.csv` for the data's root, where the file does not lie below the root."""
+    if options.name != "folder" or options.csv is None:
+        return options
+    root, file = Path(options.root), Path(options.csv)
+    if (root.is_dir() and (root / file).is_file()) or not file.is_file():
+        return options
+    return replace(options, root=str(file.parent), csv=file.name)
+
+
+def holds_images(root: Path) -> bool:
+    """True if the folder looks like one of images: by class folders in it, or below train; a few entries tell."""
+    return _holds_classes(root) or _holds_classes(root / "train")
+
+
+def _holds_classes(folder: Path) -> bool:
+    """True if two folders at least have images right in them."""
+    if not folder.is_dir():
+        return False
+    entries = islice(folder.iterdir(), LOOKED_AT)
+    folders = [path for path in entries if path.is_dir() and not path.name.startswith(".")]
+    return sum(map(_holds_image, folders)) >= 2
+
+
+def _holds_image(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in islice(folder.iterdir(), LOOKED_AT))
