@@ -1,9 +1,12 @@
+import gc
 import importlib.util
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -54,6 +57,25 @@ def test_threads_that_use_it_at_once_make_it_once(package: str) -> None:
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(use, range(8)))
     assert made() == ["floe", "ice"]
+
+
+def test_modules_that_come_meanwhile_do_no_harm(package: str) -> None:
+    """A collection of garbage lets another thread import; here it does so itself."""
+    stand_in, names = importlib.import_module("ice"), (f"drift{number}" for number in count())
+    threshold, drift = gc.get_threshold(), ModuleType("drift")
+
+    def come(phase: str, info: dict[str, int]) -> None:
+        sys.modules[next(names)] = drift
+
+    gc.callbacks.append(come)
+    gc.set_threshold(1)
+    try:
+        assert stand_in.cold
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(come)
+        for name in [name for name in sys.modules if name.startswith("drift")]:
+            del sys.modules[name]
 
 
 def test_anything_else_loads_it_once(package: str) -> None:

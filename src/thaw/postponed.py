@@ -36,7 +36,7 @@ class Postponed(ModuleType):
     def load(self) -> ModuleType:
         """The module itself; it takes the stand-in's place, and those who hold that find the same in it."""
         with LOCK:
-            for name, module in list(sys.modules.items()):
+            for name, module in sys.modules.copy().items():  # all at once: other threads may import
                 if module is self or (isinstance(module, Postponed) and name.startswith(f"{self.__name__}.")):
                     del sys.modules[name]
         module = importlib.import_module(self.__name__)
