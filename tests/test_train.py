@@ -1,5 +1,6 @@
 """The main job, end to end, as a user runs it."""
 
+import csv
 import json
 import os
 import signal
@@ -64,7 +65,8 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert "Warning" not in done.stderr
     expected = {
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "figures/predictions.jpg",
-        "figures/training_batch.jpg", "metrics.csv", "predictions.csv", "summary.json", "train.log",
+        "figures/training_batch.jpg", "metrics.csv", "predictions.csv", "predictions_last.csv", "summary.json",
+        "train.log",
     }  # fmt: skip
     assert expected <= {str(path.relative_to(folder)) for path in folder.rglob("*")}
     summary = json.loads((folder / "summary.json").read_text())
@@ -78,7 +80,10 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert summary["val"]["n"] == 9
     assert summary["command"].startswith("python train.py backbone=squeezenet1_1 ")
     assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 3
-    assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + 9
+    for name, key in (("predictions", "val"), ("predictions_last", "last")):
+        with (folder / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert sum(row["label"] == row["predicted"] for row in rows) / 9 == summary[key]["acc"]
     assert all(line in done.stdout for line in ("epoch 3/3 | train loss", "Best val accuracy", "Next: "))
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert set(events.Tags()["images"]) == {f"figures/{path.stem}" for path in (folder / "figures").iterdir()}

@@ -99,5 +99,4 @@ def _test(setting: Setting, best: Setting, num_settings: int) -> Verdict:
         num_pairs=num_settings * (num_settings - 1) // 2,
         num_better=int((differences > 0).sum()),
         num_worse=int((differences < 0).sum()),
-        is_lower=bool(differences.sum() < 0),
     )

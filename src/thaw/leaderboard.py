@@ -41,8 +41,6 @@ class Verdict:
     """Images on which this setting is right more often than the best."""
     num_worse: int = 0
     """Images on which it is right less often."""
-    is_lower: bool = True
-    """True if its accuracy in the test is below the best one's."""
 
     @property
     def corrected(self) -> float | None:
@@ -54,9 +52,7 @@ class Verdict:
         """The verdict without its p."""
         if self.corrected is None:
             return self.reason
-        if self.corrected >= ALPHA:
-            return "undecided"
-        return "worse" if self.is_lower else "better at its best epoch"
+        return "worse" if self.corrected < ALPHA else "undecided"
 
     def __str__(self) -> str:
         if self.p is None:
@@ -193,11 +189,6 @@ class Leaderboard:
             pairs = max(verdict.num_pairs for verdict in verdicts)
             times = f" times the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
             notes.append(f"p: McNemar's exact test against the best{shares}. Worse: p{times} is below {ALPHA}.")
-            if any(setting.judged_on != "test" for setting in self.settings):
-                notes.append(
-                    "On val, p is of the best epoch's answers (predictions.csv), an epoch that was chosen on these "
-                    "images; the accuracy is the last epoch's."
-                )
         if len(self.sections) > 1 or any(verdict.reason == OTHER_IMAGES for verdict in self.sections[0].verdicts):
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
         failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]

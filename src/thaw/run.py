@@ -43,7 +43,8 @@ class Run:
         figures: Charts as PNG, grids of photographs as JPEG.
         events: What TensorBoard reads.
         metrics_csv: One row an epoch.
-        predictions_csv: One row an image, by the best checkpoint.
+        predictions_csv: One row an image of val and test, by the best checkpoint;
+        predictions_last_csv: of val, by the last epoch, which no one has chosen on these images.
         evaluation: What `thaw evaluate` writes, without further flags.
     """
 
@@ -55,6 +56,7 @@ class Run:
         self.events = self.folder / "tensorboard"
         self.metrics_csv = self.folder / "metrics.csv"
         self.predictions_csv = self.folder / "predictions.csv"
+        self.predictions_last_csv = self.folder / "predictions_last.csv"
         self.evaluation = self.folder / "evaluation"
         self._config = self.folder / "config.yaml"
         self._overrides = self.folder / "overrides.yaml"

@@ -43,6 +43,12 @@ class Record:
         metrics: dict[str, Any] = self.summary["test" if self.split == "test" else "last"]
         return metrics
 
+    @property
+    def answers(self) -> dict[tuple[str, str], bool]:
+        """Whether each image, by its path and label, is predicted right, as the figures count it; empty if not kept."""
+        path = self.run.predictions_csv if self.split == "test" else self.run.predictions_last_csv
+        return read_answers(path, self.split)
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -123,12 +129,12 @@ class Setting:
 
     @cached_property
     def answers(self) -> Answers | None:
-        """The best epoch's answers; None if a run has kept none, or its repeats are not on the same images."""
+        """What its accuracy counts; None if a run has kept no answers, or its repeats are not on the same images."""
         counts: list[dict[tuple[str, str], bool]] = []
         for repeat in self.repeats:
             counts.append({})
             for record in repeat:
-                counts[-1] |= read_answers(record.run.predictions_csv, record.split)
+                counts[-1] |= record.answers
         images = sorted(counts[0])
         if not images or any(set(count) != set(images) for count in counts) or len(images) != self.n:
             return None

@@ -98,8 +98,10 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
     summary = summarise(config, best, trainer, model, data, results, seconds, command)
     summary["probe"] = probe and probe.metrics
     if trainer.is_global_zero:
-        with naming(run.predictions_csv):
-            write_predictions(run.predictions_csv, {name: results[name] for name in ("val", "test") if name in results})
+        last = {"val": results.pop("last")}
+        for path, splits in ((run.predictions_csv, results), (run.predictions_last_csv, last)):
+            with naming(path):
+                write_predictions(path, splits)
         if config.figures:
             save_result_figures(run, trainer, data, results)
         run.write_summary(summary)
