@@ -35,7 +35,7 @@ def test_stages_that_would_thaw_after_the_last_epoch_are_told(
         ({"policy": "trivial"}, "mirror", "augment.policy=trivial"),
         ({"policy": "trivial"}, "fresh", None),
         ({"policy": "trivial"}, 4, None),
-        ({"policy": "none", "erasing": 0.5}, "mirror", None),
+        ({"policy": "none"}, "mirror", None),
         ({"flip": 0.0, "vertical_flip": 0.5, "label_smoothing": 0.1}, "mirror", None),
         (
             {"crop_scale": [0.5, 1.0], "crop_ratio": [1.0, 1.0], "flip": 0.0, "degrees": 10.0, "erasing": 0.5},
@@ -55,6 +55,15 @@ def test_augmentation_that_stored_features_leave_out_is_told(
             "strategy.feature_views=fresh to train on augmented images)."
         )
     assert augmentation_left_out(config, 5) == line
+
+
+@pytest.mark.parametrize("num_frozen", [0, 5])
+def test_augmentation_that_the_policy_leaves_out_is_told(num_frozen: int) -> None:
+    augment = AugmentConfig(policy="none", vertical_flip=0.5, erasing=0.2, mixup=0.2)
+    assert augmentation_left_out(Config(augment=augment), num_frozen) == (
+        "Without effect where augment.policy=none shows images as they are evaluated: augment.vertical_flip=0.5, "
+        "augment.erasing=0.2 (set augment=default to train on augmented images)."
+    )
 
 
 @pytest.mark.parametrize(

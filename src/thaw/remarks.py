@@ -12,6 +12,7 @@ from thaw.run import Run
 
 RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
 """Options that change nothing of an image's centre crop and its mirror images."""
+MIRRORS = {"augment.flip", "augment.vertical_flip"}
 MOST_FOR_ADAMW = 5e-4
 """Rate of a pretrained backbone. Ants and bees, SqueezeNet, 8 epochs: 0.65 at 1e-3, 0.89 at 1e-4; SGD 0.90 at 1e-3."""
 
@@ -50,23 +51,27 @@ def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: in
 
 
 def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
-    """A line about augmentation that is asked for and that `feature_views=mirror` does without; None if there is none.
+    """A line about augmentation that is asked for and that the policy, or `feature_views=mirror`, does without.
 
     Args:
         config: The options.
         num_frozen: Epochs on stored features.
+
+    Returns:
+        The line; None if nothing is left out.
     """
-    if not num_frozen or config.strategy.feature_views != "mirror" or config.augment.policy == "none":
+    if config.augment.policy == "none":
+        names = RANDOM_VIEWS_ONLY - {"augment.policy"} | MIRRORS
+        where, remedy = "where augment.policy=none shows images as they are evaluated", "augment=default"
+    elif num_frozen and config.strategy.feature_views == "mirror":
+        names = RANDOM_VIEWS_ONLY
+        where = f"in epochs 1 to {num_frozen}, which see centre crops and their mirror images alone"
+        remedy = "strategy.feature_views=fresh"
+    else:
         return None
-    left_out = [
-        f"{name}={typed(value)}" for name, (value, _) in changed(asdict(config)).items() if name in RANDOM_VIEWS_ONLY
-    ]
-    if not left_out:
-        return None
-    return (
-        f"Without effect in epochs 1 to {num_frozen}, which see centre crops and their mirror images alone: "
-        f"{', '.join(left_out)} (set strategy.feature_views=fresh to train on augmented images)."
-    )
+    asked = changed(asdict(config))
+    left_out = ", ".join(f"{name}={typed(asked[name][0])}" for name in asked if name in names)
+    return f"Without effect {where}: {left_out} (set {remedy} to train on augmented images)." if left_out else None
 
 
 def adamw_too_fast(config: Config) -> str | None:
