@@ -467,6 +467,21 @@ def test_adamw_has_a_rate_of_its_own(compose: Compose, strategy: str) -> None:
     assert compose(f"strategy={strategy}", "optimizer=adamw", "optimizer.lr=0.5").optimizer.lr == 0.5
 
 
+def test_presets_of_ones_own_take_effect_beside_a_strategy(compose: Compose, tmp_path: Path) -> None:
+    for group, text in (
+        ("dataset", "name: folder\nroot: photos"),
+        ("trainer", "max_epochs: 40"),
+        ("schedule", "per_phase: false"),
+        ("optimizer", "lr: 0.5"),
+    ):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(text)
+    own = [f"{group}=mine" for group in ("dataset", "trainer", "schedule", "optimizer")]
+    config = accepted(compose(f"hydra.searchpath=[{tmp_path}]", *own, "strategy=gradual"))
+    assert (config.dataset.root, config.trainer.max_epochs) == ("photos", 40)
+    assert (config.schedule.per_phase, config.optimizer.lr) == (False, 0.5)
+
+
 @pytest.mark.parametrize("experiment", [[], ["experiment=hymenoptera_finetune"], ["experiment=pets"]])
 def test_the_command_line_wins_over_all(compose: Compose, experiment: list[str]) -> None:
     config = accepted(compose("trainer.max_epochs=77", "optimizer.lr=0.25", *experiment, "strategy=gradual"))
