@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping, mode_of
+from thaw.errors import ThawError
 
 NAN = float("nan")
 
@@ -97,6 +98,12 @@ def test_a_resumed_training_keeps_the_best_epoch_from_before(tmp_path: Path, tie
     fit(resumed, BestCheckpoint(tmp_path, "val/acc", ties), resume=tmp_path / "last.ckpt")
     assert resumed.trained == [2, 3]
     assert epoch_in(tmp_path / "best.ckpt") == (1 if ties == "first" else 3)
+
+
+def test_a_resumed_training_cannot_choose_by_another_metric(tmp_path: Path) -> None:
+    fit(Scripted([0.5, 0.9]), BestCheckpoint(tmp_path, "val/acc", "first"), LastCheckpoint(tmp_path, 0))
+    with pytest.raises(ThawError, match="chosen by trainer.monitor=val/acc, and epochs cannot be compared by val/loss"):
+        fit(Scripted([0.5] * 3), BestCheckpoint(tmp_path, "val/loss", "first"), resume=tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("ties", ["first", "last"])
@@ -216,6 +223,13 @@ def test_patience_is_counted_in_validations(every: int) -> None:
     model = Scripted([0.5] * 9)
     fit(model, EvaluationEpochs(1, every), PhaseEarlyStopping("val/acc", 2, [0]))
     assert model.trained == list(range(1 + 2 * every))
+
+
+def test_a_resumed_training_has_the_patience_that_is_asked_for_now(tmp_path: Path) -> None:
+    fit(Scripted([0.5] * 9), PhaseEarlyStopping("val/acc", 2, [0]), LastCheckpoint(tmp_path, 0))
+    resumed = Scripted([0.5] * 9)
+    fit(resumed, PhaseEarlyStopping("val/acc", 5, [0]), resume=tmp_path / "last.ckpt")
+    assert resumed.trained == [3, 4, 5]
 
 
 class StopInEpoch(pl.Callback):

@@ -137,6 +137,23 @@ def test_a_training_says_what_the_probe_reaches_and_may_begin_from_it(
     assert losses["probe"] < losses["auto"]
 
 
+def test_an_average_of_the_weights_leaves_the_probe_as_it_is(
+    image_folder: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    config = config_of(image_folder, finished_run, max_epochs=0, init="probe")
+    config.trainer.ema_decay = 0.9
+    summary = train(config, tmp_path / "run")
+    assert summary["last"]["loss"] == pytest.approx(summary["probe"]["loss"], rel=1e-4)
+
+
+def test_small_batches_keep_the_probes_statistics() -> None:
+    views, labels = torch.randn(1, 99, 4) * torch.tensor([0.01, 1, 10, 100]), torch.arange(99) % 3
+    head = fit_probe(views, labels, 3)
+    expected = views[0].var(dim=0, correction=0)
+    head.train()(views[0, :8])
+    assert torch.allclose(head[0].running_var, expected, rtol=0.2)
+
+
 @pytest.mark.slow
 def test_a_resumed_run_keeps_its_probes_figures(image_folder: Path, finished_run: Run, tmp_path: Path) -> None:
     config = config_of(image_folder, finished_run, max_epochs=1)

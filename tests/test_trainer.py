@@ -11,12 +11,12 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.building import build
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
+from thaw.averaging import MovingAverage
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.images import read_image
@@ -62,7 +62,7 @@ def test_the_options_arrive(make: Make) -> None:
     assert (trainer.max_epochs, trainer.gradient_clip_val, trainer.accumulate_grad_batches) == (3, 0.5, 2)
     assert trainer.precision == "64-true"
     assert kinds(trainer) >= {EpochLog, BestCheckpoint, LastCheckpoint, EvaluationEpochs}
-    assert not {PhaseEarlyStopping, WeightAveraging} & kinds(trainer)
+    assert not {PhaseEarlyStopping, MovingAverage} & kinds(trainer)
     assert trainer.logger is None
 
 
@@ -99,11 +99,23 @@ class Learner(pl.LightningModule):
         return torch.optim.SGD([self.learning], lr=0.1)
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("64", torch.float64), ("bf16-true", torch.bfloat16)])
+def test_the_average_is_in_the_precision_of_the_training(make: Make, precision: str, dtype: torch.dtype) -> None:
+    model = Learner()
+    trainer = make(ema_decay=0.5, precision=precision)
+    trainer.callbacks = [callback for callback in trainer.callbacks if isinstance(callback, MovingAverage)]
+    trainer.fit(model, DataLoader(TensorDataset(torch.zeros(5, 1))))
+    first, last = model.passed[0], model.passed[-1]
+    assert model.learning.dtype == dtype
+    assert (model.learning > last).all()
+    assert (model.learning < first).all()
+
+
 @pytest.mark.parametrize("decay", [0.5, 0.999, 0.9999])
 def test_what_does_not_learn_is_the_same_on_average(make: Make, decay: float) -> None:
     model, before = Learner(), Learner()
     trainer = make(ema_decay=decay)
-    trainer.callbacks = [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]
+    trainer.callbacks = [callback for callback in trainer.callbacks if isinstance(callback, MovingAverage)]
     trainer.fit(model, DataLoader(TensorDataset(torch.zeros(5, 1))))
     expected, *later = model.passed
     for weights in later:

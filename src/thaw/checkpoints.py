@@ -53,14 +53,28 @@ class BestCheckpoint(ModelCheckpoint):
         )
         self.ties = ties
 
+    @property
+    def state_key(self) -> str:
+        """The name of its state in a checkpoint, which is to be found under other options too."""
+        return type(self).__name__
+
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """True if the current value deserves the file."""
         if super().check_monitor_top_k(trainer, current):
             return True
-        return self.ties == "last" and current is not None and bool(torch.equal(current, self.kth_value))
+        return self.ties == "last" and current is not None and bool(current == self.kth_value)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best so far, also where the run has been moved: Lightning would forget its score."""
+        """Take over the best so far, also where the run has been moved: Lightning would forget its score.
+
+        Raises:
+            ThawError: It was chosen by another metric.
+        """
+        if state_dict["monitor"] != self.monitor:
+            raise ThawError(
+                f"resume: the best epoch so far was chosen by trainer.monitor={state_dict['monitor']}, and epochs cannot "
+                f"be compared by {self.monitor} with it. Leave trainer.monitor out."
+            )
         assert self.dirpath is not None
         path = str(Path(self.dirpath, "best.ckpt"))
         paths = {name: path for name in ("best_model_path", "kth_best_model_path") if state_dict[name]}
@@ -145,6 +159,10 @@ class PhaseEarlyStopping(EarlyStopping):
         super().on_validation_end(trainer, pl_module)
         if trainer.current_epoch < self.phase_starts[-1]:
             trainer.should_stop = others_wish
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the count, and keep the patience that is asked for now."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 def mode_of(monitor: str) -> str:

@@ -101,6 +101,7 @@ def fit_probe(views: Tensor, labels: Tensor, num_classes: int, class_weights: Te
     assert standardize.running_var is not None
     standardize.running_mean.copy_(features.mean(dim=0))
     standardize.running_var.copy_(features.var(dim=0, correction=0))
+    standardize.num_batches_tracked.fill_(1)  # or a first small batch would take their place
     inputs, targets = standardize.eval()(features).double(), labels.repeat(num_views)
     weights = None if class_weights is None else class_weights.double()
     nn.init.zeros_(linear.weight)

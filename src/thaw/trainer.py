@@ -3,16 +3,15 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
-from torch import Tensor
+from lightning.pytorch.callbacks import RichProgressBar
 
+from thaw.averaging import MovingAverage
 from thaw.checkpoints import (
     BestCheckpoint,
     EvaluationEpochs,
@@ -74,8 +73,8 @@ def make_trainer(
     if options.early_stopping:
         starts = phase_starts(config.strategy, options.max_epochs, num_stages)
         callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts))
-    if options.ema_decay:
-        callbacks.append(WeightAveraging(avg_fn=moving_average(options.ema_decay)))
+    if options.ema_decay and options.max_epochs:
+        callbacks.append(MovingAverage(options.ema_decay))
     if probe is not None:
         callbacks.append(probe)
     if config.sweep.prune and (trial := current_trial(config.sweep)):
@@ -100,19 +99,6 @@ def make_trainer(
     if options.compile:
         model.backbone.compile()
     return trainer, epochs
-
-
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """The exponential moving average of a tensor, as torch's AveragedModel asks for it, after each step.
-
-    What does not change, as a frozen weight, stays as it is to the last bit; torch's own does not see to that, and
-    rounds whole numbers, such as Swin's table of positions, to others.
-    """
-
-    def average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
-        return mean.lerp(current, 1 - decay) if mean.is_floating_point() else current
-
-    return average
 
 
 def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.Trainer:

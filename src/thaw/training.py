@@ -8,13 +8,14 @@ from functools import cache
 from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
+from thaw.checkpoints import BestCheckpoint
 from thaw.config import Config, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
@@ -89,8 +90,9 @@ def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
     started_fit = time.perf_counter()
     fit(trainer, model, data, run.last if config.resume else None)
     if config.trainer.max_epochs == 0:
-        trainer.save_checkpoint(run.best)
         trainer.save_checkpoint(run.last)
+    if not cast(BestCheckpoint, trainer.checkpoint_callback).best_model_path:  # ended before its first validation, as by max_time
+        trainer.save_checkpoint(run.best)
     seconds = {"fit": time.perf_counter() - started_fit, "epoch_median": epochs.epoch_median}
     best = read_tensors(run.best)
     results = evaluate(trainer, model, data, best)

@@ -16,7 +16,7 @@ from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
 from thaw.data.device import CropDataset, Crops
 from thaw.data.features import FeatureStore, FrozenBackbone, compute_features, make_key
-from thaw.data.index import ImageIndex, build_index
+from thaw.data.index import ImageIndex, build_index, fingerprint
 from thaw.data.kept_images import KeptImages, Loader
 from thaw.data.places import locate
 from thaw.data.sampling import NO_LABEL, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
@@ -97,6 +97,22 @@ class ImageDataModule(LightningDataModule):
             if self.images.in_memory and split != "train":
                 transform = nn.Identity()  # what is kept of these splits has been through it
             self.datasets[split] = ImageDataset(samples, transform, self.seed, self.images.read)
+
+    def state_dict(self) -> dict[str, str]:
+        """What a checkpoint keeps of the data."""
+        return {"fingerprint": fingerprint(self.index)}
+
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Refuse to go on with other images: those to validate on may be among those that were trained on.
+
+        Raises:
+            ThawError: An image is new, gone, of another size, class or split.
+        """
+        if state_dict["fingerprint"] != fingerprint(self.index):
+            raise ThawError(
+                f"resume: the images in {self.index.root} are no longer those that the run was trained and validated "
+                "on. Begin anew, from its weights by backbone.weights=RUN head.init=weights."
+            )
 
     def class_weights(self) -> Tensor | None:
         """Weights (K,) of the classes in the loss, inverse to their frequency; None if not asked for."""
