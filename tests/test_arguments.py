@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from thaw.arguments import expand_resume, expand_sweep, refuse_flags, seen_from
+from thaw.arguments import expand_resume, expand_sweep, readable, refuse_flags, seen_from
 from thaw.errors import ThawError
 
 
@@ -51,6 +51,47 @@ def test_a_flag_that_is_none_of_hydras_is_refused(arguments: list[str], example:
 )  # fmt: skip
 def test_hydras_own_flags_pass(line: str) -> None:
     refuse_flags(line.split())
+
+
+# ---- what Hydra's grammar refuses
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "photos (1)",
+        "größe",
+        "x=y",
+        "it's",
+        "a,b",
+        "^(.+)_[0-9]+[.]",
+        "[a-z]+(.)",
+        r"\d(x)\\",
+        "a 'b' (c)",
+        "photos",
+        "7",
+    ],
+)
+@pytest.mark.parametrize("key", ["dataset.root", "backbone.weights"])
+def test_a_text_is_what_is_typed(key: str, text: str) -> None:
+    assert {name: str(value) for name, value in meaning(readable([f"{key}={text}"])).items()} == {key: text}
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["dataset.classes=[a,b]", "dataset.classes=[a", "resume=null", "~seed", "+trainer.extra.x={a:1}", "a='b c'"],
+)
+def test_what_is_no_plain_text_is_left_to_hydra(option: str) -> None:
+    assert readable([option]) == [option]
+
+
+def test_a_sweep_keeps_its_choices() -> None:
+    options = ["dataset.root=a,b", "optimizer.lr=tag(log,interval(1,2))"]
+    assert readable([*options, "-m"]) == ["-m", *options]
+
+
+def test_flags_may_stand_anywhere_on_the_line() -> None:  # argparse would refuse it
+    assert readable(["seed=1", "--cfg", "job", "~a"]) == ["--cfg", "job", "seed=1", "~a"]
 
 
 # ---- resume
@@ -154,10 +195,6 @@ def test_a_single_run_stays_as_it_is() -> None:
 def test_what_all_jobs_share_is_left_out_of_their_names(arguments: list[str], unnamed: str) -> None:
     added = [f"hydra.job.config.override_dirname.exclude_keys=[{unnamed}]"]
     assert expand_sweep(arguments) == (arguments + added, False)
-
-
-def test_a_sweep_may_be_asked_for_anywhere_on_the_line() -> None:  # argparse would refuse it
-    assert expand_sweep(["seed=1", "-m", "seed=2"])[0][:3] == ["-m", "seed=1", "seed=2"]
 
 
 def test_a_folder_that_holds_a_sweep_is_not_begun_anew(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_resumed_training_keeps_the_best_epoch_from_before(tmp_path: Path, tie
 
 def test_a_resumed_training_cannot_choose_by_another_metric(tmp_path: Path) -> None:
     fit(Scripted([0.5, 0.9]), BestCheckpoint(tmp_path, "val/acc", "first"), LastCheckpoint(tmp_path, 0))
-    with pytest.raises(ThawError, match="chosen by trainer.monitor=val/acc, and epochs cannot be compared by val/loss"):
+    with pytest.raises(ThawError, match=r"chosen by trainer\.monitor=val/acc, and .* by val/loss"):
         fit(Scripted([0.5] * 3), BestCheckpoint(tmp_path, "val/loss", "first"), resume=tmp_path / "last.ckpt")
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from thaw.averaging import MovingAverage
 from thaw.building import build
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
-from thaw.averaging import MovingAverage
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.images import read_image

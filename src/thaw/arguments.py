@@ -4,24 +4,32 @@ Imports no torch.
 """
 
 import os
+import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
+import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
-from omegaconf import OmegaConf
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.differences import IRRELEVANT, is_one_of
 from thaw.errors import ThawError
-from thaw.explain import find_option
+from thaw.explain import find_option, option_names
 from thaw.processes import Place
-from thaw.run import Run
+from thaw.run import Run, typed_options
 from thaw.sweep import find_jobs
 from thaw.writing import claimed
+
+TEXTS = (
+    "dataset.root", "dataset.csv", "dataset.exclude", "dataset.label_pattern", "backbone.weights", "hydra.run.dir",
+    "hydra.sweep.dir",
+)  # fmt: skip
+"""Options whose value is a text, which may hold a comma."""
 
 
 def is_multirun(arguments: list[str]) -> bool:
@@ -47,6 +55,50 @@ def refuse_flags(arguments: list[str]) -> None:
         raise ThawError(f"Options are written KEY=VALUE, e.g. {example}, got {flag}.")
 
 
+def readable(arguments: list[str]) -> list[str]:
+    """The command line as Hydra's grammar has it: flags first, and texts that it cannot read in quotes.
+
+    `dataset.root=photos (1)` and `dataset.label_pattern=^(.+)_[0-9]+[.]` mean what they say.
+    """
+    is_sweep = is_multirun(arguments)
+    lines = [_readable(each, is_sweep) if _is_option(each) else each for each in _name_searchpath(arguments)]
+    return sorted(lines, key=_is_option)
+
+
+def _is_option(argument: str) -> bool:
+    return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+
+
+def _readable(option: str, is_sweep: bool) -> str:
+    key, _, text = option.partition("=")
+    try:
+        override = OverridesParser.create().parse_override(option)
+        is_plain = not override.is_sweep_override() or key not in TEXTS
+    except HydraException:
+        is_plain = key not in TEXTS and text.startswith(("[", "{", "'", '"'))  # no text: Hydra says what it misses
+    return option if is_plain or (is_sweep and "," in text) else f"{key}={quoted(text)}"
+
+
+def _name_searchpath(arguments: list[str]) -> list[str]:
+    """`--config-dir FOLDER` as `hydra.searchpath`, which is recorded, resumed and handed on to other processes.
+
+    Raises:
+        ThawError: There is no such folder.
+    """
+    others, folders = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, _, value = argument.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            others.append(argument)
+            continue
+        folder = Path(value or next(remaining, "")).absolute()
+        if not folder.is_dir():
+            raise ThawError(f"{flag} is not a folder: {folder}. Name one that holds presets, as conf/ does.")
+        folders.append(quoted(f"file://{folder}"))
+    return [*others, f"hydra.searchpath=[{','.join(folders)}]"] if folders else others
+
+
 def expand_resume(arguments: list[str]) -> list[str]:
     """`resume=RUN` as the options that RUN was started with, the same folder, and what stands beside it on the line.
 
@@ -58,6 +110,8 @@ def expand_resume(arguments: list[str]) -> list[str]:
         refuse_taken(arguments)
         return arguments
     folder = _unquoted(resume)
+    if folder.name == "last.ckpt":
+        folder = folder.parent.parent
     if not (folder / "checkpoints" / "last.ckpt").exists():
         raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. Name the folder of a run.")
     new_keys = {_key(argument) for argument in arguments}
@@ -66,6 +120,27 @@ def expand_resume(arguments: list[str]) -> list[str]:
     kept = [override for override in Run(folder).overrides if _key(override) not in new_keys]
     others = [argument for argument in arguments if argument is not resume]
     return [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
+
+
+def as_begun(values: DictConfig, run: Run) -> DictConfig:
+    """The options of a run that is gone on with, as it has recorded them, and those that are typed for the rest of it.
+
+    Presets may have been changed since; they count where a choice of one is typed anew.
+
+    Args:
+        values: The options that the run was started with and those for the rest, by the presets as they are now.
+        run: The run.
+    """
+    before, recorded, own = hydra.compose("config", run.overrides), run.config, values.copy()
+    typed_anew = {_key(each) for each in set(typed_options()) - set(run.overrides)}
+    for key in option_names():
+        group, _, name = key.rpartition(".")
+        content = recorded.get(group, {}) if group else recorded
+        if name not in content or key in typed_anew or (not group and isinstance(content[name], dict)):
+            continue
+        if OmegaConf.select(values, key) == OmegaConf.select(before, key):
+            OmegaConf.update(own, key, content[name], merge=False)
+    return own
 
 
 def refuse_taken(arguments: list[str]) -> None:
@@ -107,8 +182,6 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
     elif is_multirun(arguments):
         _refuse_taken_sweep(arguments)
     if is_multirun(arguments):
-        # First, for argparse takes no option between two lists of overrides.
-        arguments = sorted(arguments, key=lambda each: each not in ("-m", "--multirun"))
         arguments = [*arguments, *_name_by_what_differs(overrides or [])]
     return arguments, resume is not None
 
@@ -189,9 +262,10 @@ def seen_from(folder: Path, path: Path) -> Path:
         return path
 
 
-def quoted(folder: Path) -> str:
-    """A folder as a value on Hydra's command line."""
-    return "'" + str(folder).replace("'", "\\'") + "'"
+def quoted(text: Path | str) -> str:
+    """A folder, or another text, as a value on Hydra's command line."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"), str(text))
+    return f"'{escaped}'"
 
 
 def _unquoted(override: str) -> Path:
@@ -211,5 +285,5 @@ def _parse(arguments: list[str]) -> list[Override] | None:
     options = [each for each in arguments if ("=" in each or each.startswith("~")) and not each.startswith(others)]
     try:
         return OverridesParser.create().parse_overrides(options)
-    except OverrideParseException:  # Hydra will say so
+    except HydraException:  # Hydra will say so
         return None

@@ -72,8 +72,8 @@ class BestCheckpoint(ModelCheckpoint):
         """
         if state_dict["monitor"] != self.monitor:
             raise ThawError(
-                f"resume: the best epoch so far was chosen by trainer.monitor={state_dict['monitor']}, and epochs cannot "
-                f"be compared by {self.monitor} with it. Leave trainer.monitor out."
+                f"resume: the best epoch so far was chosen by trainer.monitor={state_dict['monitor']}, and epochs "
+                f"cannot be compared by {self.monitor} with it. Leave trainer.monitor out."
             )
         assert self.dirpath is not None
         path = str(Path(self.dirpath, "best.ckpt"))

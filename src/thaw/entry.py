@@ -21,13 +21,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from thaw.arguments import expand_resume, expand_sweep, in_company, quoted, refuse_flags, refuse_taken, seen_from
+from thaw.arguments import (
+    as_begun,
+    expand_resume,
+    expand_sweep,
+    in_company,
+    quoted,
+    readable,
+    refuse_flags,
+    refuse_taken,
+    seen_from,
+)
 from thaw.config import Config, register
 from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
 from thaw.help import help_text
 from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
-from thaw.run import Run
+from thaw.run import Run, typed_options
 from thaw.signals import Interrupted, catching, interruptible
 from thaw.sweep import (
     ERROR_LOG,
@@ -126,6 +136,7 @@ def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
         ThawError: An option is a mistake.
     """
     refuse_flags(sys.argv[1:])
+    sys.argv[1:] = readable(sys.argv[1:])
     register()
     os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
     os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
@@ -162,11 +173,13 @@ def _make_job(
 
     def attempt(values: DictConfig, folder: Path, place: Place, lock: ExitStack) -> Any:
         context = HydraConfig.get()
-        overrides = list(context.overrides.task)
+        overrides = typed_options()
         if place.speaks_for_all:
             (folder / ERROR_LOG).unlink(missing_ok=True)
         try:
             config, run = _accept(values), Run(folder)
+            if config.resume:
+                config = _accept(as_begun(values, Run(config.resume)))
             if skip_finished and is_finished(run, config):
                 log.info("Finished already.")
                 return objective(run.summary)

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 
 Options = TypeVar("Options", DatasetConfig, AugmentConfig, TrainerConfig)
+
+
+def typed_options() -> list[str]:
+    """What was typed for the job that Hydra runs, and where it finds presets of one's own."""
+    overrides = HydraConfig.get().overrides
+    return [*(each for each in overrides.hydra if each.startswith("hydra.searchpath=")), *overrides.task]
+
+
 SUMMARY = {
     "val": dict, "last": dict, "best_epoch": int, "epochs": int, "epoch_chosen_on": str, "seconds": dict,
     "params": dict, "classes": list, "precision": str, "seed": int, "versions": dict, "data_fingerprint": str,
@@ -258,7 +266,7 @@ class Run:
             OmegaConf.save(OmegaConf.create(asdict(config)), draft)
         if HydraConfig.initialized():
             with replacing(self._overrides) as draft:
-                OmegaConf.save(HydraConfig.get().overrides.task, draft)
+                OmegaConf.save(typed_options(), draft)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep the figures; the last step of a training."""
