@@ -69,6 +69,7 @@ UNCHECKED = {
     "strategy.name",
     "trainer.accelerator",
     "trainer.distribution",
+    "trainer.callbacks",
     "trainer.extra",
     "logger.project",
     "logger.uri",
@@ -234,6 +235,15 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
         ),
         (lambda: TrainerConfig(extra={"overfit_batches": 0.1}), "trainer.extra.overfit_batches must be left out"),
         (lambda: TrainerConfig(extra={"limit_val_batches": 0}), "trainer.extra.limit_val_batches must be more than 0"),
+        (lambda: TrainerConfig(extra={"limit_train_batches": 0}), "trainer.extra.limit_train_batches must be more"),
+        (
+            lambda: TrainerConfig(extra={"max_epochs": 4}),
+            "trainer.extra.max_epochs must be left out (trainer.max_epochs takes its place), got 4.",
+        ),
+        (
+            lambda: TrainerConfig(extra={"reload_dataloaders_every_n_epochs": 0}),
+            "trainer.extra.reload_dataloaders_every_n_epochs must be left out (Thaw's own choice takes its place)",
+        ),
         (
             lambda: Config(
                 strategy=StrategyConfig(backbone_factor=1, head_epochs=3), trainer=TrainerConfig(max_epochs=3)
@@ -388,7 +398,7 @@ def preset(path: Path) -> DictConfig:
 
 def keys_of(values: DictConfig, prefix: str = "") -> Iterator[str]:
     for key, value in values.items_ex(resolve=False):
-        if isinstance(value, DictConfig) and f"{prefix}{key}" != "trainer.extra":
+        if isinstance(value, DictConfig) and f"{prefix}{key}" not in ("trainer.callbacks", "trainer.extra"):
             yield from keys_of(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"

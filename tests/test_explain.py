@@ -133,7 +133,7 @@ def test_sound_options_pass(compose: Compose, override: str) -> None:
     accept(compose, override)
 
 
-@pytest.mark.parametrize("flag", ["max_time=00:01:00:00", "plugins.deep.key=1"])
+@pytest.mark.parametrize("flag", ["max_time=00:01:00:00", "anything.deep.key=1"])
 def test_any_flag_of_lightnings_trainer_may_be_added(compose: Compose, flag: str) -> None:
     accept(compose, f"+trainer.extra.{flag}")
 

@@ -154,8 +154,29 @@ def test_a_profile_is_printed_once(configured: str) -> None:
 
 
 def test_extra_adds_flags_and_has_the_last_word(make: Make) -> None:
-    trainer = make(extra={"max_steps": 7, "max_epochs": 2, "limit_train_batches": 3})
-    assert (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches) == (7, 2, 3)
+    trainer = make(extra={"max_steps": 7, "log_every_n_steps": 2, "limit_train_batches": 3})
+    assert (trainer.max_steps, trainer.log_every_n_steps, trainer.limit_train_batches) == (7, 2, 3)
+
+
+def test_a_callback_of_ones_own_is_made_by_its_class(make: Make) -> None:
+    recipe = {"_target_": "lightning.pytorch.callbacks.LambdaCallback"}
+    trainer = make(callbacks={"mine": recipe})
+    assert kinds(trainer) > {pl.callbacks.LambdaCallback, BestCheckpoint}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        ({"_target_": "no.such.Callback"}, "cannot be made: .*no"),
+        ({"_target_": "lightning.pytorch.callbacks.Timer", "colour": 1}, "cannot be made: .*colour"),
+        ({"_target_": "builtins.dict"}, "must be a callback of lightning.pytorch, .*, got dict[.]"),
+        ({"monitor": "val/acc"}, "must be a callback of lightning.pytorch, .*, got DictConfig[.]"),
+        ("Timer", "cannot be made: .* type str"),
+    ],
+)
+def test_what_is_no_callback_is_a_mistake_of_the_users(make: Make, recipe: Any, reason: str) -> None:
+    with pytest.raises(ThawError, match=rf"^trainer\.callbacks\.mine {reason}"):
+        make(callbacks={"mine": recipe})
 
 
 @pytest.mark.parametrize(

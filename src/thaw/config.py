@@ -26,6 +26,17 @@ MAX_PROCESSES = 256
 """On a machine: each takes a hundred MB or more, and more processes than there are cores are of no use."""
 MAX_VIEWS = 1000
 """Of an image, all of them kept: a training hardly has more epochs."""
+OWN_FLAGS = {
+    "accelerator": "trainer.accelerator", "devices": "trainer.devices", "num_nodes": "trainer.num_nodes",
+    "strategy": "trainer.distribution", "precision": "trainer.precision", "max_epochs": "trainer.max_epochs",
+    "gradient_clip_val": "trainer.gradient_clip", "accumulate_grad_batches": "trainer.accumulate",
+    "check_val_every_n_epoch": "trainer.eval_every", "enable_progress_bar": "trainer.progress_bar",
+    "callbacks": "trainer.callbacks", "logger": "logger=NAME", "default_root_dir": "hydra.run.dir",
+    "fast_dev_run": "trainer=debug", "overfit_batches": "+trainer.extra.limit_train_batches",
+    "enable_checkpointing": "Thaw's own choice", "plugins": "Thaw's own choice",
+    "use_distributed_sampler": "Thaw's own choice", "reload_dataloaders_every_n_epochs": "Thaw's own choice",
+}  # fmt: skip
+"""Flags of Lightning's Trainer that `trainer.extra` is not for, and what takes their place."""
 THAWING_PRESETS = ("boosted_head", "discriminative", "finetune", "gradual", "last_stages", "scratch")
 """Those of `conf/strategy/` by which the backbone learns."""
 
@@ -449,6 +460,8 @@ class TrainerConfig:
     """Least time between two writes of last.ckpt; it is always written at the end."""
     progress_bar: bool = True
     """Show a progress bar where the output is a terminal."""
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    """Further callbacks of lightning.pytorch by names of one's own, each with `_target_`, its class, and arguments."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Any other flag of lightning.pytorch.Trainer, passed on as it is."""
 
@@ -464,14 +477,12 @@ class TrainerConfig:
         precisions = ("auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed")
         _require_choice("trainer.precision", self.precision, precisions)
         _require_choice("trainer.monitor", self.monitor, ("val/acc", "val/loss", "val/macro_f1"))
-        for flag, instead in (
-            ("fast_dev_run", "trainer=debug"),
-            ("overfit_batches", "+trainer.extra.limit_train_batches"),
-        ):
-            rule = f"left out ({instead} takes its place)"
-            _require(not self.extra.get(flag), f"trainer.extra.{flag}", rule, self.extra.get(flag))
-        rule = "more than 0 (an epoch is chosen by its validation)"
-        _require(self.extra.get("limit_val_batches") != 0, "trainer.extra.limit_val_batches", rule, 0)
+        for flag in self.extra.keys() & OWN_FLAGS.keys():
+            rule = f"left out ({OWN_FLAGS[flag]} takes its place)"
+            _require(False, f"trainer.extra.{flag}", rule, self.extra[flag])
+        for flag in ("limit_train_batches", "limit_val_batches"):
+            rule = "more than 0 (an epoch is chosen by its validation)"
+            _require(self.extra.get(flag) != 0, f"trainer.extra.{flag}", rule, 0)
         _require_choice("trainer.ties", self.ties, ("first", "last"))
         for key in ("eval_every", "eval_from", "accumulate"):
             value = getattr(self, key)

@@ -3,11 +3,13 @@
 import logging
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 
@@ -54,9 +56,24 @@ for message in (
 
 
 def make_trainer(
-    config: Config, run: Run, model: Classifier, probe: LinearProbe | None = None
+    config: Config,
+    run: Run,
+    model: Classifier,
+    probe: LinearProbe | None = None,
+    further: Iterable[pl.Callback] = (),
 ) -> tuple[pl.Trainer, EpochLog]:
-    """Lightning's Trainer by the options, and the callback that knows how long an epoch took."""
+    """Lightning's Trainer by the options, and the callback that knows how long an epoch took.
+
+    Args:
+        config: The options.
+        run: Where it writes.
+        model: What is trained.
+        probe: What says what the weights alone are good for.
+        further: Callbacks beside those of the options.
+
+    Raises:
+        ThawError: The options do not fit this machine.
+    """
     options = config.trainer
     num_stages = len(model.backbone.stages)
     epochs = EpochLog(run.metrics_csv)
@@ -79,6 +96,8 @@ def make_trainer(
         callbacks.append(probe)
     if config.sweep.prune and (trial := current_trial(config.sweep)):
         callbacks.append(TrialPruning(trial))
+    callbacks += [_make_callback(*each) for each in options.callbacks.items()]
+    callbacks += further
     show_bar = options.progress_bar and sys.stdout.isatty()
     if show_bar:
         callbacks.append(RichProgressBar(leave=False))
@@ -99,6 +118,21 @@ def make_trainer(
     if options.compile:
         model.backbone.compile()
     return trainer, epochs
+
+
+def _make_callback(name: str, recipe: Any) -> pl.Callback:
+    """A callback of the user's own, of `trainer.callbacks`."""
+    try:
+        callback = instantiate(recipe)
+    except Exception as error:  # what a class that is not ours raises
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ThawError(f"trainer.callbacks.{name} cannot be made: {reason}") from error
+    if not isinstance(callback, pl.Callback):
+        raise ThawError(
+            f"trainer.callbacks.{name} must be a callback of lightning.pytorch, as {{_target_: MODULE.CLASS, …}}, "
+            f"got {type(callback).__name__}."
+        )
+    return callback
 
 
 def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.Trainer:

@@ -3,7 +3,7 @@
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from itertools import compress
@@ -39,13 +39,16 @@ from thaw.writing import naming, naming_events
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, folder: Path | str, command: str | None = None) -> dict[str, Any]:
+def train(
+    config: Config, folder: Path | str, command: str | None = None, callbacks: Iterable[pl.Callback] = ()
+) -> dict[str, Any]:
     """Train as the options say; everything about it is in the folder afterwards.
 
     Args:
         config: The options.
         folder: Where the run is kept; it is made.
         command: How the run was asked for, for the record.
+        callbacks: Callbacks for the Trainer, beside those of `trainer.callbacks`.
 
     Returns:
         The content of `summary.json`.
@@ -61,16 +64,16 @@ def train(config: Config, folder: Path | str, command: str | None = None) -> dic
     run = Run(folder)
     run.require_own(config.resume)
     with naming_events(run.events):
-        return _train(config, run, command)
+        return _train(config, run, command, callbacks)
 
 
-def _train(config: Config, run: Run, command: str | None) -> dict[str, Any]:
+def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> dict[str, Any]:
     started = time.perf_counter()
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     config, range_test = settle_rate(config, run, data, model)
     probe = LinearProbe(config.starts_from_probe) if config.has_probe else None
-    trainer, epochs = make_trainer(config, run, model, probe)
+    trainer, epochs = make_trainer(config, run, model, probe, callbacks)
     data.backbone = frozen_backbone(config, trainer, model)
     if trainer.is_global_zero:
         run.write_config(config)
