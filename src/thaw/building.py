@@ -20,7 +20,7 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     fetch(dataset.name, Path(dataset.root))  # a folder that is not there is told before weights are downloaded
     weights = _find_weights(config)
     transform = weights.transform if weights else default_transform(config.backbone.name)
-    data = ImageDataModule(dataset, transform.with_options(dataset), config.augment, config.seed)
+    data = ImageDataModule(dataset, transform, config.augment, config.seed)
     data.setup()
     model = Classifier(
         config.backbone.name,

@@ -47,6 +47,21 @@ def assert_equal_batches(first: list[Batch], second: list[Batch]) -> None:
 # ---- images
 
 
+def test_the_options_size_holds_whatever_the_weights_transform(image_folder: Path) -> None:
+    data = ImageDataModule(DatasetConfig(root=str(image_folder), image_size=64), EvaluationTransform(256, 224))
+    data.setup()
+    for loader in (data.train_dataloader(), data.predict_dataloader()):
+        assert next(iter(loader))[0].shape[1:] == (3, 64, 64)
+    assert data.transform.with_options(data.options) == data.transform
+
+
+def test_a_run_is_not_gone_on_with_on_other_images(image_folder: Path) -> None:
+    data, other = make_data(image_folder), make_data(image_folder, train_per_class=2)
+    data.load_state_dict(data.state_dict())
+    with pytest.raises(ThawError, match=r"the images in .* are no longer those"):
+        other.load_state_dict(data.state_dict())
+
+
 def test_a_batch_is_uint8_crops_and_labels(image_folder: Path) -> None:
     data = make_data(image_folder)
     assert data.classes == ("blue", "green", "red")

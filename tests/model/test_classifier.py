@@ -267,6 +267,63 @@ def test_head_of_another_shape_is_refused() -> None:
         load_head(model, Weights("a run", {}, TRANSFORM, head=theirs, classes=CLASSES))
 
 
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 3, 32, 32), "Images must be uint8, from 0 to 255, got torch.float32."),
+        (
+            torch.zeros(3, 32, 32, dtype=torch.uint8),
+            "Images must be in batches (B, 3, H, W), features (B, F), got (3, 32, 32).",
+        ),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(images: Tensor, message: str) -> None:
+    with pytest.raises(ThawError) as caught:
+        classifier()(images)
+    assert str(caught.value) == message
+
+
+class Halving(Classifier):
+    """A loss and an optimizer of its own."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        loss, number = super().loss(logits, targets)
+        return loss / 2, number
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(self.head.parameters(), lr=0.25)
+
+
+def test_a_subclass_may_have_a_loss_and_an_optimizer_of_its_own(fit: Fit) -> None:
+    watches = []
+    for kind in (Classifier, Halving):
+        torch.manual_seed(0)
+        watches.append(Watch())
+        fit(kind(SMALL, CLASSES, TRANSFORM, strategy=FROZEN), batch(), callbacks=[watches[-1]])
+    plain, halving = watches
+    assert plain.losses[0] == pytest.approx(2 * halving.losses[0])
+    assert halving.steps[0][0]["lr"] == 0.25
+
+
+def test_lightnings_own_test_counts_the_images(fit: Fit) -> None:
+    model = classifier(strategy=FROZEN)
+    trainer = fit(model, batch())
+    validated = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    (tested,) = trainer.test(model, trainer.val_dataloaders, verbose=False)
+    assert tested == {name.replace("val", "test"): pytest.approx(value) for name, value in validated.items()}
+
+
+@pytest.mark.parametrize("stage", [-1, 99])
+def test_only_stages_that_there_are_can_be_frozen(stage: int) -> None:
+    with pytest.raises(ThawError, match=r"freeze_to takes from 0 to \d+ stages, got"):
+        classifier().freeze_to(stage)
+
+
+def test_a_training_without_a_number_of_epochs_has_no_schedule(fit: Fit) -> None:
+    with pytest.raises(ThawError, match="give the Trainer max_epochs"):
+        fit(classifier(strategy=FROZEN), batch(), max_epochs=-1)
+
+
 # ---- what is frozen
 
 

@@ -54,7 +54,7 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.options = locate(options)
-        self.transform = transform
+        self.transform = transform.with_options(options)
         self.augment = augment or AugmentConfig()
         self.seed = seed
         self.backbone: FrozenBackbone | None = None
@@ -157,6 +157,10 @@ class ImageDataModule(LightningDataModule):
     def test_dataloader(self) -> Loader:
         """Test images in order, or their features."""
         return self.eval_dataloader("test")
+
+    def predict_dataloader(self) -> Loader:
+        """Test images if there are some, else validation images."""
+        return self.eval_dataloader("test" if "test" in self.datasets else "val")
 
     def eval_dataloader(self, split: str, all_on_each_process: bool = False) -> Loader:
         """Images of a split in order, or their features; shared among the processes, or all on each."""

@@ -74,12 +74,24 @@ class Classifier(LightningModule):
     # ---- what it computes
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Logits (B, K), at least float32, of uint8 images (B, 3, H, W) or of stored features (B, F)."""
+        """Logits (B, K), at least float32, of uint8 images (B, 3, H, W) or of stored features (B, F).
+
+        Raises:
+            ThawError: It is neither.
+        """
+        if batch.ndim not in (2, 4):
+            raise ThawError(f"Images must be in batches (B, 3, H, W), features (B, F), got {tuple(batch.shape)}.")
         features = self.extract(self.normalize(batch)) if batch.ndim == 4 else batch
         return self.classify(features)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Standardised float images of uint8 ones (B, 3, H, W), channels-last: convolutions are faster at it."""
+        """Standardised float images of uint8 ones (B, 3, H, W), channels-last: convolutions are faster at it.
+
+        Raises:
+            ThawError: They are not uint8: floats from 0 to 1 would all be black.
+        """
+        if images.dtype != torch.uint8:
+            raise ThawError(f"Images must be uint8, from 0 to 255, got {images.dtype}.")
         return images.to(memory_format=torch.channels_last).sub(self.mean).div_(self.std)
 
     def extract(self, images: Tensor) -> Tensor:
@@ -105,7 +117,13 @@ class Classifier(LightningModule):
     # ---- what is frozen
 
     def freeze_to(self, stage: int) -> Self:
-        """Freeze the first `stage` stages of the backbone, gradients, BatchNorm and dropout alike; thaw the rest."""
+        """Freeze the first `stage` stages of the backbone, gradients, BatchNorm and dropout alike; thaw the rest.
+
+        Raises:
+            ThawError: There are not so many.
+        """
+        if not 0 <= stage <= len(self.backbone.stages):
+            raise ThawError(f"freeze_to takes from 0 to {len(self.backbone.stages)} stages, got {stage}.")
         return self._set_frozen([index < stage for index in range(len(self.backbone.stages))])
 
     def freeze(self) -> Self:
@@ -137,7 +155,12 @@ class Classifier(LightningModule):
         """Freeze what never learns before DDP looks for the weights that have gradients to share.
 
         On a GPU also lay the weights out as the images are: cuDNN would do so at each step. A CPU gains nothing.
+
+        Raises:
+            ThawError: The Trainer does not know for how many epochs it trains, and so the schedule does not either.
         """
+        if stage == "fit" and (self.trainer.max_epochs or 0) < 0:
+            raise ThawError("The learning-rate schedule runs over epochs: give the Trainer max_epochs.")
         self.trainer.precision_plugin.convert_module(self)  # Lightning does so after a checkpoint was read: rounded
         device = self.trainer.strategy.root_device
         if device.type == "cuda":
@@ -172,14 +195,14 @@ class Classifier(LightningModule):
                 inputs, targets = self.mix(inputs, labels)
             inputs = self.extract(inputs)
         logits = self.classify(inputs)
-        loss, num_images = self._loss(logits, targets)
+        loss, num_images = self.loss(logits, targets)
         self.train_metrics.update(loss.detach() * num_images, num_images, logits.detach(), labels)
         if self.trainer.is_last_batch:
             self._log_metrics("train", self.train_metrics)
         return loss
 
-    def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-        """Mean loss of a step's images, and their number.
+    def loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        """Mean loss of a training step's images, and their number; a subclass may have another one.
 
         Of several processes, each gives its own images' share in the mean over all, times the number of processes:
         DDP takes the mean of the gradients, and processes may differ by an image.
@@ -203,6 +226,14 @@ class Classifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log what the epoch's batches come to."""
         self._log_metrics("val", self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one batch, as in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log what the batches come to."""
+        self._log_metrics("test", self.val_metrics)
 
     def _log_metrics(self, split: str, metrics: ClassMetrics) -> None:
         """Log what the epoch comes to, over all processes, and begin anew."""

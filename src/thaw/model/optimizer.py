@@ -37,14 +37,14 @@ def set_rates(
     """Set learning rate and momentum of each group: the options' times the strategy's times the schedule's.
 
     Args:
-        optimizer: One of `make_optimizer`'s.
+        optimizer: One of `make_optimizer`'s; groups of another one are left alone.
         options: What it was made by.
         factors: Of every part: its rate over `options.rate`.
         pace: Where the schedule stands.
         low_momentum: Momentum at the pace's full dip, unless `options.momentum` is lower.
     """
     momentum = options.momentum + pace.dip * (min(low_momentum, options.momentum) - options.momentum)
-    for group in optimizer.param_groups:
+    for group in (group for group in optimizer.param_groups if "part" in group):
         group["lr"] = options.rate * factors[group["part"]] * pace.rate
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
