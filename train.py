@@ -29,7 +29,7 @@ def close_sweep(folder: Path) -> None:
     if not find_runs(folder):
         return
     leaderboard = compare([folder])
-    print(leaderboard)
+    print(f"{leaderboard}\nBest: {leaderboard.best}")
     leaderboard.write_csv(folder / "comparison.csv")
     write_figure(accuracy_chart(leaderboard), folder / "comparison.png")
 

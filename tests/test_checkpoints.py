@@ -212,6 +212,13 @@ def test_patience_counts_anew_in_each_phase_and_ends_in_the_last_alone(
     assert model.trained == list(range(num_epochs))
 
 
+@pytest.mark.parametrize(("scores", "said"), [([0.5] * 9, True), ([0.1, 0.2, 0.3], False)])
+def test_an_early_end_is_told(scores: list[float], said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit(Scripted(scores), PhaseEarlyStopping("val/acc", 2, [0]))
+    assert ("Stopped early: val/acc has not improved in 2 validations" in caplog.text) == said
+
+
 def test_a_falling_loss_is_an_improvement() -> None:
     model = Scripted([0.5, 0.4, 0.3, 0.3, 0.3, 0.2], "val/loss")
     fit(model, PhaseEarlyStopping("val/loss", 2, [0]))

@@ -67,6 +67,21 @@ def test_augmentation_that_the_policy_leaves_out_is_told(num_frozen: int) -> Non
 
 
 @pytest.mark.parametrize(
+    ("strategy", "num_frozen", "is_told"),
+    [
+        ({}, 0, True),
+        ({}, 25, False),
+        ({"backbone_factor": 1}, 0, False),
+        ({"backbone_factor": 1, "head_epochs": 2}, 0, True),
+    ],
+)
+def test_features_that_mixing_leaves_out_are_told(strategy: dict[str, Any], num_frozen: int, is_told: bool) -> None:
+    config = Config(augment=AugmentConfig(mixup=0.2), strategy=StrategyConfig(**strategy))
+    lines = [line for line in warnings_before(config, 9, num_frozen) if "augment.mixup=0.2 mixes images" in line]
+    assert len(lines) == is_told
+
+
+@pytest.mark.parametrize(
     ("optimizer", "strategy", "line"),
     [
         ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 1.0}, "AdamW at 0.001 .* try optimizer.lr=0.0001, or "),

@@ -1,6 +1,7 @@
 """What is kept of a training, when it ends early, and what it goes on from: best.ckpt, last.ckpt, patience by phase."""
 
 import io
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
 from thaw.model.tensor_files import differing_tensors, expecting_own, read_tensors, require_finite
 from thaw.writing import replacing
+
+log = logging.getLogger(__name__)
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -147,6 +150,7 @@ class PhaseEarlyStopping(EarlyStopping):
     def __init__(self, monitor: str, patience: int, phase_starts: list[int]) -> None:
         super().__init__(monitor, patience=patience, mode=mode_of(monitor), check_on_train_epoch_end=False)
         self.phase_starts = phase_starts
+        self.has_ended = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the count where a phase begins."""
@@ -159,6 +163,12 @@ class PhaseEarlyStopping(EarlyStopping):
         super().on_validation_end(trainer, pl_module)
         if trainer.current_epoch < self.phase_starts[-1]:
             trainer.should_stop = others_wish
+        self.has_ended = trainer.should_stop and not others_wish
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say why the training is over."""
+        if self.has_ended and trainer.is_global_zero:
+            log.info(f"Stopped early: {self.monitor} has not improved in {self.wait_count} validations")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the count, and keep the patience that is asked for now."""

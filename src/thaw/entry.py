@@ -33,6 +33,7 @@ from thaw.arguments import (
     seen_from,
 )
 from thaw.config import Config, register
+from thaw.data.places import data_name
 from thaw.errors import ThawError
 from thaw.explain import refuse_unknown
 from thaw.help import help_text
@@ -138,6 +139,7 @@ def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
     refuse_flags(sys.argv[1:])
     sys.argv[1:] = readable(sys.argv[1:])
     register()
+    OmegaConf.register_new_resolver("data_name", data_name, replace=True)  # for conf/config.yaml
     os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
     os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
     if STARTED_BY_THAW not in os.environ:  # else another process has done so

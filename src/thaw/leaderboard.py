@@ -154,6 +154,11 @@ class Leaderboard:
         """All settings, section by section."""
         return [setting for section in self.sections for setting in section.settings]
 
+    @property
+    def best(self) -> Path:
+        """Folder of the first run of the best setting."""
+        return self.sections[0].settings[0].records[0].run.folder
+
     def __str__(self) -> str:
         notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())
         return "\n\n".join([*(section.text() for section in self.sections), "\n".join(notes)]).strip()

@@ -28,6 +28,7 @@ def warnings_before(config: Config, num_stages: int, num_frozen: int) -> list[st
     lines = (
         stages_left_frozen(config.strategy, config.trainer.max_epochs, num_stages),
         augmentation_left_out(config, num_frozen),
+        features_left_out(config, num_frozen),
         adamw_too_fast(config),
     )
     return [line for line in lines if line]
@@ -72,6 +73,25 @@ def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
     asked = changed(asdict(config))
     left_out = ", ".join(f"{name}={typed(asked[name][0])}" for name in asked if name in names)
     return f"Without effect {where}: {left_out} (set {remedy} to train on augmented images)." if left_out else None
+
+
+def features_left_out(config: Config, num_frozen: int) -> str | None:
+    """A line about mixed images, which the head cannot learn from as stored features; None if it may do so.
+
+    Args:
+        config: The options.
+        num_frozen: Epochs on stored features.
+    """
+    mixing = [
+        f"augment.{key}={getattr(config.augment, key):g}" for key in ("mixup", "cutmix") if getattr(config.augment, key)
+    ]
+    is_frozen_first = config.strategy.backbone_factor == 0 or config.strategy.head_epochs > 0
+    if not mixing or not config.has_probe or not is_frozen_first or not config.trainer.max_epochs or num_frozen:
+        return None
+    return (
+        f"No epoch runs on stored features, as {' and '.join(mixing)} mixes images: each epoch passes all of them "
+        "through the backbone."
+    )
 
 
 def adamw_too_fast(config: Config) -> str | None:

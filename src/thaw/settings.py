@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.data.places import data_name
 from thaw.differences import Options, flat_config, relevant, typed_options, value_of
 from thaw.inspection.uncertainty import wilson_interval
 from thaw.run import Run
@@ -166,7 +167,7 @@ def read_record(run: Run) -> Record | None:
         if typed.get("optimizer.lr") == "auto":  # each run has written down what it has found
             config = {**config, "optimizer.lr": "auto"}
         fold, num_folds = (config.get(f"dataset.{key}", "null") for key in ("fold", "num_folds"))
-        name, root = config.get("dataset.name", ""), config.get("dataset.root", "")
+        name, root, csv = (config.get(f"dataset.{key}", "") for key in ("name", "root", "csv"))
         record = Record(
             run,
             summary,
@@ -174,7 +175,7 @@ def read_record(run: Run) -> Record | None:
             relevant(config),
             None if fold == "null" else int(fold),
             0 if num_folds == "null" else int(num_folds),
-            Path(root).resolve().name if name in ("folder", "stream") else name,
+            data_name(name, root, None if csv in ("", "null") else csv) if name else "",
         )
         _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"], summary["params"]["trainable"]
         return record

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from thaw.writing import drafting
 
     leaderboard = compare(options.folders)
-    print(leaderboard)
+    print(f"{leaderboard}\nBest: {leaderboard.best}")
     try:
         if options.csv:
             leaderboard.write_csv(options.csv)

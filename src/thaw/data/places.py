@@ -24,6 +24,18 @@ def locate(options: DatasetConfig) -> DatasetConfig:
     return replace(options, root=str(file.parent), csv=file.name)
 
 
+def data_name(name: str, root: str, csv: str | None) -> str:
+    """What a data set is called: by its name, or by its folder's where the name only says that it lies in one.
+
+    Args:
+        name: `dataset.name`.
+        root: `dataset.root`.
+        csv: `dataset.csv`.
+    """
+    place = locate(DatasetConfig(name, root, csv=csv))
+    return Path(place.root).resolve().name if name in ("folder", "stream") else name
+
+
 def holds_images(root: Path) -> bool:
     """True if the folder looks like one of images: by class folders in it, or below train; a few entries tell."""
     return _holds_classes(root) or _holds_classes(root / "train")
