@@ -208,12 +208,13 @@ def test_a_torn_file_is_computed_anew(tmp_path: Path, part: float) -> None:
 
 def test_the_oldest_leave_where_the_bound_is_passed(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, gigabytes=3500e-9)  # three of 1000 bytes and their headers
-    for number, name in enumerate("abc"):
-        store.get(name, lambda: torch.zeros(250))
-        os.utime(tmp_path / f"{name}.safetensors", (number, number))
-    store.get("a", lambda: torch.zeros(250))  # used again, so b is the oldest
-    store.get("d", lambda: torch.zeros(250))
-    assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "c", "d"]
+    a, b, c, d = (letter * 64 for letter in "abcd")
+    for number, key in enumerate((a, b, c)):
+        store.get(key, lambda: torch.zeros(250))
+        os.utime(tmp_path / f"{key}.safetensors", (number, number))
+    store.get(a, lambda: torch.zeros(250))  # used again, so b is the oldest
+    store.get(d, lambda: torch.zeros(250))
+    assert sorted(path.stem for path in tmp_path.iterdir()) == [a, c, d]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3500
 
 
@@ -292,13 +293,24 @@ def test_two_stores_at_once_never_read_half_a_file(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_has_left_counts_and_leaves_too(tmp_path: Path) -> None:
-    (tmp_path / "tmp1.part").write_bytes(bytes(10_000))
-    os.utime(tmp_path / "tmp1.part", (0, 0))
+    left = tmp_path / f"{'0' * 64}.89abcdef.part"
+    left.write_bytes(bytes(10_000))
+    os.utime(left, (0, 0))
     FeatureStore(tmp_path, gigabytes=12_000 / 1e9).get("a", Computed(torch.zeros(1000)))
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_a_bound_that_is_no_number_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THAW_CACHE_GB", "4 GB")
-    with pytest.raises(ThawError, match="THAW_CACHE_GB must be a number of gigabytes, got '4 GB'"):
+def test_files_of_others_stay_and_do_not_count(tmp_path: Path) -> None:
+    for name in ("notes.txt", "model.safetensors", f"{'0' * 64}.part", "download.part"):
+        (tmp_path / name).write_bytes(bytes(10_000))
+    (tmp_path / "folder").mkdir()
+    before = set(tmp_path.iterdir())
+    FeatureStore(tmp_path, gigabytes=6_000 / 1e9).get("a" * 64, Computed(torch.zeros(1000)))
+    assert set(tmp_path.iterdir()) == before | {tmp_path / f"{'a' * 64}.safetensors"}
+
+
+@pytest.mark.parametrize("value", ["4 GB", "nan", "inf", "-1", ""])
+def test_a_bound_that_is_no_size_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("THAW_CACHE_GB", value)
+    with pytest.raises(ThawError, match=f"THAW_CACHE_GB must be a number of gigabytes, 0 or more, got '{value}'"):
         FeatureStore(tmp_path)

@@ -2,7 +2,9 @@
 
 import hashlib
 import logging
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 Extract = Callable[[Tensor], Tensor]
 
 DEFAULT_GIGABYTES = 4.0
+OWN_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|[0-9a-f]{8}\.part)")
+"""Names of the files that a store keeps, and of what a kill leaves of one."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +93,24 @@ def _bound() -> float:
     """Gigabytes that the cache may take: `$THAW_CACHE_GB`, or 4."""
     text = os.environ.get("THAW_CACHE_GB", str(DEFAULT_GIGABYTES))
     try:
-        return float(text)
+        gigabytes = float(text)
     except ValueError:
-        raise ThawError(f"The environment's THAW_CACHE_GB must be a number of gigabytes, got {text!r}.") from None
+        gigabytes = math.nan
+    if not 0 <= gigabytes < math.inf:
+        raise ThawError(f"The environment's THAW_CACHE_GB must be a number of gigabytes, 0 or more, got {text!r}.")
+    return gigabytes
+
+
+def _is_own(path: Path) -> bool:
+    return OWN_NAME.fullmatch(path.name) is not None
 
 
 class FeatureStore:
-    """Features on disk, the oldest leaving when a bound is passed.
+    """Features on disk, the oldest leaving when a bound is passed; files of others in the folder stay.
 
     Args:
         folder: Where; default `$THAW_CACHE`, or `~/.cache/thaw`.
-        gigabytes: Bound of the folder's size; default `$THAW_CACHE_GB`, or 4.
+        gigabytes: Bound of their size; default `$THAW_CACHE_GB`, or 4.
     """
 
     def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
@@ -144,7 +155,7 @@ class FeatureStore:
 
     def _make_room(self, needed: int) -> None:
         files = []
-        for path in self.folder.iterdir():  # also what a kill has left
+        for path in filter(_is_own, self.folder.iterdir()):
             with suppress(FileNotFoundError):  # another process has just renamed it
                 files.append((path.stat().st_mtime, path.stat().st_size, path))
         free = self.gigabytes * 1e9 - needed - sum(size for _, size, _ in files)
