@@ -178,6 +178,22 @@ def test_it_is_said_when_the_images_are_no_longer_those_of_the_training(
     assert "are no longer those of the training" in caplog.text
 
 
+def test_so_it_is_where_unreadable_ones_are_left_out(
+    image_folder: Path, changed_run: Callable[[str, object], Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = shutil.copytree(image_folder, tmp_path / "data")
+    run = changed_run("dataset", {"root": str(data), "on_bad": "skip"})
+    (data / "train" / "red" / "broken.png").write_text("no image")
+    with caplog.at_level(logging.WARNING, "thaw"):
+        evaluate(run)
+        assert [message.split(":")[0] for message in caplog.messages] == [
+            "1 of 28 files cannot be read as images and are left out"
+        ]
+        (data / "val" / "red" / "0.png").unlink()
+        evaluate(run)
+    assert "are no longer those of the training" in caplog.text
+
+
 # ---- other images
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.config import AugmentConfig, DatasetConfig
+from thaw.data.check import drop_unreadable, find_unreadable
 from thaw.data.copies import count_known
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import ImageIndex, build_index, fingerprint
@@ -197,7 +198,10 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
             "was started, or name labelled images by --data."
         )
     index = build_index(fetch(options.name, Path(options.root)), options)
-    if options.on_bad == "error" and fingerprint(index) != run.full_summary["data_fingerprint"]:
+    trained_on = run.full_summary["data_fingerprint"]
+    if options.on_bad == "skip" and fingerprint(index) != trained_on:
+        index = drop_unreadable(index, find_unreadable(index), options.on_bad)
+    if fingerprint(index) != trained_on:
         log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
     return in_known_classes(index, run.full_summary["classes"])
 
