@@ -1,4 +1,4 @@
-"""BatchNorm in two processes gives what one gives for the images of both."""
+"""BatchNorm takes a single value, and in two processes gives what one gives for the images of both."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.model.backbone import Backbone
-from thaw.model.batch_norm import SharedBatchNorm
+from thaw.model.batch_norm import BatchNorm, SharedBatchNorm
 from thaw.model.head import Standardize
 
 # What each process does with its share of the images; its loss depends on the statistics of all.
@@ -68,6 +68,7 @@ def make_case(norm: nn.BatchNorm1d | nn.BatchNorm2d, shape: tuple[int, ...], sha
 CASES = {
     "images": make_case(nn.BatchNorm2d(3, eps=1e-3, momentum=0.2), (3, 4, 5), (6, 5)),
     "images of one": make_case(nn.BatchNorm2d(3), (3, 4, 5), (1, 0)),
+    "a single value": make_case(BatchNorm(3), (3, 1, 1), (1, 0)),
     "head": make_case(Standardize(3), (3,), (16, 15)),
     "head, few": make_case(Standardize(3), (3,), (6, 5)),
     "head, few of one": make_case(Standardize(3), (3,), (6, 0)),
@@ -96,6 +97,23 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str
     ]
     assert [process.wait(100) for process in processes] == [0, 0]
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 3, 1, 2), (1, 3, 1, 1)])
+def test_only_a_single_value_takes_the_running_statistics(shape: tuple[int, ...]) -> None:
+    ours, torchs, images = BatchNorm(3), nn.BatchNorm2d(3), torch.randn(shape)
+    for norm in (ours, torchs):
+        norm(torch.arange(24.0).view(2, 3, 2, 2))
+    if shape == (1, 3, 1, 1):
+        torchs.eval()
+    assert torch.equal(ours(images), torchs(images))
+    torch.testing.assert_close(ours.state_dict(), torchs.state_dict(), rtol=0, atol=0)
+
+
+def test_a_network_learns_from_a_single_small_image() -> None:
+    backbone = Backbone("resnet18", 32)
+    backbone(torch.randn(1, 3, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in backbone.parameters())
 
 
 @pytest.mark.slow
@@ -143,4 +161,4 @@ def test_a_network_keeps_its_tensors_names_and_stages(device: str, kind: type[nn
         assert list(map(id, stage.parameters())) == list(map(id, parameters))
     in_stages = [each for stage in backbone.stages for unit in stage.modules for each in unit.modules()]
     assert sum(type(each) is kind for each in in_stages) == 20
-    assert not any(type(each) is nn.BatchNorm2d for each in backbone.modules())
+    assert not any(type(each) in (nn.BatchNorm2d, BatchNorm) for each in backbone.modules())

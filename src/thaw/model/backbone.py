@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from thaw.errors import ThawError
-from thaw.model.batch_norm import share_statistics
+from thaw.model.batch_norm import BatchNorm, replace_norms, share_statistics
 
 
 @dataclass
@@ -41,7 +41,8 @@ class Backbone(nn.Module):
 
     Attributes:
         name: Its name in torchvision.models.
-        network: torchvision's module, the last layer an `Identity`; so its state dict has torchvision's own keys.
+        network: torchvision's module, the last layer an `Identity`, BatchNorm of our kind; its state dict has
+            torchvision's own keys.
         num_features: F.
         stages: Its parts in depth order. Every parameter is in exactly one.
     """
@@ -65,6 +66,7 @@ class Backbone(nn.Module):
         except (AssertionError, ValueError) as error:
             raise ThawError(f"dataset.image_size={image_size} does not suit backbone={name}: {error}.") from error
         self.num_features = _remove_head(self.network)
+        replace_norms(self.network, BatchNorm)
         self.stages = divide_into_stages(self.network)
         if image_size < 128:
             self._try(image_size)

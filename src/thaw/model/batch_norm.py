@@ -1,14 +1,32 @@
-"""Batch normalisation by the images of all processes: the one definition of their statistics."""
+"""Batch normalisation, by the images of all processes too: the one definition of their statistics.
+
+A single value has no variance. A channel with one, that of one image whose map is one pixel, takes its running
+statistics, and is not counted into them, where torch's layer refuses it.
+"""
 
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
+class BatchNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that also takes single values."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, F, H, W) standardised, scaled and shifted."""
+        if self.training and images.numel() == self.num_features:
+            return F.batch_norm(images, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(images)
+
+
+class SharedBatchNorm(BatchNorm):
     """What `nn.SyncBatchNorm` is on GPUs."""
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, F, H, W) standardised, scaled and shifted; in evaluation mode no process waits for another."""
@@ -16,8 +34,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(images)
         count, mean, variance = statistics_of_all(images)
         if count == 1:
-            raise ValueError(f"Expected more than 1 value per channel when training, got input size {images.shape}")
-        track(self, count, mean, variance)
+            mean, variance = self.running_mean, self.running_var
+        else:
+            track(self, count, mean, variance)
         scale = (variance + self.eps).rsqrt() * self.weight
         centered = images - mean.view(-1, 1, 1)
         return torch.addcmul(self.bias.view(-1, 1, 1), centered, scale.view(-1, 1, 1)).to(images.dtype)
@@ -25,13 +44,17 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 def share_statistics(network: nn.Module, device: torch.device) -> None:
     """Replace each BatchNorm layer by one that shares its statistics, with the same tensors by the same names."""
-    kind = SharedBatchNorm if device.type == "cpu" else nn.SyncBatchNorm
+    replace_norms(network, SharedBatchNorm if device.type == "cpu" else nn.SyncBatchNorm)
+
+
+def replace_norms(network: nn.Module, kind: type[BatchNorm | nn.SyncBatchNorm]) -> None:
+    """Replace each BatchNorm layer by one of another kind, with the same tensors by the same names."""
     for name, norm in list(network.named_modules()):
-        if type(norm) is nn.BatchNorm2d:
-            shared = kind(norm.num_features, norm.eps, norm.momentum)
+        if isinstance(norm, nn.BatchNorm2d) and type(norm) is not kind:
+            other = kind(norm.num_features, norm.eps, norm.momentum)
             for key, tensor in [*norm.named_parameters(), *norm.named_buffers()]:
-                setattr(shared, key, tensor)
-            network.set_submodule(name, shared.train(norm.training))
+                setattr(other, key, tensor)
+            network.set_submodule(name, other.train(norm.training))
 
 
 def statistics_of_all(features: Tensor) -> tuple[int, Tensor, Tensor]:
