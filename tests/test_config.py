@@ -537,6 +537,11 @@ def test_an_experiment_has_the_settings_of_its_publication(
     }
 
 
+def test_a_recipes_resize_is_not_that_of_its_images_with_any_backbone(compose: Compose) -> None:
+    assert accepted(compose("experiment=hotdog_scratch")).dataset.resize == [256, 256]
+    assert accepted(compose("dataset=hotdog", "backbone=vit_h_14")).dataset.resize is None
+
+
 @pytest.mark.parametrize("path", [CONF / "config.yaml", *FILES], ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_every_key_of_a_file_is_an_option(path: Path) -> None:
     assert set(keys_of(preset(path))) <= TYPES.keys()

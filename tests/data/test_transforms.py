@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data.transforms import EvaluationTransform, Mirrored, mixing_transform, training_transform
+from thaw.errors import ThawError
 from thaw.model.weights import default_transform
 
 POLICIES = ("none", "default", "trivial", "rand", "color")
@@ -117,10 +118,10 @@ def test_a_long_image_is_resized_exactly_as_well_in_two_steps() -> None:
         ((232, 224), {"image_size": 64}, 66, 64),
         ((224, 224), {"image_size": 32}, 32, 32),
         ((256, 224), {"resize": 300}, 300, 224),
-        ((256, 224), {"resize": [256, 200]}, (256, 200), 224),
+        ((256, 224), {"resize": [256, 240]}, (256, 240), 224),
         ((256, 224), {"image_size": 64, "resize": 64}, 64, 64),
-        (((256, 200), 224), {}, (256, 200), 224),
-        (((256, 200), 224), {"image_size": 64}, (256, 200), 64),
+        (((256, 240), 224), {}, (256, 240), 224),
+        (((256, 240), 224), {"image_size": 64}, (256, 240), 64),
     ],
 )
 def test_options_override_size_and_resize(start: Any, options: dict[str, Any], resize: Any, crop: int) -> None:
@@ -128,6 +129,22 @@ def test_options_override_size_and_resize(start: Any, options: dict[str, Any], r
         DatasetConfig(**options)
     )
     assert changed == EvaluationTransform(resize, crop, "bicubic", mean=(0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "options", "resize", "crop"),
+    [
+        ((384, 384), {"resize": [256, 300]}, "(256, 300)", 384),
+        ((256, 224), {"resize": 223}, "223", 224),
+        ((256, 224), {"image_size": 384, "resize": 256}, "256", 384),
+        (((256, 256), 224), {"image_size": 384}, "(256, 256)", 384),
+    ],
+)
+def test_a_resize_that_leaves_borders_is_refused(start: Any, options: dict[str, Any], resize: str, crop: int) -> None:
+    with pytest.raises(ThawError) as caught:
+        EvaluationTransform(*start).with_options(DatasetConfig(**options))
+    assert str(caught.value).startswith(f"dataset.resize must be at least the crop's {crop} pixels, ")
+    assert f"; got {resize}. Set dataset.resize={crop} or more, or dataset.image_size=2" in str(caught.value)
 
 
 @pytest.mark.parametrize("resize", [40, (40, 50)])

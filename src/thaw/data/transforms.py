@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
+from thaw.errors import ThawError
 
 ImageTransform = Callable[[Tensor], Tensor]
 
@@ -71,12 +72,22 @@ class EvaluationTransform:
         return cls(**plain)
 
     def with_options(self, options: DatasetConfig) -> "EvaluationTransform":
-        """The same with `dataset.image_size` and `dataset.resize`; a new size alone keeps resize over crop."""
+        """The same with `dataset.image_size` and `dataset.resize`; a new size alone keeps resize over crop.
+
+        Raises:
+            ThawError: The resized image would not fill the crop.
+        """
         resize, crop = self.resize, options.image_size or self.crop
         if isinstance(resize, int):
             resize = round(resize * crop / self.crop)
         if options.resize is not None:
             resize = options.resize if isinstance(options.resize, int) else (options.resize[0], options.resize[1])
+        smallest = resize if isinstance(resize, int) else min(resize)
+        if smallest < crop:
+            raise ThawError(
+                f"dataset.resize must be at least the crop's {crop} pixels, else what is evaluated has black borders; "
+                f"got {resize}. Set dataset.resize={crop} or more, or dataset.image_size={smallest} or less."
+            )
         return replace(self, resize=resize, crop=crop)
 
 
