@@ -85,8 +85,39 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
         content = path.read_bytes()
         assert len(content) == 300_000
         assert len(set(content)) == 1
-        assert set(names(tmp_path)) <= {"a.bin", ".a.bin.part"}
         path.unlink()
+        for draft in tmp_path.iterdir():
+            os.utime(draft, (0, 0))
+    with replacing(path) as draft:
+        draft.touch()
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_what_others_may_be_writing_stays(tmp_path: Path) -> None:
+    path, old, young = tmp_path / "a[1].txt", tmp_path / ".a[1].txt.00000000.part", tmp_path / ".a[1].txt.11111111.part"
+    others = [young, tmp_path / ".a1.txt.00000000.part", tmp_path / ".a[1].txt.mine.part"]
+    for draft in (old, *others):
+        draft.touch()
+        os.utime(draft, (0, 0))
+    young.touch()
+    with drafting(path) as draft:
+        draft.write_text("all")
+    assert set(tmp_path.iterdir()) == {path, *others}
+
+
+def test_processes_that_write_one_file_leave_each_other_in_peace(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    processes = [start(FOREVER, path, stderr=subprocess.PIPE) for _ in range(2)]
+    while not path.exists():
+        time.sleep(0.001)
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        content = path.read_bytes()
+        assert len(content) == 300_000
+        assert len(set(content)) == 1
+    for process in processes:
+        process.kill()
+        assert process.communicate()[1] == ""
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 import os
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -13,13 +16,16 @@ from filelock import FileLock, Timeout
 from thaw.errors import ThawError
 from thaw.processes import find_place
 
+ABANDONED = 3600.0
+"""Seconds after which nobody writes to a draft any more."""
+
 
 @contextmanager
 def drafting(path: Path) -> Iterator[Path]:
     """A draft beside the file, to be written inside; it takes the file's place when it is safely on the disk.
 
-    A process that is killed meanwhile, or a disk that is full, leaves the file as it was. What is no plain file, as
-    /dev/stdout, is written to as it is.
+    A process that is killed meanwhile, or a disk that is full, leaves the file as it was. Of several processes that
+    write it, the last one's stays. What is no plain file, as /dev/stdout, is written to as it is.
 
     Raises:
         OSError: The system refuses to write.
@@ -27,7 +33,8 @@ def drafting(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    draft = path.with_name(f".{path.name}.part")  # of one name, so that the next writing clears what a kill has left
+    _clear(path)
+    draft = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         yield draft
         _sync(draft, os.O_RDWR)
@@ -141,6 +148,14 @@ def _unlink(path: Path) -> None:
     """Remove a file; one that cannot be stays, as Windows has it with open files, and FileLock removes it there."""
     with suppress(OSError):
         path.unlink()
+
+
+def _clear(path: Path) -> None:
+    """Remove drafts of a file that kills have left; a younger one may be that of another process."""
+    for draft in path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 8}.part"):
+        with suppress(OSError):  # another process has just removed it, or it cannot be
+            if time.time() - draft.stat().st_mtime > ABANDONED:
+                draft.unlink()
 
 
 def _sync(path: Path, flags: int) -> None:
