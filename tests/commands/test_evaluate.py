@@ -69,18 +69,32 @@ def test_other_images_views_and_places_can_be_named(
     [
         (["--split", "train"], "evaluation_train"),
         (["--tta"], "evaluation_tta"),
-        (["--data", "{new}/photos.v2", "--tta-views", "1"], "evaluation_photos.v2_tta"),
-        (["--data", "{new}/labels.csv", "--split", "val"], "evaluation_labels_val"),
+        (["--tta-views", "2"], "evaluation_2_views"),
+        (["--data", "{here}/photos.v2", "--tta", "--tta-views", "1"], "evaluation_tta_1_views_of_photos.v2"),
+        (["--data", "labels.csv", "--split", "val"], "evaluation_val_of_labels.csv"),
+        (["--data", "site/val"], "evaluation_of_site_val"),
+        (["--data", "val"], "evaluation_of_val"),
     ],
 )
 def test_what_is_evaluated_names_the_folder(
-    run: Run, image_folder: Path, tmp_path: Path, flags: list[str], name: str
+    run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], name: str
 ) -> None:
-    shutil.copytree(image_folder / "val", tmp_path / "photos.v2")
+    for folder in ("photos.v2", "site/val", "val"):
+        shutil.copytree(image_folder / "val", tmp_path / folder)
     (tmp_path / "labels.csv").write_text("path,label,split\nphotos.v2/red/0.png,red,val\n")
-    assert main(["evaluate", str(run.folder), *(flag.format(new=tmp_path) for flag in flags)]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(run.folder), *(flag.format(here=tmp_path) for flag in flags)]) == 0
     assert {path.name for path in (run.folder / name).iterdir()} == FILES
     assert not run.evaluation.exists()
+
+
+def test_data_that_lies_elsewhere_names_the_folder_by_its_whole_path(
+    run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.folder)
+    data = shutil.copytree(image_folder / "val", tmp_path / "new")
+    assert main(["evaluate", str(run.folder), "--data", "../new"]) == 0
+    assert (run.folder / "_".join(["evaluation_of", *data.resolve().parts[1:]])).is_dir()
 
 
 def test_mistakes_end_with_one_line_and_code_2(

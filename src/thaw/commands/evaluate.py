@@ -14,7 +14,7 @@ DESCRIPTION = (
     "Accuracy with its 95 % interval, top-5 accuracy where there are more than five classes, macro-F1, log loss and "
     "calibration error, by class, and the classes that are taken for one another; with the transform, class names and "
     "precision of the training. Predictions, metrics and figures go to RUN/evaluation, or to a folder "
-    "beside it whose name tells what it is of: RUN/evaluation_train, RUN/evaluation_new_photos_tta."
+    "beside it whose name tells what it is of: RUN/evaluation_train, RUN/evaluation_tta_of_new_photos."
 )
 EXAMPLE = "thaw evaluate outputs/RUN --data new_photos --tta"
 
@@ -80,15 +80,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
-    """A folder in the run's for what is evaluated, so that none overwrites what was said of other images."""
+    """A folder in the run's for what is evaluated, so that none overwrites what was said of other images or views."""
     parts = [run.evaluation.name]
-    if options.data:
-        data = options.data.resolve()
-        parts.append(data.stem if data.is_file() else data.name)
     if options.split:
         parts.append(options.split)
-    if options.tta or options.tta_views:
+    if options.tta:
         parts.append("tta")
+    if options.tta_views:
+        parts.append(f"{options.tta_views}_views")
+    if options.data:  # last, for it may be called like anything before it
+        data, here = options.data.resolve(), Path.cwd()
+        place = data.relative_to(here if data.is_relative_to(here) else data.anchor)
+        parts += ["of", *(place.parts or [data.name])]
     return run.evaluation.with_name("_".join(parts))
 
 
