@@ -64,8 +64,11 @@ def test_another_selection_is_searched_anew(paths: list[Path]) -> None:
     assert search.times == 2
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THAW_CACHE", str(paths[0] / "cache"))  # below a file
+@pytest.mark.parametrize("name", ["0.png/cache", "x" * 300], ids=["below a file", "refused by the system"])
+def test_a_cache_that_cannot_be_used_stops_nothing(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(paths[0].parent / name))
     search = Search({})
     assert find_bad_once(paths, search, whole=True) == find_bad_once(paths, search, whole=True) == {}
     assert search.times == 2

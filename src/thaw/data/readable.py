@@ -22,11 +22,12 @@ def find_bad_once(paths: Sequence[Path], find_bad: Callable[[], dict[Path, str]]
     key = hashlib.sha256((PIL.__version__ + stamps).encode(errors="surrogateescape")).hexdigest()
     known_whole, known_headers = (cache_folder() / "readable" / f"{key}.{part}" for part in ("whole", "headers"))
     marker = known_whole if whole else known_headers
-    if known_whole.exists() or marker.exists():
-        return {}
+    with suppress(OSError):  # a cache that cannot be read costs time, not the run
+        if known_whole.exists() or marker.exists():
+            return {}
     bad = find_bad()
     if not bad:
-        with suppress(OSError):  # a cache that cannot be written costs time, not the run
+        with suppress(OSError):  # nor does one that cannot be written
             marker.parent.mkdir(parents=True, exist_ok=True)
             marker.touch()
     return bad
