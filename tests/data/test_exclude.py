@@ -8,14 +8,14 @@ from thaw.errors import ThawError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("ants/1.jpg", "ants/2, large.jpg"):
+    for name in ("ants/1.jpg", "ants/2, large.jpg", " ants/ 3.jpg "):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).touch()
     return tmp_path / "data"
 
 
 def test_what_is_written_is_read_back(root: Path, tmp_path: Path) -> None:
-    names = {"ants/2, large.jpg": 'tiny: "8" pixels', "ants/1.jpg": "same image as ants/3.jpg"}
+    names = {"ants/2, large.jpg": 'tiny: "8" pixels', "ants/1.jpg": "same image as ants/3.jpg", " ants/ 3.jpg ": ""}
     write_excluded(tmp_path / "list.csv", names)
     assert read_excluded(tmp_path / "list.csv", root) == {root / name for name in names}
     write_excluded(tmp_path / "list.csv", {"ants/1.jpg": "unreadable"})  # a list may be made anew

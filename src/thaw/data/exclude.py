@@ -21,7 +21,9 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
         if file.exists() and not file.read_bytes().startswith(HEADER):
             raise ThawError(f"{file} is there already and no list of images to leave out. Name another: --fix FILE.")
         with drafting(file) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
-            csv.writer(stream).writerows([HEADER.decode().split(","), *sorted(reasons.items())])
+            csv.writer(stream).writerow(HEADER.decode().split(","))
+            # Quoted, a space that a name begins with is not skipped as one behind a comma is.
+            csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(sorted(reasons.items()))
     except OSError as error:
         raise ThawError(f"{file} cannot be written ({error.strerror}). Name another file: --fix FILE.") from error
 
