@@ -104,9 +104,10 @@ def _fold(rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[R
 
 def learn_classes(splits: dict[str, list[Row]]) -> tuple[str, ...]:
     """The classes of train, which the other splits must not go beyond."""
-    classes = sorted({row.name for row in splits["train"]})
+    known = {row.name for row in splits["train"]}
+    classes = sorted(known)
     for split in ("val", "test"):
-        strange = [row for row in splits.get(split, []) if row.name not in classes]
+        strange = [row for row in splits.get(split, []) if row.name not in known]
         if strange:
             name, source = strange[0].name, strange[0].source
             count = sum(row.name == name for row in strange)
