@@ -250,7 +250,7 @@ def test_a_flat_folder_is_read_by_the_runs_own_pattern(
     changed_run: Callable[[str, object], Run], image_folder: Path, tmp_path: Path
 ) -> None:
     run = changed_run("dataset.label_pattern", "^(.+)_")
-    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / ".ipynb_checkpoints").mkdir(parents=True)
     shutil.copy(image_folder / "val" / "red" / "1.png", tmp_path / "flat" / "red_1.png")
     assert run.evaluate(data=tmp_path / "flat").labels.tolist() == [2]
 

@@ -24,6 +24,7 @@ from thaw.data.kept_images import Loader
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.loading import loading
 from thaw.data.sampling import ImageDataset, SequentialPositions
+from thaw.data.scan import has_folders
 from thaw.data.shards import is_address
 from thaw.data.sources import data_folder, fetch
 from thaw.data.transforms import Mirrored, training_transform
@@ -114,7 +115,7 @@ def evaluate(
         split = _choose(index, split)
         caution = CAUTIONS.get(split, "")
     else:
-        if data.is_dir() and not any(path.is_dir() for path in data.iterdir()):
+        if data.is_dir() and not has_folders(data):
             label_pattern = label_pattern or module.options.label_pattern
         index = index_known_classes(data, model.classes, label_pattern)
         split, caution = _choose(index, split), ""

@@ -53,6 +53,12 @@ def test_a_class_may_be_told_by_the_name_of_the_file(tmp_path: Path) -> None:
     assert named(index, "all") == {"wasps_1.png": "wasps", "ants_2.png": "ants"}
 
 
+def test_a_flat_folder_is_told_so_whatever_is_hidden_in_it(tmp_path: Path) -> None:
+    touch(tmp_path, "wasps_1.png", ".ipynb_checkpoints/wasps_1.png", "__MACOSX/wasps_1.png")
+    with pytest.raises(ThawError, match="has no folders, so nothing tells the classes of its images"):
+        index_known_classes(tmp_path, KNOWN)
+
+
 @pytest.mark.parametrize("stranger", ["bee", "hornets"])
 def test_a_class_that_is_not_known_is_refused(stranger: str, tmp_path: Path) -> None:
     touch(tmp_path, "ants/1.png", f"{stranger}/1.png", f"{stranger}/2.png")

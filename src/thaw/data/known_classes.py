@@ -6,6 +6,7 @@ from pathlib import Path
 
 from thaw.config import DatasetConfig
 from thaw.data.index import ImageIndex, survey
+from thaw.data.scan import has_folders
 from thaw.data.splits import Sample
 from thaw.errors import ThawError, did_you_mean, name_some
 
@@ -23,7 +24,7 @@ def index_known_classes(source: Path, classes: Sequence[str], label_pattern: str
     """
     if not source.exists():
         raise ThawError(f"There is no folder or CSV file of labelled images at {source}.")
-    if source.is_dir() and label_pattern is None and not any(path.is_dir() for path in source.iterdir()):
+    if source.is_dir() and label_pattern is None and not has_folders(source):
         raise ThawError(
             f"{source} has no folders, so nothing tells the classes of its images. Expected CLASS/*, or the same below "
             "train, val and test; or name the classes by --label-pattern or in a CSV file."

@@ -209,6 +209,11 @@ def name_ignored(ignored: Mapping[str, Sequence[Path]], place: Callable[[Path], 
     return f"{count} file{'s' * (count > 1)} ignored ({reasons})" if count else ""
 
 
+def has_folders(folder: Path) -> bool:
+    """Whether there are folders in it, hidden ones aside: classes or splits, where no pattern tells the classes."""
+    return any(path.is_dir() for path in _visible(folder))
+
+
 def _visible(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if not _is_hidden(path.name)]
 
