@@ -81,10 +81,13 @@ def test_palette_with_and_without_transparency(
     assert pixel(tmp_path / "a.png") == expected
 
 
-@pytest.mark.parametrize(("mode", "key"), [("RGB", (255, 0, 0)), ("L", 76)])
+@pytest.mark.parametrize(("mode", "key"), [("RGB", (255, 0, 0)), ("L", 76), ("I;16", 20_000)])
 def test_a_transparent_colour_becomes_white(tmp_path: Path, mode: str, key: int | tuple[int, ...]) -> None:
-    Image.new(mode, (8, 8), key).save(tmp_path / "a.png", transparency=key)
+    image = Image.new(mode, (8, 8), key)
+    image.putpixel((7, 7), 0)
+    image.save(tmp_path / "a.png", transparency=key)
     assert pixel(tmp_path / "a.png") == WHITE
+    assert read_image(tmp_path / "a.png")[:, 7, 7].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
