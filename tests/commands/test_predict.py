@@ -136,7 +136,7 @@ def test_paths_come_from_stdin_and_are_no_patterns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (photos / "a.png").rename(photos / "[a].png")
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{photos / '[a].png'}\n\n{photos / 'c.png'}\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{photos / '[a].png'}\n\n{photos / 'c.png'}\r\n"))
     assert main(["predict", str(finished_run.folder), "-"]) == 0
     header, first, second, summary = capsys.readouterr().out.splitlines()
     assert header.split() == ["image", "prediction", "next", "next"]

@@ -87,7 +87,7 @@ def _with_stdin(items: Sequence[str]) -> Iterator[Path | str]:
         sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     for item in items:
         if item == "-":
-            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+            yield from (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
         else:
             yield item
 
