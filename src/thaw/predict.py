@@ -164,10 +164,10 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
 
 
 def write_json(predictions: Sequence[Prediction], path: Path) -> None:
-    """A list with an object a file: path, label, probability, top, error."""
+    """A list with an object an image: path (null for one in memory), label, probability, top, error."""
     rows = [
         {
-            "path": str(prediction.path),
+            "path": None if prediction.path is None else str(prediction.path),
             "label": prediction.label,
             "probability": prediction.probability,
             "top": [{"label": label, "probability": value} for label, value in prediction.top],

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from thaw.cli import main
-from thaw.predict import Prediction, Predictor, photo_grid
+from thaw.predict import Prediction, Predictor, photo_grid, write_csv, write_json
 from thaw.run import Run
 
 CLASSES = {"blue", "green", "red"}
@@ -127,6 +127,14 @@ def test_json_says_the_same_as_the_api(finished_run: Run, photos: Path, tmp_path
         assert (row["path"], row["label"], row["error"]) == (str(each.path), each.label, None)
         assert row["probability"] == pytest.approx(each.probability)
         assert [entry["label"] for entry in row["top"]] == [label for label, _ in each.top]
+
+
+def test_images_in_memory_have_no_path_in_a_table(finished_run: Run, tmp_path: Path) -> None:
+    predictions = finished_run.predict([Image.new("RGB", (64, 64))])
+    write_csv(predictions, tmp_path / "out.csv")
+    write_json(predictions, tmp_path / "out.json")
+    assert [row["path"] for row in read_csv(tmp_path / "out.csv")] == [""]
+    assert [row["path"] for row in json.loads((tmp_path / "out.json").read_text())] == [None]
 
 
 def test_paths_come_from_stdin_and_are_no_patterns(
