@@ -24,8 +24,8 @@ from thaw.config import (
     StrategyConfig,
     TrainerConfig,
 )
-from thaw.data.datamodule import Batch
 from thaw.data.device import CropDataset, Crops, DeviceImages
+from thaw.data.sampling import Batch
 from thaw.errors import ThawError
 from thaw.evaluation import evaluate
 from thaw.progress import read_metrics

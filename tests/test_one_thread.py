@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from thaw.model.classifier import Batch, Classifier
+from thaw.data.sampling import Batch
+from thaw.model.classifier import Classifier
 from thaw.one_thread import OneThread
 
 

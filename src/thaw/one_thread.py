@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from thaw.model.classifier import Batch, Classifier
+from thaw.data.sampling import Batch
+from thaw.model.classifier import Classifier
 
 SMALL = 10**7
 """Multiplications of a step that one core does in less time than it takes to call the others, who may be busy."""

@@ -7,10 +7,10 @@ from test_datamodule import NUM_VAL, assert_equal_batches, batches_of, make_data
 
 from thaw.config import AugmentConfig
 from thaw.data import index, kept_images
-from thaw.data.datamodule import Batch, ImageDataModule
+from thaw.data.datamodule import ImageDataModule
 from thaw.data.images import read_image
 from thaw.data.kept_images import Loader
-from thaw.data.sampling import ImageDataset, SequentialPositions
+from thaw.data.sampling import Batch, ImageDataset, SequentialPositions
 
 KEPT = ("ram", "none", "device")
 

@@ -19,7 +19,7 @@ from thaw.data.features import FeatureStore, FrozenBackbone, compute_features, m
 from thaw.data.index import ImageIndex, build_index, fingerprint
 from thaw.data.kept_images import KeptImages, Loader
 from thaw.data.places import locate
-from thaw.data.sampling import NO_LABEL, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
+from thaw.data.sampling import NO_LABEL, Batch, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
 from thaw.data.sources import fetch
 from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
 from thaw.errors import ThawError
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 FEATURES_AT_ONCE = 4096
 """In a batch that is only evaluated: a head takes about as long for one image as for all of them."""
-
-Batch = tuple[Tensor, Tensor]
 
 
 class ImageDataModule(LightningDataModule):

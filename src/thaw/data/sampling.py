@@ -12,6 +12,8 @@ from thaw.data.splits import Sample
 from thaw.data.transforms import ImageTransform
 from thaw.seeding import derive_seed, seeded
 
+Batch = tuple[Tensor, Tensor]
+"""Images (B, 3, S, S) or features (B, F), and labels (B,)."""
 Position = tuple[int, int]
 
 FILLER = -1

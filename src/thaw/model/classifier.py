@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
+from thaw.data.sampling import Batch
 from thaw.data.transforms import EvaluationTransform, mixing_transform
 from thaw.errors import ThawError
 from thaw.model.backbone import Backbone
@@ -22,8 +23,6 @@ from thaw.model.strategy import ever_trainable, rate_factors
 from thaw.model.tensor_files import FORMAT, expecting_own, read_about, read_tensors, require_finite
 from thaw.model.weights import default_transform
 from thaw.seeding import reseed
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Classifier(LightningModule):
