@@ -18,6 +18,7 @@ from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
 from thaw.data.images import BadImage, convert_image, read_image
+from thaw.data.inputs import Inputs, is_one, list_inputs
 from thaw.data.threads import num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
@@ -58,7 +59,7 @@ class Predictor:
     """The classifier of a run's best epoch, with the transform and the precision that `thaw evaluate` takes.
 
     Args:
-        run: A finished run.
+        run: A finished run, or its folder.
         device: auto, cpu, gpu, or another accelerator of Lightning's.
         batch_size: Images at a time; default 8 on the CPU, where their activations stay in its cache, else 64.
 
@@ -66,7 +67,8 @@ class Predictor:
         ThawError: The run is not finished, or the device is not there.
     """
 
-    def __init__(self, run: Run, device: str = "auto", batch_size: int | None = None) -> None:
+    def __init__(self, run: Run | Path | str, device: str = "auto", batch_size: int | None = None) -> None:
+        run = run if isinstance(run, Run) else Run(run)
         classifier = run.load_classifier()
         self.classes, self.transform = classifier.classes, classifier.transform
         try:
@@ -77,11 +79,29 @@ class Predictor:
         self.module = fabric.setup_module(classifier).eval()
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
 
-    def read(self, image: Path | Image.Image) -> Tensor:
+    def __call__(self, images: Inputs, top: int = 3) -> Prediction | list[Prediction]:
+        """The prediction for one file or image in memory; a list of them for anything else that `predict` takes."""
+        predictions = list(self.predict(images, top))
+        return predictions[0] if is_one(images) else predictions
+
+    def predict(self, images: Inputs, top: int = 3) -> Iterator[Prediction]:
+        """A prediction for each image, in order, as soon as it is there.
+
+        Args:
+            images: Files, folders, patterns, images in memory, as in `thaw.data.inputs.list_inputs`.
+            top: How many classes each prediction names.
+
+        Raises:
+            ThawError: There are no images.
+            TypeError: Something is neither a path nor an image.
+        """
+        return self.stream(list_inputs(images), top)
+
+    def read(self, image: Path | str | Image.Image) -> Tensor:
         """The image as the network sees it: a uint8 crop (3, S, S), read and cut as in the evaluation."""
-        if isinstance(image, Path):
-            return self.transform(read_image(image, self.transform.decoded_side))
-        return self.transform(convert_image(image))
+        if isinstance(image, Image.Image):
+            return self.transform(convert_image(image))
+        return self.transform(read_image(Path(image), self.transform.decoded_side))
 
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:
@@ -93,15 +113,11 @@ class Predictor:
                 f"Out of memory on {self.device} with batches of {len(images)}: use smaller ones."
             ) from error
 
-    def predict(self, images: Sequence[Path | Image.Image], top: int = 3) -> Iterator[Prediction]:
-        """A prediction for each image, in order, as soon as it is there.
+    def stream(self, images: Sequence[Path | Image.Image], top: int = 3) -> Iterator[Prediction]:
+        """What `predict` gives, of files and images that are listed already.
 
         Several threads each read a batch and classify it: while one decodes another computes, all cores are busy
         without waiting for each other, and no more batches than threads are in memory.
-
-        Args:
-            images: Files, or images in memory.
-            top: How many classes each prediction names.
         """
         keep_freed_memory()
         cores = num_cores()

@@ -2,11 +2,9 @@
 
 import json
 import shlex
-from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -18,9 +16,8 @@ from thaw.errors import ThawError
 from thaw.writing import naming, replacing
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from thaw.data.datamodule import ImageDataModule
+    from thaw.data.inputs import Inputs
     from thaw.inspection.predictions import Predictions
     from thaw.model.classifier import Classifier
     from thaw.predict import Prediction
@@ -187,31 +184,26 @@ class Run:
 
     def predict(
         self,
-        images: "Iterable[Path | str | Image.Image]",
+        images: "Inputs",
         top: int = 3,
         device: str = "auto",
         batch_size: int | None = None,
     ) -> list["Prediction"]:
-        """What the best checkpoint says of images, in their order: files, folders of them, patterns, Pillow's images.
+        """What the best checkpoint says of images, in their order: files, folders, patterns, images in memory.
 
         Each call loads the network; `thaw.Predictor` keeps it.
 
         Args:
-            images: As in `thaw.data.inputs.list_images`, or images in memory.
+            images: One or several, as in `thaw.data.inputs.list_inputs`.
             top: How many classes each prediction names.
             device: auto, cpu, gpu, or another accelerator of Lightning's.
             batch_size: Images at a time; default by the device.
         """
-        from PIL.Image import Image
-
-        from thaw.data.inputs import list_images
+        from thaw.data.inputs import list_inputs
         from thaw.predict import Predictor
 
-        listed: list[Path | Image] = []
-        for in_memory, group in groupby(images, lambda item: isinstance(item, Image)):
-            items = list(group)
-            listed += cast(list[Image], items) if in_memory else list_images(cast(list[Path | str], items))
-        return list(Predictor(self, device, batch_size).predict(listed or list_images([]), top))
+        listed = list_inputs(images)
+        return list(Predictor(self, device, batch_size).stream(listed, top))
 
     def report(self, out: Path | str | None = None, top: int = 12) -> Path:
         """Write the report, a page that tells all of the run; returns its path, `report.html` in the run's folder.

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -72,6 +73,38 @@ def test_an_image_in_memory_that_cannot_be_decoded_is_named_too(finished_run: Ru
     assert (bad.label, bad.path) == (None, None)
     assert bad.error
     assert good.label == "red"
+
+
+def test_an_array_is_predicted_as_the_file_is(finished_run: Run, image_folder: Path) -> None:
+    path = image_folder / "val/red/0.png"
+    pixels = np.asarray(Image.open(path))
+    grey = np.asarray(Image.open(path).convert("L"))
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    file, *same, of_grey, of_grey_image = finished_run.predict([path, pixels, tensor, grey, Image.fromarray(grey)])
+    assert [each.top for each in same] == [file.top] * 2
+    assert of_grey.top == of_grey_image.top
+
+
+def test_a_run_and_a_predictor_take_the_same(finished_run: Run, photos: Path) -> None:
+    predictor = Predictor(str(finished_run.folder))
+    for images in (str(photos), photos, f"{photos}/*.png", str(photos / "a.png"), [photos / "a.png", photos / "more"]):
+        predictions = finished_run.predict(images)
+        assert predictions == list(predictor.predict(images))
+        assert all(each.path and each.path.is_relative_to(photos) for each in predictions)
+    with pytest.raises(TypeError, match=r"got int\.$"):
+        predictor.predict(5)
+
+
+def test_a_predictor_answers_one_image_with_one_prediction(finished_run: Run, photos: Path) -> None:
+    predictor = Predictor(finished_run)
+    (expected,) = finished_run.predict(photos / "a.png", top=2)
+    one = predictor(str(photos / "a.png"), top=2)
+    assert one == predictor(photos / "a.png", top=2) == expected
+    assert predictor(Image.open(photos / "a.png"), top=2).top == expected.top
+    assert predictor(photos / "b.jpg").error
+    assert torch.equal(predictor.read(str(photos / "a.png")), predictor.read(Image.open(photos / "a.png")))
+    assert predictor([photos / "a.png"], top=2) == [expected]
+    assert [each.path for each in predictor(photos)] == [each.path for each in finished_run.predict(photos)]
 
 
 def test_top_is_bounded_by_the_number_of_classes(finished_run: Run, image_folder: Path) -> None:

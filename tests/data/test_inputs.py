@@ -1,8 +1,12 @@
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from thaw.data.inputs import list_images, spread
+from thaw.data.inputs import is_one, list_images, list_inputs, spread
 from thaw.errors import ThawError
 
 
@@ -71,3 +75,62 @@ def test_nothing_found_is_said(folder: Path) -> None:
         list_images([f"{folder}/*.gif"])
     with pytest.raises(ThawError, match="No images in an empty list"):
         list_images([])
+
+
+# ---- with images in memory
+
+
+def test_one_path_is_no_row_of_letters(folder: Path) -> None:
+    assert list_inputs(str(folder / "b.jpg")) == list_inputs(folder / "b.jpg") == [folder / "b.jpg"]
+    assert list_inputs(str(folder)) == list_inputs(f"{folder}/**/*.*[gG]") == list_images([folder])
+    assert list_inputs([folder / "b.jpg", f"{folder}/a*"]) == [folder / "b.jpg", folder / "a.png"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_an_array_and_a_tensor_are_the_image_that_they_hold(mode: str) -> None:
+    shape = (5, 3, 3) if mode == "RGB" else (5, 3)
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    tensor = torch.from_numpy(np.moveaxis(pixels, 2, 0) if mode == "RGB" else pixels)
+    for given in (pixels, tensor, Image.fromarray(pixels)):
+        (image,) = list_inputs(given)
+        assert isinstance(image, Image.Image)
+        assert image.mode == mode
+        assert np.array_equal(np.asarray(image), pixels)
+
+
+def test_several_may_be_of_several_kinds(folder: Path) -> None:
+    image, pixels = Image.new("RGB", (3, 5)), np.zeros((5, 3), np.uint8)
+    inputs = list_inputs(item for item in [image, str(folder / "b.jpg"), pixels, folder])
+    assert [type(item) for item in inputs[:3]] == [Image.Image, type(folder), Image.Image]
+    assert inputs[3:] == list_images([folder])
+    assert len(list_inputs(np.zeros((4, 5, 3, 3), np.uint8))) == len(list_inputs(torch.zeros(4, 3, 5, 5).byte())) == 4
+    assert list_inputs(np.array(["a.jpg", "b.jpg"])) == [Path("a.jpg"), Path("b.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        (5, "int"),
+        (None, "NoneType"),
+        (b"a.jpg", "bytes"),
+        (["a.jpg", 5], "int"),
+        ([["a.jpg"]], "list"),
+        (np.zeros((5, 3, 3)), r"float64 of shape \(5, 3, 3\)"),
+        (np.zeros((5, 3, 4), np.uint8), r"uint8 of shape \(5, 3, 4\)"),
+        (np.zeros((0, 3, 3), np.uint8), r"uint8 of shape \(0, 3, 3\)"),
+        (np.zeros(5, np.uint8), r"uint8 of shape \(\)"),
+        (torch.zeros(3, 5, 5), r"torch\.float32 of shape \(3, 5, 5\)"),
+        (torch.zeros(5, 5, 3).byte(), r"torch\.uint8 of shape \(5, 5, 3\)"),
+    ],
+)
+def test_what_is_no_image_is_refused_by_what_is_taken(given: Any, got: str) -> None:
+    with pytest.raises(TypeError, match=rf"^Expected one or several of files, .* tensors \(3, H, W\), got {got}\.$"):
+        list_inputs(given)
+
+
+def test_one_image_is_told_from_several(folder: Path) -> None:
+    in_memory = Image.new("L", (3, 3)), np.zeros((3, 3)), torch.zeros(3, 3, 3)
+    for one in (folder / "b.jpg", str(folder / "deep/[1].jpg"), "missing.jpg", *in_memory):
+        assert is_one(one)
+    for several in (folder, str(folder), f"{folder}/*.jpg", [folder / "b.jpg"], torch.zeros(1, 3, 3, 3)):
+        assert not is_one(several)

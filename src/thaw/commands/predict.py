@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
     predictor = Predictor(Run(options.folder), options.device, options.batch_size)
     started = time.perf_counter()
-    predictions = list(_with_bar(predictor.predict(paths, options.top), len(paths)))
+    predictions = list(_with_bar(predictor.stream(paths, options.top), len(paths)))
     seconds = time.perf_counter() - started
     if options.out:
         (write_csv if options.out.suffix == ".csv" else write_json)(predictions, options.out)

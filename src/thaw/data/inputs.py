@@ -1,40 +1,66 @@
-"""What a user points at - files, folders, patterns - -> image files."""
+"""What a user points at - files, folders, patterns, images in memory - -> image files and images."""
 
 import logging
 import os
 from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
+
+import numpy as np
+from PIL import Image
 
 from thaw.data.scan import Ignored, find_images, name_ignored
 from thaw.errors import ThawError, name_some
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Input: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
+Inputs: TypeAlias = "Input | Iterable[Input]"
+ACCEPTED = "files, folders, patterns, Pillow images, uint8 arrays (H, W, 3) or (H, W) and uint8 tensors (3, H, W)"
 
 
-def list_images(items: Iterable[Path | str]) -> list[Path]:
-    """The files that are meant, in the order given; those of a folder or a pattern sorted.
+def list_inputs(inputs: Inputs) -> list[Path | Image.Image]:
+    """The files and images that are meant, in the order given; the files of a folder or a pattern sorted.
 
     Args:
-        items: Each is a file; a folder, whose images are taken at any depth; or, as a string, a pattern as in a shell
-            (`**` for any depth). Files that are named are taken whatever their suffix, and whether or not they exist.
+        inputs: One, or several: a file; a folder, whose images are taken at any depth; as a string, a pattern as in a
+            shell (`**` for any depth); or an image in memory: Pillow's, an array uint8 (H, W, 3) in RGB or (H, W) in
+            grey, or a tensor uint8 (3, H, W) or (H, W). Files that are named are taken whatever their suffix, and
+            whether or not they exist.
 
     Raises:
         ThawError: There are none.
+        TypeError: Something is neither a path nor an image.
     """
-    items, ignored = list(items), Ignored(list)
-    paths = [path for item in items for path in _expand(item, ignored)]
-    taken = set(paths)  # by a pattern, some in one way and not in another
+    items: list[Any] = list(inputs) if _are_several(inputs) else [inputs]
+    ignored = Ignored(list)
+    listed = [image for item in items for image in _expand(item, ignored)]
+    taken = {image for image in listed if isinstance(image, Path)}  # by a pattern, some in one way and not in another
     left_out = {why: [path for path in dict.fromkeys(files) if path not in taken] for why, files in ignored.items()}
     if line := name_ignored(left_out):
         log.warning(line)
-    if not paths:
+    if not listed:
         where = name_some([str(item) for item in items]) or "an empty list"
         raise ThawError(f"No images in {where}. Name files, folders or patterns.")
-    return paths
+    return listed
+
+
+def list_images(items: Iterable[Path | str]) -> list[Path]:
+    """What `list_inputs` finds of files, folders and patterns alone."""
+    return [path for path in list_inputs(items) if isinstance(path, Path)]
+
+
+def is_one(inputs: Inputs) -> bool:
+    """True of a file and of an image in memory, False of a folder, a pattern and several of anything."""
+    if not isinstance(inputs, str | Path):
+        return not _are_several(inputs)
+    path = _path(inputs)
+    return not path.is_dir() and not _is_pattern(inputs, path)
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
@@ -43,11 +69,45 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     return [items[len(items) * position // number] for position in range(number)]
 
 
-def _expand(item: Path | str, ignored: Ignored) -> list[Path]:
-    path = Path(os.path.expanduser(item))  # noqa: PTH111 - Path.expanduser takes no file that is called ~1.jpg
+def _are_several(inputs: Any) -> TypeGuard[Iterable[Input]]:
+    """True of what is to be taken apart; an array with 2 or 3 axes is an image."""
+    return isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes) and getattr(inputs, "ndim", 1) in (1, 4)
+
+
+def _expand(item: Any, ignored: Ignored) -> Sequence[Path | Image.Image]:
+    if not isinstance(item, str | Path):
+        return [_to_image(item)]
+    path = _path(item)
     if path.is_dir():
         return find_images(path, {}, ignored)
-    if isinstance(item, str) and has_magic(item) and not path.exists():
+    if _is_pattern(item, path):
         matches = sorted(glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         return list(dict.fromkeys(image for match in matches for image in _expand(Path(match), ignored)))
     return [path]
+
+
+def _path(item: str | Path) -> Path:
+    return Path(os.path.expanduser(item))  # noqa: PTH111 - Path.expanduser takes no file that is called ~1.jpg
+
+
+def _is_pattern(item: str | Path, path: Path) -> bool:
+    return isinstance(item, str) and has_magic(item) and not path.exists()
+
+
+def _to_image(item: Any) -> Image.Image:
+    """Pillow's image of one in memory.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if isinstance(item, Image.Image):
+        return item
+    import torch  # here, for paths alone are listed before it is loaded
+
+    got = f"{item.dtype} of shape {tuple(item.shape)}" if hasattr(item, "dtype") else type(item).__name__
+    if isinstance(item, torch.Tensor) and item.dtype == torch.uint8:
+        item = (item.permute(1, 2, 0) if item.ndim == 3 else item).cpu().numpy()
+    is_bytes = isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.size > 0
+    if is_bytes and (item.ndim == 2 or item.shape[2:] == (3,)):
+        return Image.fromarray(item)
+    raise TypeError(f"Expected one or several of {ACCEPTED}, got {got}.")
