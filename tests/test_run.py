@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from thaw.cli import main
 from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.run import Run
@@ -78,6 +79,39 @@ def test_a_range_test_is_no_unfinished_run(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match=r"is not the folder of a finished run: it has no summary\.json"):
         _ = Run(tmp_path).summary
+
+
+def test_the_checkpoint_of_the_best_epoch_means_its_run(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Run(finished_run.best).folder == Run(str(finished_run.best)).folder == finished_run.folder
+    monkeypatch.chdir(finished_run.checkpoints)
+    assert Run("best.ckpt").folder == finished_run.folder
+
+
+@pytest.mark.slow
+def test_every_command_takes_that_checkpoint(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    best = str(run.best)
+    for command in (
+        ["predict", best, str(image_folder / "val")],
+        ["evaluate", best],
+        ["report", best],
+        ["compare", best],
+        ["export", best, "--format", "torch-export"],
+    ):
+        assert main(command) == 0
+    assert all((run.folder / name).exists() for name in ("evaluation", "report.html", "model.pt2"))
+
+
+@pytest.mark.parametrize("name", ["run/checkpoints/last.ckpt", "copied/best.ckpt"])
+def test_another_checkpoint_is_no_run(finished_run: Run, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(finished_run.folder, tmp_path / "run")
+    (tmp_path / "copied").mkdir()
+    shutil.copy(folder / "checkpoints/best.ckpt", tmp_path / "copied")
+    place = folder if name.startswith("run") else "RUN"
+    with pytest.raises(
+        ThawError, match=rf"^{tmp_path / name} is not .*folder, {place}, or its checkpoints/best\.ckpt\.$"
+    ):
+        Run(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
     Raises:
         ThawError: There are no finished runs.
     """
-    places = [Path(folder) for folder in folders]
+    places = [Run(folder).folder for folder in folders]
     for folder in places:
         if not folder.is_dir():
             raise ThawError(f"{folder} is not a folder. Name run folders, or folders that hold some.")

@@ -42,6 +42,9 @@ SUMMARY = {
 class Run:
     """The folder of one training.
 
+    Args:
+        folder: Where it lies; its `checkpoints/best.ckpt` means it too.
+
     Attributes:
         folder: Where it lies.
         checkpoints: `best.ckpt` and `last.ckpt`.
@@ -51,10 +54,13 @@ class Run:
         predictions_csv: One row an image of val and test, by the best checkpoint;
         predictions_last_csv: of val, by the last epoch, which no one has chosen on these images.
         evaluation: What `thaw evaluate` writes, without further flags.
+
+    Raises:
+        ThawError: The path is another checkpoint.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+        self.folder = _folder_of(Path(folder))
         self.checkpoints = self.folder / "checkpoints"
         self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
         self.figures = self.folder / "figures"
@@ -285,3 +291,19 @@ class Run:
         if not path.exists():
             raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.")
         return path
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder itself, or that of the run whose best checkpoint this is.
+
+    Raises:
+        ThawError: It is another checkpoint.
+    """
+    if path.suffix != ".ckpt" or not path.is_file():
+        return path
+    checkpoints = path.absolute().parent
+    is_in_run = checkpoints.name == "checkpoints"
+    if is_in_run and path.name == "best.ckpt":
+        return checkpoints.parent
+    place = checkpoints.parent if is_in_run else "RUN"
+    raise ThawError(f"{path} is not what a run is read from: name its folder, {place}, or its checkpoints/best.ckpt.")

@@ -30,17 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export, prove and print; returns the exit code."""
-    suffix = SUFFIXES[options.format]
-    out = options.out or options.folder / f"model{suffix}"
+    from thaw.run import Run
+
+    run, suffix = Run(options.folder), SUFFIXES[options.format]
+    out = options.out or run.folder / f"model{suffix}"
     if out.suffix != suffix:
         raise ThawError(f"--out must end in {suffix} for --format {options.format}, got '{out}'.")
     if not out.parent.is_dir():
         raise ThawError(f"--out={out} cannot be written: there is no folder {out.parent}.")
     with heavy_imports():
         from thaw.export import export, images_for_proof, weights_file
-        from thaw.run import Run
 
-    run = Run(options.folder)
     classifier = run.load_classifier()
     images, whose = images_for_proof(run, classifier, options.images)
     parity = export(classifier, options.format, out, images)
