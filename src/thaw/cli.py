@@ -2,8 +2,13 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from types import ModuleType
+
+PROGRAMS = {"train": "Trainings", "find_lr": "Range tests"}
+"""What is no command of `thaw`, but a program of its own, and what it starts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +39,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     from thaw.explain import explain
 
     ensure_output()
-    options = _parser().parse_args(arguments)
     try:
+        _refuse_unknown(sys.argv[1:] if arguments is None else arguments)
+        options = _parser().parse_args(arguments)
         return int(options.run(options))
     except (ThawError, OSError) as error:
         if (message := explain(error)) is None:
@@ -44,15 +50,37 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _commands() -> dict[str, ModuleType]:
+    """Modules of DESCRIPTION, EXAMPLE, add_arguments and run by their names; each imports torch only when it runs."""
     from thaw.commands import check, compare, evaluate, export, pack, predict, report
 
+    commands = (compare, check, pack, evaluate, report, predict, export)
+    return {command.__name__.rpartition(".")[2]: command for command in commands}
+
+
+def _refuse_unknown(words: Sequence[str]) -> None:
+    """Refuse a first word that is no command, where argparse would list all.
+
+    Raises:
+        ThawError: It is none.
+    """
+    from thaw.errors import ThawError, did_you_mean
+
+    if not words or words[0].startswith("-") or words[0] in (commands := _commands()):
+        return
+    if words[0] in PROGRAMS:
+        program = shlex.join(["python", f"{words[0]}.py", *words[1:]])
+        raise ThawError(f"{PROGRAMS[words[0]]} are started by another program: {program}")
+    near = did_you_mean(words[0], commands)
+    raise ThawError(f"thaw has no command {words[0]!r}.{near} `thaw --help` lists all.")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("thaw", description="Look at finished runs. Trainings are started by train.py.")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    # Each is a module of DESCRIPTION, EXAMPLE, add_arguments and run; it imports torch only when it runs.
-    for command in (compare, check, pack, evaluate, report, predict, export):
+    for name, command in _commands().items():
         subparser = subparsers.add_parser(
-            command.__name__.rpartition(".")[2],
+            name,
             help=(command.__doc__ or "").partition(": ")[2].rstrip("."),
             description=command.DESCRIPTION,
             epilog=f"Example: {command.EXAMPLE}",

@@ -1,0 +1,35 @@
+import pytest
+
+from thaw.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "Trainings are started by another program: python train.py\n"),
+        (
+            ["train", "strategy=frozen", "dataset.root=my photos"],
+            "Trainings are started by another program: python train.py strategy=frozen 'dataset.root=my photos'\n",
+        ),
+        (["find_lr"], "Range tests are started by another program: python find_lr.py\n"),
+        (["preditc", "RUN"], "thaw has no command 'preditc'. Did you mean 'predict'? "),
+        (["sing"], "thaw has no command 'sing'. `thaw --help` lists all.\n"),
+    ],
+)
+def test_a_command_that_there_is_not_is_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(message)
+    assert printed.err.count("\n") == 1
+    assert not printed.out
+
+
+def test_commands_and_flags_are_left_to_their_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["predict", "--help"]):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(words)
+    for words in ([], ["--nope"], ["predict"]):
+        with pytest.raises(SystemExit, match=r"^2$"):
+            main(words)
