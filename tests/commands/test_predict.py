@@ -186,6 +186,20 @@ def test_paths_come_from_stdin_and_are_no_patterns(
     assert summary.startswith("2 images: ")
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_an_image_on_stdin_is_told_not_printed(
+    finished_run: Run, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (64, 64), "red").save(image)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(image.read_bytes())))
+    assert main(["predict", str(finished_run.folder), "-"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.endswith(": standard input (-) takes one path a line, and this is no text.\n")
+    assert printed.err.count("\n") == 1
+    assert not printed.out
+
+
 def test_a_missing_file_alone_is_told_not_raised(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(finished_run.folder), "nowhere.jpg"]) == 1
     printed = capsys.readouterr()

@@ -77,6 +77,20 @@ def test_nothing_found_is_said(folder: Path) -> None:
         list_images([])
 
 
+@pytest.mark.parametrize("address", ["https://example.org/z.jpg", "s3://bucket/photos", "HTTP://example.org/*.jpg"])
+def test_an_address_is_not_taken_for_a_file(folder: Path, address: str) -> None:
+    for item in (address, Path(address)):  # in which two slashes are one
+        with pytest.raises(ThawError, match=r"^\S+ is an address, and nothing is downloaded: .* that file\.$"):
+            list_images([folder, item])
+
+
+def test_a_file_that_is_called_like_an_address_is_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    Path("http:").mkdir()
+    Path("http:/a.jpg").touch()
+    assert list_images(["http:/a.jpg"]) == [Path("http:/a.jpg")]
+
+
 # ---- with images in memory
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -22,6 +23,8 @@ T = TypeVar("T")
 Input: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
 Inputs: TypeAlias = "Input | Iterable[Input]"
 ACCEPTED = "files, folders, patterns, Pillow images, uint8 arrays (H, W, 3) or (H, W) and uint8 tensors (3, H, W)"
+ADDRESS = re.compile(r"[a-z][a-z0-9]+:/", re.IGNORECASE)
+"""How one begins, also as a `Path`; a single letter is a drive."""
 
 
 def list_inputs(inputs: Inputs) -> list[Path | Image.Image]:
@@ -34,7 +37,7 @@ def list_inputs(inputs: Inputs) -> list[Path | Image.Image]:
             whether or not they exist.
 
     Raises:
-        ThawError: There are none.
+        ThawError: There are none, or something is an address or no text.
         TypeError: Something is neither a path nor an image.
     """
     items: list[Any] = list(inputs) if _are_several(inputs) else [inputs]
@@ -77,7 +80,11 @@ def _are_several(inputs: Any) -> TypeGuard[Iterable[Input]]:
 def _expand(item: Any, ignored: Ignored) -> Sequence[Path | Image.Image]:
     if not isinstance(item, str | Path):
         return [_to_image(item)]
+    if "\0" in str(item):
+        raise ThawError("No path has a NUL byte in it: standard input (-) takes one path a line, and this is no text.")
     path = _path(item)
+    if ADDRESS.match(str(item)) and not path.exists():
+        raise ThawError(f"{item} is an address, and nothing is downloaded: download it yourself, and name that file.")
     if path.is_dir():
         return find_images(path, {}, ignored)
     if _is_pattern(item, path):
