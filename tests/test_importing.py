@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import thaw
 from thaw.importing import heavy_imports
 from thaw.run import Run
 
@@ -135,3 +136,8 @@ def test_a_training_does_without_torchs_compiler(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(ROOT / "train.py"), *options], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_public_names_are_those_that_are_shown() -> None:
+    assert dir(thaw) == thaw.__all__
+    assert {"Config", "Predictor", "Run", "train"} < set(dir(thaw))
