@@ -36,6 +36,13 @@ def noise() -> Predictions:
     return make_predictions(labels, logits)
 
 
+def test_shown_they_are_their_accuracy_not_their_logits(noise: Predictions) -> None:
+    metrics = noise.metrics()
+    low, high = metrics["acc_ci95"]
+    shown = f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n=80)"
+    assert repr(noise) == str(noise) == f"Predictions(accuracy {shown}, 3 classes)"
+
+
 # ---- figures
 
 

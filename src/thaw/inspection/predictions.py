@@ -53,7 +53,7 @@ class Confusion(NamedTuple):
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
     """Logits and labels of N images.
 
@@ -68,6 +68,9 @@ class Predictions:
     labels: Tensor
     logits: Tensor
     classes: Sequence[str]
+
+    def __repr__(self) -> str:
+        return f"Predictions(accuracy {accuracy_text(self.metrics())}, {len(self.classes)} classes)"
 
     @cached_property
     def probabilities(self) -> Tensor:
