@@ -90,7 +90,7 @@ def time_epoch(root: Path, folder: Path, backbone: str, options: argparse.Namesp
         *("trainer.checkpoint_seconds=3600", f"hydra.run.dir={folder}", *options.options),
     ]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
-    seconds = [float(str(row["seconds"])) for row in read_metrics(folder / "metrics.csv")]
+    seconds = [row["seconds"] for row in read_metrics(folder / "metrics.csv")]
     return median(seconds[1:]), json.loads((folder / "summary.json").read_text())["gpu_memory_gb"] or 0.0
 
 

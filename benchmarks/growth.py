@@ -77,7 +77,7 @@ def train(root: Path, num_train: int, weights: Path, folder: Path, name: str) ->
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed.")
     seconds = time.perf_counter() - started
-    epoch = float(str(read_metrics(folder / name / "metrics.csv")[0]["seconds"]))
+    epoch = read_metrics(folder / name / "metrics.csv")[0]["seconds"]
     return seconds, (min(STEPS * BATCH_SIZE, num_train) + NUM_VAL) / epoch, peak
 
 

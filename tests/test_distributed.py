@@ -202,7 +202,7 @@ def assert_same_metrics(one: Run, two: Run) -> None:
         for name in ("train/acc", "train/macro_f1", "val/acc", "val/macro_f1"):
             assert ours[name] == theirs[name]
         for name in ("train/loss", "val/loss"):
-            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-5)
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
 
 
 @pytest.mark.parametrize(("first", "second"), [(ONE, TWO), (TWO, ONE)], ids=["one to two", "two to one"])
@@ -234,7 +234,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
         resumed = [f"resume={parts}", *with_weights(folder, RESNET), *trainer]
         resumed += [] if "trainer.devices=2" in trainer else ["trainer.devices=1"]
         run(folder, script, *resumed, code=0 if cut is None else 1)
-    assert [row["epoch"] for row in Run(parts).metrics] == [str(epoch + 1) for epoch in range(epochs)]
+    assert [row["epoch"] for row in Run(parts).metrics] == list(range(1, epochs + 1))
     assert_same_weights(whole, parts, rtol=1e-9, atol=1e-11)
     assert_same_metrics(Run(whole), Run(parts))
 
@@ -343,7 +343,7 @@ def test_a_signal_saves_once_and_the_run_goes_on(
     epochs = len(Run(target).metrics)
     assert saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == epochs
     run(folder, TRAIN, f"resume={target}", f"trainer.max_epochs={epochs + 1}")
-    assert [row["epoch"] for row in Run(target).metrics] == [str(epoch + 1) for epoch in range(epochs + 1)]
+    assert [row["epoch"] for row in Run(target).metrics] == list(range(1, epochs + 2))
 
 
 # ---- who starts them

@@ -61,7 +61,7 @@ def options(root: Path, strategy: str = "finetune", **trainer: Any) -> Config:
 
 
 def learns(folder: Path) -> bool:
-    losses = [float(row["train/loss"]) for row in read_metrics(folder / "metrics.csv")]
+    losses = [row["train/loss"] for row in read_metrics(folder / "metrics.csv")]
     return losses[-1] < losses[0]
 
 
@@ -91,7 +91,7 @@ def test_where_the_images_are_kept_hardly_changes_what_is_learnt(
         caplog.clear()
         train(config, tmp_path / cache)
         assert ("kept on cuda:0" in caplog.text) == (cache == "auto")
-        losses[cache] = [float(row["train/loss"]) for row in read_metrics(tmp_path / cache / "metrics.csv")]
+        losses[cache] = [row["train/loss"] for row in read_metrics(tmp_path / cache / "metrics.csv")]
         assert losses[cache][-1] < losses[cache][0]
     assert losses["ram"][0] == pytest.approx(losses["none"][0], rel=1e-3)
     assert losses["auto"][0] == pytest.approx(losses["ram"][0], rel=0.2)  # other crops

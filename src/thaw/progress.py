@@ -142,10 +142,13 @@ def _range(rates: list[float]) -> str:
     return f"{high:.2g}" if low == high else f"{low:.2g} to {high:.2g}"
 
 
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a run's `metrics.csv`, one an epoch."""
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.csv`, one an epoch: numbers, and None where there is no value."""
     with path.open(newline="", encoding="utf-8") as file:
-        return [dict(row) for row in csv.DictReader(file)]
+        return [
+            {name: (int if name == "epoch" else float)(cell) if cell else None for name, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def stage_table(model: Classifier, num_epochs: int) -> str:

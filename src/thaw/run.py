@@ -139,8 +139,8 @@ class Run:
         return summary
 
     @property
-    def metrics(self) -> list[dict[str, str]]:
-        """The rows of `metrics.csv`, one an epoch."""
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.csv`, one an epoch: numbers, and None where there is no value."""
         from thaw.progress import read_metrics
 
         return read_metrics(self._require(self.metrics_csv))

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from thaw.inspection.svg import LineChart, Point, line_chart, log_chart
 
-Rows = Sequence[dict[str, str]]
+Rows = Sequence[dict[str, Any]]
 
 
 def learning_curves(rows: Rows, best_epoch: int) -> list[LineChart]:
@@ -43,7 +44,7 @@ def _learns(rows: Rows, name: str) -> bool:
 
 def _points(rows: Rows, name: str) -> list[Point]:
     """Epoch and value, where there is one."""
-    return [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
+    return [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
 
 
 def _span(names: Sequence[str]) -> str:
