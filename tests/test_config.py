@@ -335,6 +335,22 @@ def test_options_changed_after_they_were_made_are_checked_again() -> None:
     assert recheck(config) == config
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "message"),
+    [
+        ("trainer", "max_epoch", r"trainer\.max_epoch is not an option\. Did you mean 'max_epochs'\?"),
+        ("optimizer", "learning", r"optimizer\.learning is not an option\."),
+        (None, "sed", r"sed is not an option\. Did you mean 'seed'\?"),
+        (None, "lr", r"lr is not an option\."),
+    ],
+)
+def test_a_misspelt_option_is_not_passed_over(group: str | None, name: str, message: str) -> None:
+    config = Config()
+    setattr(getattr(config, group) if group else config, name, 2)
+    with pytest.raises(ThawError, match=rf"^{message}$"):
+        recheck(config)
+
+
 @pytest.mark.parametrize("name", ["train", "find_lr"])
 def test_an_experiment_checks_its_options_before_anything_else(name: str, tmp_path: Path) -> None:
     experiment, config = getattr(thaw, name), Config()

@@ -643,9 +643,14 @@ def recheck(config: Config) -> Config:
     """The same options, checked as they are now: they may have been changed since they were made.
 
     Raises:
-        ThawError: They are not valid, or do not go together.
+        ThawError: They are not valid, or do not go together, or one that there is not has been set.
     """
     groups = {group.name: replace(getattr(config, group.name)) for group in fields(config) if is_dataclass(group.type)}
+    for prefix, options in [("", config), *((f"{name}.", getattr(config, name)) for name in groups)]:
+        known = [option.name for option in fields(options)]
+        for name in vars(options):
+            if name not in known:  # Python lets it be set, and `replace` drops it
+                raise ThawError(f"{prefix}{name} is not an option.{did_you_mean(name, known)}")
     return replace(config, **groups)
 
 
