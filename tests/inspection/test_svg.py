@@ -3,7 +3,9 @@ from math import inf, nan
 import pytest
 import torch
 
+from thaw.inspection import svg
 from thaw.inspection.predictions import CalibrationCurve
+from thaw.inspection.report import _template
 from thaw.inspection.svg import BOTTOM, LEFT, RIGHT, TOP, line_chart, log_chart, reliability
 
 
@@ -50,6 +52,13 @@ def test_one_epoch_is_a_chart() -> None:
     assert chart
     assert [tick.text for tick in chart.x_ticks] == ["1"]
     assert {x for line in chart.lines for x, _ in line.points} == {RIGHT}
+
+
+@pytest.mark.parametrize(("best_epoch", "anchor"), [(1, "start"), (2, "start"), (50, "middle"), (100, "end")])
+def test_the_best_epoch_is_named_within_the_plot(best_epoch: int, anchor: str) -> None:
+    chart = line_chart("Loss", {"train": [(epoch, 1 / epoch) for epoch in range(1, 101)]}, best_epoch)
+    drawn = _template().environment.get_template("report.svg.jinja").module.line_chart(chart, svg)
+    assert f'text-anchor="{anchor}">best</text>' in drawn
 
 
 def test_many_epochs_have_few_ticks() -> None:
