@@ -140,7 +140,7 @@ def describe(classifier: Classifier) -> dict[str, str]:
         "std": transform.std,
     }
     return {
-        "classes": json.dumps(classifier.classes, ensure_ascii=False),
+        "classes": json.dumps(classifier.classes),
         "preprocessing": json.dumps(preprocessing),
         "backbone": classifier.backbone.name,
         "made_by": f"thaw {version('thaw')}, torch {version('torch')}",

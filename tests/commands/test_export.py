@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -159,6 +160,21 @@ def test_parity_is_rounding_and_nothing_more() -> None:
     ties = torch.tensor([[1.0, 1.0]])
     assert not measure_parity(lambda batch: ties + torch.tensor([0.0, 1e-6]), ties, images[:1]).holds
     assert parity(expected).batch_sizes == (1, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_class_names_of_any_bytes_are_in_the_metadata(tmp_path: Path, form: str) -> None:
+    names = [os.fsdecode(b"caf\xe9"), "蚂蚁"]
+    classifier = Classifier("squeezenet1_1", names).eval()
+    out = tmp_path / "model"
+    export(classifier, form, out, torch.randint(256, (2, 3, 224, 224), dtype=torch.uint8))
+    notes = {"classes": ""}
+    if form == "onnx":
+        notes = onnxruntime.InferenceSession(out).get_modelmeta().custom_metadata_map
+    else:
+        torch.export.load(out, extra_files=notes)
+    assert json.loads(notes["classes"]) == names
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -78,6 +80,14 @@ def test_every_name_is_inside_the_picture(num_classes: int) -> None:
         assert frame.x0 <= box.x0
         assert frame.y0 <= box.y0
         assert box.x1 <= frame.x1
+
+
+def test_a_name_that_is_no_utf_8_is_drawn_with_codes() -> None:
+    predictions = make_predictions([0, 1], [0, 1], 2)
+    names = [os.fsdecode(b"caf\xe9"), "tea"]
+    figure = confusion_chart(Predictions(predictions.paths, predictions.labels, predictions.logits, names), "val")
+    figure.draw_without_rendering()
+    assert labels_of(figure) == ([r"caf\udce9 (1)", "tea (1)"], [r"caf\udce9", "tea"])
 
 
 def test_each_bin_stands_at_its_confidence_and_accuracy_with_an_interval() -> None:

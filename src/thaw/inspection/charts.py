@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from thaw.errors import printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
 from thaw.inspection.predictions import Predictions
 from thaw.inspection.uncertainty import wilson_interval
@@ -27,7 +28,7 @@ def confusion_chart(predictions: Predictions, split: str) -> Figure:
     """
     labels, num_occurring = _labels_to_show(predictions.confusion.numpy())
     counts, totals = predictions.confusion[labels][:, labels].numpy(), predictions.confusion.sum(dim=1)[labels].numpy()
-    names = [predictions.classes[label] for label in labels]
+    names = [printable(predictions.classes[label]) for label in labels]
     num_wrong = int((predictions.predicted != predictions.labels).sum())
     heading = f"Confusion on {split}: {num_wrong} of {len(predictions.labels)} wrong"
     if len(names) < num_occurring:
