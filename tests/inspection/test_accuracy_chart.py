@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,8 @@ from matplotlib.colors import to_hex
 
 from test_compare import write_run
 from thaw.compare import compare
+from thaw.config import Config, DatasetConfig, StrategyConfig
+from thaw.errors import printable
 from thaw.inspection.accuracy_chart import OTHER, accuracy_chart
 from thaw.inspection.figures import RIGHT, WRONG
 
@@ -30,3 +33,15 @@ def test_other_images_have_a_panel_of_their_own(tmp_path: Path) -> None:
         write_run(tmp_path / f"{number}", f"optimizer.lr={number}", n=100 + 50 * (number == 2))
     figure = accuracy_chart(compare([tmp_path]))
     assert [panel.get_title("left").split()[1] for panel in figure.axes] == ["100", "150"]
+
+
+@pytest.mark.parametrize("name", ["d$x_{$", os.fsdecode(b"caf\xe9")])
+def test_a_folders_and_an_options_name_are_drawn_as_they_are(tmp_path: Path, name: str) -> None:
+    for number in range(2):
+        config = Config(DatasetConfig(root=name), strategy=StrategyConfig(f"{name}{number}"))
+        write_run(tmp_path / f"{number}", "", config=config)
+    figure = accuracy_chart(compare([tmp_path]))
+    figure.draw_without_rendering()
+    (panel,) = figure.axes
+    assert panel.get_title("left").startswith(printable(name))
+    assert [label.get_text() for label in panel.get_yticklabels()] == [f"{printable(name)}{i}" for i in range(2)]

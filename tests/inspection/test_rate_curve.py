@@ -1,6 +1,9 @@
+import os
+
 import numpy as np
 import pytest
 
+from thaw.errors import printable
 from thaw.inspection.rate_curve import rate_curve
 
 RATES = np.geomspace(1e-6, 10, 50)
@@ -25,3 +28,10 @@ def test_what_diverges_does_not_flatten_the_fall() -> None:
     assert low < FALL.min()
     assert 1 < high < 2
     assert axis.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("heading", ["strategy $x_{$", os.fsdecode(b"strategy caf\xe9")])
+def test_the_heading_is_drawn_as_it_is(heading: str) -> None:
+    figure = rate_curve(RATES, FALL, FALL, 1e-3, 1e-2, heading)
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == printable(heading)

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from thaw.errors import printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
 from thaw.leaderboard import BEST, Leaderboard, Section, Verdict
 from thaw.settings import Setting
@@ -33,15 +34,16 @@ def _draw(axes: Axes, section: Section) -> None:
     rows = list(zip(section.settings, section.verdicts, strict=True))
     for row, (setting, verdict) in enumerate(rows):
         _draw_setting(axes, row, setting, verdict)
-    # In two lines at most.
-    labels = [textwrap.fill(each, 36, max_lines=2, placeholder=" …") for each in section.descriptions]
-    axes.set_yticks(range(len(rows)), labels, color=INK)
+    # In two lines at most; names and values may hold dollar signs.
+    labels = [textwrap.fill(printable(each), 36, max_lines=2, placeholder=" …") for each in section.descriptions]
+    axes.set_yticks(range(len(rows)), labels, color=INK, parse_math=False)
     verdicts = axes.secondary_yaxis("right")
     verdicts.set_yticks(range(len(rows)), [str(verdict) for _, verdict in rows], color=INK, fontsize=8.5)
     verdicts.tick_params(length=0)
     verdicts.spines.right.set_visible(False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_title(section.title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=10)
+    title = axes.set_title(printable(section.title), loc="left", fontsize=10, fontweight="bold", color=INK, pad=10)
+    title.set_parse_math(False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
+from thaw.errors import printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
 
 BATCH, CURVE, VALLEY, STEEPEST = "#a9b8d0", RIGHT, WRONG, "#d17a0f"
@@ -29,7 +30,7 @@ def rate_curve(
         heading: Over the figure.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained", dpi=120)
-    figure.suptitle(heading, fontsize=11, color=INK)
+    figure.suptitle(printable(heading), fontsize=11, color=INK, parse_math=False)  # it names the strategy
     axis = figure.subplots()
     axis.set_xscale("log")
     axis.scatter(rates, losses, s=11, color=BATCH, linewidths=0, label="loss of each batch")
