@@ -27,7 +27,7 @@ def test_names_in_an_error_give_no_orders_to_a_terminal() -> None:
     assert explain(ThawError("two\nlines of \x1b[2J.png")) == "two\nlines of \\x1b[2J.png"
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ESTALE])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOENT, errno.ESTALE])
 def test_what_is_wrong_with_the_machine_is_a_sentence(code: int) -> None:
     message = explain(OSError(code, os.strerror(code), "mount/a.png"))
     assert message is not None

@@ -21,8 +21,8 @@ from thaw.config import Config
 from thaw.errors import ThawError, did_you_mean, printable
 
 SYSTEM_FAULTS = {
-    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENODEV,
-    errno.ENOENT, errno.ENOSPC, errno.ENOTCONN, errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.EMFILE, errno.ENAMETOOLONG,
+    errno.ENODEV, errno.ENOENT, errno.ENOSPC, errno.ENOTCONN, errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
 }  # fmt: skip
 """No room, no right, no such mount: what is wrong with the machine, not with the program."""
 

@@ -107,6 +107,7 @@ def test_mistakes_end_with_one_line_and_code_2(
         ([str(finished_run.folder), "--split", "test"], "There is no test split in"),
         ([str(finished_run.folder), "--label-pattern", "(.)"], "--label-pattern is for the images of --data"),
         ([str(finished_run.folder), "--csv", str(tmp_path / "no" / "x.csv")], "there is no folder"),
+        ([str(finished_run.folder), "--csv", str(tmp_path)], " is a folder: name a file."),
         ([str(finished_run.folder), "--out", str(tmp_path / "file")], "cannot be written to (File exists)"),
         ([str(finished_run.folder), "--data", str(tmp_path / "absent")], "There is no folder or CSV file"),
     ):

@@ -209,11 +209,19 @@ def test_a_missing_package_is_named_with_the_remedy(
     [
         (["--out", "model.pt"], "--out must end in .onnx for --format onnx, got 'model.pt'."),
         (["--out", "no/such/model.onnx"], "--out=no/such/model.onnx cannot be written"),
+        (["--out", "folder.onnx"], "--out=folder.onnx is a folder: name a file."),
         (["--images", "nowhere.jpg"], "None of the images can be read: nowhere.jpg."),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(
-    finished_run: Run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    finished_run: Run,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.onnx").mkdir()
     assert main(["export", str(finished_run.folder), "--format", "onnx", *arguments]) == 2
     assert capsys.readouterr().err.startswith(message)

@@ -238,13 +238,21 @@ def test_the_grid_names_prediction_and_file() -> None:
         (["nothing/*.jpg"], "No images in nothing/*.jpg."),
         (["a.jpg", "--out", "table.xlsx"], "--out must end in .csv or .json, got 'table.xlsx'."),
         (["a.jpg", "--grid", "no/such/grid.png"], "--grid=no/such/grid.png cannot be written"),
+        (["a.jpg", "--out", "folder.csv"], "--out=folder.csv is a folder: name a file."),
         (["a.jpg", "--top", "0"], "--top must be at least 1, got 0."),
         (["a.jpg", "--device", "abacus"], "The device 'abacus' cannot be used on this machine"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(
-    finished_run: Run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    finished_run: Run,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.csv").mkdir()
     assert main(["predict", str(finished_run.folder), *arguments]) == 2
     assert capsys.readouterr().err.startswith(message)
 

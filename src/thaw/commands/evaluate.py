@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.errors import ThawError
+from thaw.commands.targets import refuse_unwritable
 from thaw.importing import heavy_imports
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
         from thaw.inspection.scores import score_text, write_class_scores
         from thaw.run import Run
 
-    if options.csv and not options.csv.parent.is_dir():
-        raise ThawError(f"--csv={options.csv} cannot be written: there is no folder {options.csv.parent}.")
+    if options.csv:
+        refuse_unwritable("--csv", options.csv)
     run = Run(options.folder)
     evaluation = evaluate(
         run, options.split, options.data, options.label_pattern, options.tta, options.tta_views, options.device

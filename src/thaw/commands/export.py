@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 
@@ -36,8 +37,7 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or run.folder / f"model{suffix}"
     if out.suffix != suffix:
         raise ThawError(f"--out must end in {suffix} for --format {options.format}, got '{out}'.")
-    if not out.parent.is_dir():
-        raise ThawError(f"--out={out} cannot be written: there is no folder {out.parent}.")
+    refuse_unwritable("--out", out)
     with heavy_imports():
         from thaw.export import export, images_for_proof, weights_file
 

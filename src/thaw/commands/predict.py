@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError, name_some, printable
 from thaw.importing import heavy_imports
 
@@ -77,8 +78,7 @@ def _check_target(option: str, path: Path | None, suffixes: Sequence[str]) -> No
         return
     if path.suffix not in suffixes:
         raise ThawError(f"{option} must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got '{path}'.")
-    if not path.parent.is_dir():
-        raise ThawError(f"{option}={path} cannot be written: there is no folder {path.parent}.")
+    refuse_unwritable(option, path)
 
 
 def _with_stdin(items: Sequence[str]) -> Iterator[Path | str]:
