@@ -1,7 +1,9 @@
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from thaw.cli import main
 from thaw.config import Config
@@ -135,6 +137,28 @@ def test_a_damaged_file_is_named(finished_run: Run, tmp_path: Path, name: str, c
     (run.folder / name).write_bytes(content)
     with pytest.raises(ThawError, match=rf"^\S+{name} is damaged, or of another version of Thaw: [^\n]+\.$"):
         _ = run.full_summary if name == "summary.json" else run.dataset
+
+
+@pytest.mark.parametrize("key", ["dataset", "backbone", "augment", "optimizer", "strategy", "trainer", "seed"])
+@pytest.mark.parametrize("value", [None, "text"])
+def test_options_that_are_damaged_are_named(tmp_path: Path, key: str, value: str | None) -> None:
+    run = Run(tmp_path)
+    run.write_config(Config())
+    file = tmp_path / "config.yaml"
+    OmegaConf.save(
+        {name: each for name, each in run.config.items() if name != key} | ({key: value} if value else {}), file
+    )
+    with pytest.raises(ThawError, match=rf"config\.yaml is damaged, or of another version of Thaw: it lacks {key}\."):
+        _ = run.config
+
+
+def test_options_that_an_older_version_did_not_have_have_their_defaults(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_config(Config(seed=3))
+    config = run.config
+    del config["figures"], config["find_lr"], config["trainer"]["compile"]
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    assert run.config == asdict(Config(seed=3))
 
 
 def test_the_classifier_and_the_data_of_a_run_are_loaded_back(finished_run: Run) -> None:

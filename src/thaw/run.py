@@ -37,6 +37,8 @@ SUMMARY = {
     "params": dict, "classes": list, "precision": str, "seed": int, "versions": dict, "data_fingerprint": str,
 }  # fmt: skip
 """What a `summary.json` has in any case."""
+OPTIONS = ("dataset", "backbone", "augment", "optimizer", "strategy", "trainer", "seed")
+"""What a `config.yaml` has in any case."""
 
 
 class Run:
@@ -76,11 +78,17 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Every option of the run, resolved, as plain Python."""
+        """Every option of the run, resolved, as plain Python; one that came after its version has its default."""
         content = self._read_yaml(self._require(self._config))
         if not isinstance(content, dict):
             raise self._damaged(self._config, "it holds no options")
-        return {str(key): value for key, value in content.items()}
+        defaults = asdict(Config())
+        wrong = [key for key in OPTIONS if not isinstance(content.get(key), type(defaults[key]))]
+        if wrong:
+            raise self._damaged(self._config, f"it lacks {', '.join(wrong)}")
+        given = {str(key): value for key, value in content.items()}
+        groups = {key: defaults.get(key, {}) | value for key, value in given.items() if isinstance(value, dict)}
+        return defaults | given | groups
 
     @property
     def overrides(self) -> list[str]:
