@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException, MissingConfigException
@@ -8,6 +9,8 @@ from thaw.errors import ThawError, did_you_mean
 from thaw.explain import LISTED, OTHER_NAMES, explain, option_names, refuse_unknown
 
 Compose = Callable[..., DictConfig]
+HEADER = "{}.yaml sets options by their full names: its first line must be `# @package _global_`."
+GROUP = "{0} is a group of options: write {0}.KEY=VALUE. A file of your own, {0}/NAME.yaml, is taken by +{0}=NAME."
 
 
 def complaint(compose: Compose, *overrides: str) -> str | None:
@@ -119,6 +122,37 @@ def test_a_value_of_a_wrong_kind_is_answered_in_one_sentence(compose: Compose, o
     assert answer is not None
     assert answer.startswith(f"{key} must be ")
     assert "\n" not in answer
+
+
+@pytest.mark.parametrize(
+    ("preset", "content", "message"),
+    [
+        ("strategy/mine", "strategy: {backbone_factor: 1}", HEADER),
+        ("strategy/mine", "backbone_factor: 1\ntrainer: {max_epochs: 3}", HEADER),
+        ("sweep/mine", "trainer: {max_epochs: 3}", HEADER),
+        ("experiment/mine", "trainer: {max_epochs: 3}", HEADER),
+        ("experiment/mine", "defaults:\n  - override /strategy: finetune", HEADER),
+        (
+            "dataset/mine",
+            "rot: photos",
+            "In dataset/mine.yaml: dataset.rot is not an option. Did you mean 'dataset.root'?",
+        ),
+        ("head/mine", "init: zeros", GROUP.format("head")),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_ones_own_is_told(
+    compose: Compose, tmp_path: Path, preset: str, content: str, message: str
+) -> None:
+    (tmp_path / preset).parent.mkdir()
+    (tmp_path / f"{preset}.yaml").write_text(content)
+    answer = complaint(compose, preset.replace("/", "="), f"hydra.searchpath=[file://{tmp_path}]")
+    assert answer is not None
+    assert answer.startswith(message.format(preset))
+
+
+@pytest.mark.parametrize("override", ["head=raw", "find_lr=3"])
+def test_a_group_without_choices_is_set_option_by_option(compose: Compose, override: str) -> None:
+    assert complaint(compose, override) == GROUP.format(override.partition("=")[0])
 
 
 @pytest.mark.parametrize("override", ["dataset=3", "strategy=null", "experiment=null"])

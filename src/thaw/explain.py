@@ -89,6 +89,11 @@ def unknown_option(name: str) -> str:
     """The sentence for a name that is none."""
     if name == "trainer.extra":
         return "trainer.extra takes flags of Lightning's Trainer one by one: +trainer.extra.FLAG=VALUE."
+    if name in option_names():
+        return (
+            f"{name} is a group of options: write {name}.KEY=VALUE. A file of your own, {name}/NAME.yaml, is taken by "
+            f"+{name}=NAME."
+        )
     if meant := find_option(name):
         return f"{name} is not an option. Did you mean {meant!r}? {LISTED}"
     if name.startswith("trainer."):
@@ -154,14 +159,25 @@ def _explain_key_or_value(error: BaseException) -> str:
         name = next(filter(None, unknown.groups()))
         if name.startswith("trainer.extra."):
             return f"{name} adds a flag of Lightning's Trainer: write it with a plus sign, +{name}=VALUE."
-        return unknown_option(name)
+        preset = re.match(r"In '([^']+)': ", text)
+        return _explain_key_in(preset[1], name) if preset else unknown_option(name)
     if wrong := re.search(r"Value '([\s\S]*?)' of type[\s\S]*?full_key: (\S+)", text):
         value, key = wrong.groups()
         return f"{key} must be {_describe(key)}, got {value!r}."
     if wrong := re.search(r"Error merging override [^=]+=(.*)\n[\s\S]*?full_key: ([^\s\[]+)", text):
         value, key = wrong.groups()
+        if is_dataclass(get_type_hints(Config).get(key)):
+            return unknown_option(key)
         return f"{key} must be {_describe(key)}, got {value!r}."
     if removed := re.search(r"Error merging override ~([^\s=]+)", text):
         return f"{removed[1]} cannot be removed: give it a value, {removed[1]}=VALUE."
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("object_type")]
     return "\n".join(lines)
+
+
+def _explain_key_in(preset: str, name: str) -> str:
+    """One sentence for what is no option in a file such as `strategy/mine`, whose names Hydra puts below its group."""
+    group, last = preset.partition("/")[0], name.rpartition(".")[2]
+    if "@" in name or name == group or last in {field.name for field in fields(Config)}:
+        return f"{preset}.yaml sets options by their full names: its first line must be `# @package _global_`."
+    return f"In {preset}.yaml: {unknown_option(name)}"
