@@ -57,7 +57,13 @@ def values(override: Override) -> list[str]:
         if "--" not in line and "-sc" not in line
     ],
 )
-def test_a_training_command_composes_and_is_accepted(line: str, compose: Callable[..., DictConfig]) -> None:
+def test_a_training_command_composes_and_is_accepted(
+    line: str, compose: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in re.findall(r"`(mine/[^`]+\.yaml)`[^`]*:\n\n```yaml\n(.*?)```", "".join(DOCS), flags=re.DOTALL):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content)
     for overrides in jobs(line):
         OmegaConf.to_object(compose(*overrides))
 
@@ -74,7 +80,7 @@ def test_every_strategy_and_recipe_is_in_the_readme() -> None:
                 assert re.search(rf"\b{path.stem}\b", README), path
 
 
-@pytest.mark.parametrize("source", blocks("python", README))
+@pytest.mark.parametrize("source", blocks("python", README, *DOCS))
 def test_the_python_api_runs(
     source: str, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
