@@ -1,10 +1,12 @@
 import csv
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copy, copytree
 
 import pytest
+from omegaconf import DictConfig
 
 from thaw.cli import main
 from thaw.config import DatasetConfig
@@ -90,6 +92,16 @@ def test_what_is_to_be_typed_can_be_typed(
     command = capsys.readouterr().out.splitlines()[-1].partition("thaw ")[2]
     assert main(shlex.split(command)) == 1
     assert capsys.readouterr().out.endswith("exclude.csv lists them. Train with dataset.exclude=exclude.csv\n")
+
+
+@pytest.mark.parametrize("name", ["lists, (1)", "it's größer", "a=b"])
+def test_the_option_that_is_printed_can_be_typed(
+    dirty: Path, name: str, compose: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = dirty.parent / f"{name}.csv"
+    assert main(["check", str(dirty), "--fix", str(file)]) == 1
+    option = capsys.readouterr().out.rpartition("Train with ")[2]
+    assert compose(*shlex.split(option)).dataset.exclude == str(file)
 
 
 def test_a_list_elsewhere_is_named_in_full(dirty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

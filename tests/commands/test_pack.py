@@ -27,10 +27,13 @@ def labelled(index: ImageIndex) -> set[tuple[str, str, str]]:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "option"), [("packed", "dataset.root={}"), ("shards (1)", """'dataset.root='"'"'{}'"'"''""")]
+)
 def test_it_packs_a_folder_and_says_what_trains_on_it(
-    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, name: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "packed"
+    out = tmp_path / name
     assert main(["pack", str(image_folder), str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("train 18 (blue 4, green 6, red 8), val 9 (blue 3, green 3, red 3)")
@@ -38,7 +41,7 @@ def test_it_packs_a_folder_and_says_what_trains_on_it(
         "PNG 27",
         "",
         f"Packing 27 images, 1 MB, into {out}",
-        f"Train: python train.py dataset=stream dataset.root={out}",
+        f"Train: python train.py dataset=stream {option.format(out)}",
     ]
     assert len(labelled(index_of(out))) == 27
     assert {path.name for path in out.iterdir()} == {"chunk-0-0.bin", "index.json"}

@@ -1,12 +1,13 @@
 """`thaw check`: what is wrong with a folder of images."""
 
 import argparse
+import re
 import shlex
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.arguments import seen_from
+from thaw.arguments import quoted, seen_from
 from thaw.config import DatasetConfig
 from thaw.errors import ThawError, printable
 from thaw.importing import heavy_imports
@@ -111,6 +112,12 @@ def command_to_fix(options: argparse.Namespace) -> str:
     return shlex.join(["thaw", "check", str(options.folder), *given, "--fix"])
 
 
+def option_to_type(key: str, place: str) -> str:
+    """An option that names a file, a folder or an address, for a shell; in quotes of Hydra's where it asks for them."""
+    is_plain = "://" in place or re.fullmatch(r"[\w./:@%+-]+", place, re.ASCII)
+    return shlex.quote(f"{key}={place if is_plain else quoted(Path(place))}")
+
+
 def _print(finding: "Finding") -> None:
     print(f"\n{finding.title}: {len(finding.items)}. {finding.advice}".rstrip())
     for item in finding.items[:MOST_LINES]:
@@ -126,7 +133,7 @@ def _write(index: "ImageIndex", reasons: dict[str, str], file: Path) -> None:
     write_excluded(file, reasons)
     root, place = index.root.resolve(), file.resolve()
     name = place.relative_to(root) if place.is_relative_to(root) else place
-    print(printable(f"{file} lists them. Train with {shlex.quote(f'dataset.exclude={name}')}"))
+    print(printable(f"{file} lists them. Train with {option_to_type('dataset.exclude', str(name))}"))
 
 
 def _count(number: int, noun: str) -> str:

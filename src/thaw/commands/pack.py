@@ -1,11 +1,10 @@
 """`thaw pack`: make a few large files of a folder of images, to be streamed."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
-from thaw.commands.check import add_folder, command_to_fix, survey_folder
+from thaw.commands.check import add_folder, command_to_fix, option_to_type, survey_folder
 from thaw.errors import ThawError, printable
 from thaw.importing import heavy_imports
 
@@ -61,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     found = len(Shards(options.out, cache_folder() / "shards").rows)
     if found != len(rows):
         raise ThawError(f"{options.out} has {found} of {len(rows)} images: delete what is there, and pack again.")
-    print(f"Train: python train.py dataset=stream {shlex.quote(f'dataset.root={options.out}')}")
+    print(f"Train: python train.py dataset=stream {option_to_type('dataset.root', options.out)}")
     return 0
 
 
