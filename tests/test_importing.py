@@ -76,6 +76,12 @@ def test_a_command_that_imports_torch_leaves_it_alone(
 
 
 @pytest.mark.slow
+def test_the_parts_that_are_used_from_python_do_without_hydra() -> None:
+    names = "Classifier, Config, ImageDataModule, find_weights, load_weights"
+    program = f"import sys; from thaw import {names}; sys.exit('hydra' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_what_only_comparisons_and_searches_need_is_not_imported() -> None:
     program = (
         "import sys\nfrom thaw.importing import heavy_imports\nwith heavy_imports():\n    import thaw.training\n"

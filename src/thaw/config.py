@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
 from typing import Any, TypeAlias
 
-from hydra.core.config_store import ConfigStore
-
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.errors import ThawError, did_you_mean
 
@@ -655,7 +653,9 @@ def recheck(config: Config) -> Config:
 
 
 def register() -> None:
-    """Make the schema and every backbone name known to Hydra."""
+    """Make the schema and every backbone name known to Hydra, which Python has no need of otherwise."""
+    from hydra.core.config_store import ConfigStore
+
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name in BACKBONE_NAMES:

@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from hydra.errors import HydraException
 
-
-class ThawError(HydraException):
+class ThawError(Exception):
     """A mistake in the configuration, the data or the files: its message is all the user needs to see.
 
     The message names the key or file, the rule, what was received and what to do next.
