@@ -10,6 +10,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from thaw.cli import _parser
 
@@ -95,9 +96,10 @@ def test_the_python_api_runs(
 
         torch.save(torchvision.models.squeezenet1_1().state_dict(), "weights.pth")
     else:
-        source = source.replace("max_epochs=5", "max_epochs=1").replace(
-            "config.strategy =",
-            "config.backbone.name, config.backbone.weights = 'squeezenet1_1', None\nconfig.strategy =",
-        )
+        small = "config.backbone.name, config.backbone.weights = 'squeezenet1_1', None"
+        source = source.replace("max_epochs=5", "max_epochs=1").replace("\nsummary =", f"\n{small}\nsummary =")
+        (tmp_path / "more").mkdir()
+        for name in ("garden.jpg", "more/1.jpg"):
+            Image.new("RGB", (80, 90), "red").save(name)
     exec(compile(source, "README.md", "exec"), {})
     assert capsys.readouterr().out

@@ -157,8 +157,9 @@ def _explain_key_or_value(error: BaseException) -> str:
     text = f"{error}\n{error.__cause__ or ''}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '[^']+' (?:is )?not in [\s\S]*?full_key: (\S+)", text):
         name = next(filter(None, unknown.groups()))
-        if name.startswith("trainer.extra."):
-            return f"{name} adds a flag of Lightning's Trainer: write it with a plus sign, +{name}=VALUE."
+        if name.startswith(("trainer.extra.", "trainer.callbacks.")):
+            what = "a callback" if name.startswith("trainer.callbacks.") else "a flag of Lightning's Trainer"
+            return f"{name} adds {what}: write it with a plus sign, +{name}=VALUE."
         preset = re.match(r"In '([^']+)': ", text)
         return _explain_key_in(preset[1], name) if preset else unknown_option(name)
     if wrong := re.search(r"Value '([\s\S]*?)' of type[\s\S]*?full_key: (\S+)", text):
