@@ -63,6 +63,8 @@ def with_value(key: str, value: Any) -> Any:
 UNCHECKED = {
     "dataset.label_pattern",
     "dataset.csv",
+    "dataset.csv_path",
+    "dataset.csv_label",
     "dataset.exclude",
     "dataset.classes",
     "backbone.weights",

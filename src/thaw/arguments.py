@@ -26,8 +26,8 @@ from thaw.sweep import find_jobs
 from thaw.writing import claimed
 
 TEXTS = (
-    "dataset.root", "dataset.csv", "dataset.exclude", "dataset.label_pattern", "backbone.weights", "hydra.run.dir",
-    "hydra.sweep.dir",
+    "dataset.root", "dataset.csv", "dataset.csv_path", "dataset.exclude", "dataset.label_pattern", "backbone.weights",
+    "hydra.run.dir", "hydra.sweep.dir",
 )  # fmt: skip
 """Options whose value is a text, which may hold a comma."""
 

@@ -69,9 +69,13 @@ class DatasetConfig:
     csv: str | None = None
     """CSV file with the columns path, label and, if it fixes them, split; paths are relative to the file's folder. The
     file lies below the data's root; one that does not has its own folder for a root."""
+    csv_path: str = "{path}"
+    """How a line's path is made of its columns: 'train_images/{image_id}.jpg'."""
+    csv_label: str = "label"
+    """Column of the CSV file that holds the class."""
     exclude: str | None = None
-    """CSV file with a column path of images to leave out, as `thaw check --fix` writes it; the file's own path and
-    those in it are relative to the data's root."""
+    """CSV file with a column path of images to leave out, as `thaw check --fix` writes it. Paths in it are relative to
+    the data's root, as its own may be."""
     classes: list[str] | None = None
     """Keep only these classes; null keeps all."""
     train_per_class: int | None = None
@@ -109,6 +113,7 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         choices = ("hymenoptera", "hotdog", "canidae", "pets", "digits", "folder", "stream")
         _require_choice("dataset.name", self.name, choices)
+        _require("{" in self.csv_path, "dataset.csv_path", "made of columns in braces, such as '{path}'", self.csv_path)
         _require_choice("dataset.on_bad", self.on_bad, ("error", "skip"))
         _require_choice("dataset.balance", self.balance, ("none", "loss", "sampler"))
         _require_choice("dataset.cache", self.cache, ("auto", "ram", "device", "none"))

@@ -124,6 +124,14 @@ def test_images_of_a_list_are_left_out_before_the_split(tmp_path: Path) -> None:
     assert ignored(index) == {"excluded": 2, "outside class folders": 1}
 
 
+def test_a_list_is_named_as_seen_from_the_data_or_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(tmp_path / "data", {"ants": 10, "bees": 10})
+    (tmp_path / "data" / "list.csv").write_text("path\nants/000.jpg\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("list.csv", "data/list.csv"):
+        assert ignored(index_of(Path("data"), exclude=name))["excluded"] == 1
+
+
 def test_images_of_a_list_are_left_out_of_a_table(tmp_path: Path) -> None:
     plant(tmp_path, {"images": 20})
     rows = [f"../images/{i:03}.jpg,{'ants' if i % 2 else 'bees'}" for i in range(20)]
@@ -279,14 +287,21 @@ def test_csv_without_splits_is_split_whatever_its_order(tmp_path: Path) -> None:
     assert index_of(tmp_path, csv="data/labels.csv") == index
 
 
+OTHERS = "Others are named by dataset.csv_path='folder/{{column}}.jpg' and dataset.csv_label=column."
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path;label\n", "dataset.csv must have the columns path and label: {file} has path;label."),
-        ("file,label\n", "dataset.csv must have the columns path and label: {file} has file, label."),
+        ("path;label\n", f"dataset.csv must have the columns path and label: {{file}} has path;label. {OTHERS}"),
+        ("file,label\n", f"dataset.csv must have the columns path and label: {{file}} has file, label. {OTHERS}"),
         ("path,label\n000.jpg,ants\n001.jpg,\n", "dataset.csv: {file}, line 3 has no label."),
         ("path,label\n000.jpg\n", "dataset.csv: {file}, line 2 has no label."),
-        ("path,label\n9.jpg,ants\n", "dataset.csv: {file}, line 2 names a file that does not exist: {root}/9.jpg."),
+        (
+            "path,label\n9.jpg,ants\n",
+            "dataset.csv: {file}, line 2 names a file that does not exist: {root}/9.jpg. "
+            "Paths are as seen from the CSV file.",
+        ),
         (
             "path,label,split\n000.jpg,ants,dev\n",
             "dataset.csv: {file}, line 2: split must be train, val or test, got 'dev'.",
@@ -307,6 +322,17 @@ def test_csv_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None
     plant(tmp_path, {"": 3})
     write_csv(tmp_path, text)
     assert error_of(tmp_path, csv="labels.csv") == message.format(file=tmp_path / "labels.csv", root=tmp_path)
+
+
+def test_csv_of_other_columns(tmp_path: Path) -> None:
+    plant(tmp_path / "data", {"images": 20})
+    lines = [f"{i:03},{'ants' if i < 10 else 'bees'}\n" for i in range(20)]
+    write_csv(tmp_path / "data", "image id,breed\n" + "".join(lines))
+    options = {"csv": "data/labels.csv", "csv_label": "breed"}
+    index = index_of(tmp_path, csv_path="images/{image id}.jpg", **options)
+    assert sizes(index) == {"train": {"ants": 8, "bees": 8}, "val": {"ants": 2, "bees": 2}}
+    message = error_of(tmp_path, csv_path="images/{image_id}.jpg", **options)
+    assert message.startswith(f"dataset.csv must have the columns image_id and breed: {tmp_path}/data/labels.csv has ")
 
 
 def test_csv_that_cannot_be_read(tmp_path: Path) -> None:

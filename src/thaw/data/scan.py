@@ -21,6 +21,8 @@ from thaw.errors import ThawError, name_some
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 Ignored: TypeAlias = defaultdict[str, list[Path]]
 """What is left out, by reason."""
+COLUMN = re.compile("{([^{}]+)}")
+"""In `dataset.csv_path`."""
 STRAYS = {"hymenoptera": {"train/ants/imageNotFound.gif"}}  # in the published archives, but of no class
 
 
@@ -44,23 +46,34 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     if options.name == "stream":
         shards = Shards(options.root, cache_folder() / "shards")
         return Scan(shards.rows, shards=shards)
-    excluded = read_excluded(root / options.exclude, root) if options.exclude else frozenset()
-    return _read_csv(root, options.csv, excluded) if options.csv else _read_folders(root, options, excluded)
+    excluded = read_excluded(_find_list(root, options.exclude), root) if options.exclude else frozenset()
+    return _read_csv(root, options, excluded) if options.csv else _read_folders(root, options, excluded)
 
 
-def _read_csv(root: Path, name: str, excluded: Collection[Path]) -> Scan:
-    """One row for each line of a file with the columns path, label and perhaps split."""
-    file = root / name
+def _find_list(root: Path, name: str) -> Path:
+    """`dataset.exclude` as seen from the data's root, or else from here."""
+    return Path(name) if not (root / name).is_file() and Path(name).is_file() else root / name
+
+
+def _read_csv(root: Path, options: DatasetConfig, excluded: Collection[Path]) -> Scan:
+    """One row for each line of a file whose columns tell path, label and perhaps split."""
+    assert options.csv is not None
+    file = root / options.csv
     rows: dict[Path, Row] = {}
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             lines = csv.DictReader(stream, skipinitialspace=True)
             columns = lines.fieldnames or []
-            if not {"path", "label"} <= set(columns):
-                raise ThawError(f"dataset.csv must have the columns path and label: {file} has {', '.join(columns)}.")
+            needed = [*COLUMN.findall(options.csv_path), options.csv_label]
+            if not set(needed) <= set(columns):
+                names, others = " and ".join(needed), ", ".join(columns)
+                raise ThawError(
+                    f"dataset.csv must have the columns {names}: {file} has {others}. Others are named by "
+                    "dataset.csv_path='folder/{column}.jpg' and dataset.csv_label=column."
+                )
             for line in lines:
                 where = f"dataset.csv: {file}, line {lines.line_num}"
-                row = _read_line(line, file, where)
+                row = _read_line(line, file, where, options)
                 if row.path in rows:
                     raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
                 rows[row.path] = row
@@ -77,13 +90,16 @@ def _read_csv(root: Path, name: str, excluded: Collection[Path]) -> Scan:
     return scan
 
 
-def _read_line(line: dict[str, str], file: Path, where: str) -> Row:
-    path, label, split = (line.get(column) or "" for column in ("path", "label", "split"))
-    split = split.strip().lower()
+def _read_line(line: dict[str, str], file: Path, where: str, options: DatasetConfig) -> Row:
+    columns = {name: value or "" for name, value in line.items()}
+    path = COLUMN.sub(lambda found: columns[found[1]], options.csv_path)
+    label, split = columns[options.csv_label], columns.get("split", "").strip().lower()
     if not label.strip():
         raise ThawError(f"{where} has no label.")
     if not (file.parent / path).is_file():
-        raise ThawError(f"{where} names a file that does not exist: {file.parent / path}.")
+        raise ThawError(
+            f"{where} names a file that does not exist: {file.parent / path}. Paths are as seen from the CSV file."
+        )
     if "split" in line and split not in SPLIT_NAMES:
         raise ThawError(f"{where}: split must be train, val or test, got {split!r}.")
     return Row(file.parent / path, label.strip(), SPLIT_NAMES.get(split, ""), file.name)
