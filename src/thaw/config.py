@@ -401,8 +401,8 @@ class StrategyConfig:
         )
         if self.name in THAWING_PRESETS and self.backbone_factor == 0:
             raise ThawError(
-                f"strategy.name={self.name} with strategy.backbone_factor=0 would train frozen: from Python the name "
-                f"does not bring the numbers, which lie in conf/strategy/{self.name}.yaml; e.g. "
+                f"strategy.name={self.name} with strategy.backbone_factor=0 would train frozen, for a name brings no "
+                f"numbers. Type strategy={self.name}; in Python, give those of conf/strategy/{self.name}.yaml, e.g. "
                 f"StrategyConfig({self.name!r}, backbone_factor=1.0)."
             )
         for key in ("first_stage_factor", "trainable_fraction", "joint_factor"):
