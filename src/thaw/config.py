@@ -454,7 +454,7 @@ class TrainerConfig:
     gradient_clip: float | None = None
     """Largest norm of the gradient; null does not clip."""
     accumulate: int = 1
-    """Batches whose gradients are added up to one step."""
+    """Batches whose gradients are averaged to one step; the last ones of an epoch may be fewer."""
     ema_decay: float | None = None
     """Decay per step of an exponential moving average of the weights that is evaluated and kept; null is off."""
     compile: bool = False

@@ -46,6 +46,7 @@ def fit() -> Fit:
         callbacks: Sequence[pl.Callback] = (),
         precision: Any = "32-true",
         gradient_clip_val: float | None = None,
+        accumulate_grad_batches: int = 1,
     ) -> pl.Trainer:
         trainer = pl.Trainer(
             max_epochs=max_epochs,
@@ -53,6 +54,7 @@ def fit() -> Fit:
             callbacks=list(callbacks),
             precision=precision,
             gradient_clip_val=gradient_clip_val,
+            accumulate_grad_batches=accumulate_grad_batches,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

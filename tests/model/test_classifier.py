@@ -305,6 +305,16 @@ def test_a_subclass_may_have_a_loss_and_an_optimizer_of_its_own(fit: Fit) -> Non
     assert halving.steps[0][0]["lr"] == 0.25
 
 
+def test_the_last_step_of_an_epoch_weighs_as_much_as_the_others(fit: Fit) -> None:
+    weights = []
+    for number in (2, 5):
+        options = {"optimizer": OptimizerConfig(momentum=0.0), "schedule": ScheduleConfig("constant")}
+        model = classifier(strategy=FROZEN, head=HeadConfig(standardize=False), **options)
+        fit(model, batch(16), accumulate_grad_batches=number)
+        weights.append(model.head[2].weight.detach())
+    torch.testing.assert_close(*weights)
+
+
 def test_lightnings_own_test_counts_the_images(fit: Fit) -> None:
     model = classifier(strategy=FROZEN)
     trainer = fit(model, batch())

@@ -198,7 +198,13 @@ class Classifier(LightningModule):
         self.train_metrics.update(loss.detach() * num_images, num_images, logits.detach(), labels)
         if self.trainer.is_last_batch:
             self._log_metrics("train", self.train_metrics)
-        return loss
+        return loss * self._weight_in_step(batch_idx)
+
+    def _weight_in_step(self, batch_idx: int) -> float:
+        """1, but more for the last batches of an epoch where they are too few: Lightning divides by the full number."""
+        number = self.trainer.accumulate_grad_batches
+        left = self.trainer.num_training_batches - batch_idx // number * number
+        return 1.0 if left >= number else number / left
 
     def loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
         """Mean loss of a training step's images, and their number; a subclass may have another one.
