@@ -17,7 +17,7 @@ def experiment(config: "Config", folder: Path, command: str) -> float:
     from thaw.importing import heavy_imports
 
     with heavy_imports():
-        from thaw.finding import find_lr
+        from thaw.learning_rate import find_lr
 
     return find_lr(config, folder).valley
 

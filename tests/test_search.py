@@ -19,7 +19,7 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 from hydra.core.hydra_config import HydraConfig  # noqa: E402 - after what may be absent
 
 from thaw.config import SweepConfig  # noqa: E402
-from thaw.search import current_trial  # noqa: E402
+from thaw.pruning import current_trial  # noqa: E402
 from thaw.sweep import find_jobs  # noqa: E402
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thaw.config import TrainerConfig as TrainerConfig
     from thaw.data.datamodule import ImageDataModule as ImageDataModule
     from thaw.errors import ThawError as ThawError
-    from thaw.finding import find_lr as find_lr
+    from thaw.learning_rate import find_lr as find_lr
     from thaw.model.classifier import Classifier as Classifier
     from thaw.model.loading import load_weights as load_weights
     from thaw.model.weights import find_weights as find_weights
@@ -42,7 +42,7 @@ _MODULES = {
     ),
     "thaw.data.datamodule": ("ImageDataModule",),
     "thaw.errors": ("ThawError",),
-    "thaw.finding": ("find_lr",),
+    "thaw.learning_rate": ("find_lr",),
     "thaw.model.classifier": ("Classifier",),
     "thaw.model.loading": ("load_weights",),
     "thaw.model.weights": ("find_weights",),

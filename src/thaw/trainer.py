@@ -34,8 +34,8 @@ from thaw.one_thread import OneThread
 from thaw.probe import LinearProbe
 from thaw.processes import find_place
 from thaw.progress import EpochLog
+from thaw.pruning import TrialPruning, current_trial
 from thaw.run import Run
-from thaw.search import TrialPruning, current_trial
 from thaw.stopping import FiniteLoss, Interruption
 
 # Lightning's hints on its own products and on what we have decided knowingly.

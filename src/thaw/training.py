@@ -21,10 +21,10 @@ from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import fingerprint
 from thaw.evaluation import predict
-from thaw.finding import announce_rate, settle_rate
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.grids import MOST, choose_for_grid, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, write_predictions
+from thaw.learning_rate import announce_rate, settle_rate
 from thaw.loggers import log_final_metrics, save_figure
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable

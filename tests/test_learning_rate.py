@@ -21,7 +21,7 @@ from thaw.config import (
     TrainerConfig,
 )
 from thaw.errors import ThawError
-from thaw.finding import find_lr
+from thaw.learning_rate import find_lr
 from thaw.run import Run
 from thaw.training import train
 
