@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from thaw.composing import compose as compose
     from thaw.config import AugmentConfig as AugmentConfig
     from thaw.config import BackboneConfig as BackboneConfig
     from thaw.config import Config as Config
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from thaw.training import train as train
 
 _MODULES = {
+    "thaw.composing": ("compose",),
     "thaw.config": (
         "AugmentConfig",
         "BackboneConfig",

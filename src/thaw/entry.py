@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,10 +32,10 @@ from thaw.arguments import (
     refuse_taken,
     seen_from,
 )
+from thaw.composing import accept
 from thaw.config import Config, register
 from thaw.data.places import data_name
 from thaw.errors import ThawError
-from thaw.explain import refuse_unknown
 from thaw.help import help_text
 from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
 from thaw.run import Run, typed_options
@@ -179,9 +179,9 @@ def _make_job(
         if place.speaks_for_all:
             (folder / ERROR_LOG).unlink(missing_ok=True)
         try:
-            config, run = _accept(values), Run(folder)
+            config, run = accept(values), Run(folder)
             if config.resume:
-                config = _accept(as_begun(values, Run(config.resume)))
+                config = accept(as_begun(values, Run(config.resume)))
             if skip_finished and is_finished(run, config):
                 log.info("Finished already.")
                 return objective(run.summary)
@@ -250,13 +250,7 @@ def _check(conf: Path, arguments: list[str]) -> None:
     is_for_hydra = any("${hydra:" in argument for argument in arguments)  # which is known to the job only
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         try:
-            _accept(hydra.compose("config", arguments))
+            accept(hydra.compose("config", arguments))
         except InterpolationResolutionError:
             if not is_for_hydra:
                 raise
-
-
-def _accept(values: DictConfig) -> Config:
-    """The options as what they are checked to be."""
-    refuse_unknown(values)
-    return cast(Config, OmegaConf.to_object(values))

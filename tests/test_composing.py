@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from thaw import compose
+from thaw.errors import ThawError
+
+
+def test_options_mean_what_they_do_on_the_command_line() -> None:
+    config = compose("strategy=gradual", "dataset=folder", "dataset.root=photos (1)", "optimizer.lr=0.5")
+    assert (config.strategy.name, config.strategy.head_epochs, config.trainer.max_epochs) == ("gradual", 10, 15)
+    assert (config.dataset.root, config.optimizer.lr) == ("photos (1)", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("strategy=frosen", r"strategy must be one of .* Did you mean 'frozen'\?"),
+        ("optimizer.lrr=1", "optimizer.lrr is not an option. .*"),
+        ("head.dropout=2", r"head.dropout must be in \[0, 1\), got 2.0."),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(option: str, message: str) -> None:
+    with pytest.raises(ThawError, match=f"^{message}"):
+        compose(option)
+
+
+def test_presets_have_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ThawError, match="There are no presets in "):
+        compose(conf=tmp_path)
