@@ -10,10 +10,6 @@ if TYPE_CHECKING:
 
 def experiment(config: "Config", folder: Path, command: str) -> float:
     """Test a range of rates, and return the suggested one; torch is imported only here, as in train.py."""
-    from thaw.errors import ThawError
-
-    if config.resume:
-        raise ThawError("resume=RUN goes on with a training: it is an option of train.py.")
     from thaw.importing import heavy_imports
 
     with heavy_imports():

@@ -105,8 +105,8 @@ def expand_resume(arguments: list[str]) -> list[str]:
     Raises:
         ThawError: There is nothing to go on from, or without `resume` the folder holds a run.
     """
-    resume = next((argument for argument in arguments if argument.startswith("resume=")), None)
-    if resume is None or resume in ("resume=null", "resume="):
+    resume = find_resume(arguments)
+    if resume is None:
         refuse_taken(arguments)
         return arguments
     folder = _unquoted(resume)
@@ -120,6 +120,12 @@ def expand_resume(arguments: list[str]) -> list[str]:
     kept = [override for override in Run(folder).overrides if _key(override) not in new_keys]
     others = [argument for argument in arguments if argument is not resume]
     return [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
+
+
+def find_resume(arguments: list[str]) -> str | None:
+    """`resume=RUN` as it is typed; None where nothing is to be gone on with."""
+    nothing = ("resume=null", "resume=")
+    return next((each for each in arguments if each.startswith("resume=") and each not in nothing), None)
 
 
 def as_begun(values: DictConfig, run: Run) -> DictConfig:

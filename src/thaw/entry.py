@@ -25,6 +25,7 @@ from thaw.arguments import (
     as_begun,
     expand_resume,
     expand_sweep,
+    find_resume,
     in_company,
     quoted,
     readable,
@@ -145,6 +146,8 @@ def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
     if STARTED_BY_THAW not in os.environ:  # else another process has done so
         if can_resume:
             sys.argv[1:] = expand_resume(sys.argv[1:])
+        elif find_resume(sys.argv[1:]):
+            raise ThawError("resume=RUN goes on with a training: it is an option of train.py.")
         else:
             refuse_taken(sys.argv[1:])
     sys.argv[1:], skip_finished = expand_sweep(sys.argv[1:])
