@@ -137,10 +137,12 @@ def test_options_that_change_no_result_make_no_setting(tmp_path: Path) -> None:
     assert setting.figures()["runs"] == 2
 
 
-def test_seeds_that_have_each_found_a_rate_of_their_own_are_one_setting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["optimizer.lr=auto", "experiment=mine"])
+def test_seeds_that_have_each_found_a_rate_of_their_own_are_one_setting(tmp_path: Path, option: str) -> None:
     for seed, rate in enumerate((2e-3, 4e-3)):
         config = Config(optimizer=OptimizerConfig(lr=rate))
-        write_run(tmp_path / str(seed), f"optimizer.lr=auto seed={seed}", seed=seed, config=config)
+        run = Run(write_run(tmp_path / str(seed), f"{option} seed={seed}", seed=seed, config=config))
+        run.rate_curve.touch()
     write_run(tmp_path / "given", "optimizer.lr=2e-3", config=Config(optimizer=OptimizerConfig(lr=2e-3)))
     leaderboard = compare([tmp_path])
     assert sorted(setting.figures()["runs"] for setting in leaderboard.settings) == [1, 2]

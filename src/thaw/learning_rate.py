@@ -59,7 +59,7 @@ def _find_lr(config: Config, run: Run) -> RangeTest:
         log.info(f"{_facts(test)}, {time.perf_counter() - started:.1f} s")
         log.info(f"optimizer.lr={test.valley:<8g} valley: halfway down the longest fall of the loss")
         log.info(f"optimizer.lr={test.steepest:<8g} steepest: where it falls fastest")
-        log.info(f"The curve is in {run.figures / 'learning_rate.png'}")
+        log.info(f"The curve is in {run.rate_curve}")
     return test
 
 
@@ -86,7 +86,7 @@ def save_range_test(run: Run, trainer: pl.Trainer, config: Config, test: RangeTe
     """Keep the curve as a picture, and show it and its numbers in TensorBoard."""
     heading = f"Learning-rate range test, strategy {config.strategy.name}: {test.learns} learning"
     figure = rate_curve(test.rates, test.losses, test.smoothed, test.valley, test.steepest, heading)
-    save_figure(run, trainer, "learning_rate.png", figure)
+    save_figure(run, trainer, run.rate_curve.name, figure)
     if isinstance(trainer.logger, TensorBoardLogger):
         for name, values in {"lr": test.rates, "loss": test.losses, "running_mean": test.smoothed}.items():
             for step, value in enumerate(values):

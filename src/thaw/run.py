@@ -52,6 +52,7 @@ class Run:
         checkpoints: `best.ckpt` and `last.ckpt`.
         figures: Charts as PNG, grids of photographs as JPEG.
         events: What TensorBoard reads.
+        rate_curve: The range test of the learning rate, where there was one.
         metrics_csv: One row an epoch.
         predictions_csv: One row an image of val and test, by the best checkpoint;
         predictions_last_csv: of val, by the last epoch, which no one has chosen on these images.
@@ -67,6 +68,7 @@ class Run:
         self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
         self.figures = self.folder / "figures"
         self.events = self.folder / "tensorboard"
+        self.rate_curve = self.figures / "learning_rate.png"
         self.metrics_csv = self.folder / "metrics.csv"
         self.predictions_csv = self.folder / "predictions.csv"
         self.predictions_last_csv = self.folder / "predictions_last.csv"

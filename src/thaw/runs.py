@@ -19,4 +19,4 @@ def find_unfinished(folder: Path) -> list[Path]:
 
 def _is_range_test(run: Run) -> bool:
     """True if the folder is find_lr.py's, where nothing is trained."""
-    return (run.figures / "learning_rate.png").exists() and not run.checkpoints.exists()
+    return run.rate_curve.exists() and not run.checkpoints.exists()
