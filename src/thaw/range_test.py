@@ -9,7 +9,6 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
-from statistics import mean
 from typing import Any
 
 import lightning.pytorch as pl
@@ -95,10 +94,9 @@ class RateRamp(pl.Callback):
         losses: Their losses.
     """
 
-    def __init__(self, options: FindLrConfig, accumulate: int, progress: Progress) -> None:
+    def __init__(self, options: FindLrConfig, progress: Progress) -> None:
         super().__init__()
         self.ramp = np.geomspace(options.lowest, options.highest, options.num_steps)
-        self.accumulate = accumulate
         self.progress = progress
         self.task = progress.add_task("Learning-rate range test", total=options.num_steps)
         self.rates: list[float] = []
@@ -116,12 +114,12 @@ class RateRamp(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note the step's loss, the mean over its batches and processes; stop where it diverges."""
-        # Lightning has divided it by the number of batches of a step.
-        self._parts.append(self.accumulate * float(trainer.strategy.reduce(outputs["loss"], reduce_op="mean")))
+        # Already divided by the number of batches of the step.
+        self._parts.append(float(trainer.strategy.reduce(outputs["loss"], reduce_op="mean")))
         step = len(self.losses)
         if trainer.global_step == step:
             return
-        loss = mean(self._parts)
+        loss = sum(self._parts)
         self._parts.clear()
         if isfinite(loss):
             self.rates.append(float(self.ramp[step]))
@@ -182,7 +180,7 @@ def run_range_test(config: Config, data: ImageDataModule, model: Classifier) -> 
     config = replace(config, strategy=test.strategy)
     show_bar = config.trainer.progress_bar and sys.stdout.isatty()
     with Progress(transient=True, disable=not show_bar) as progress, isolate_rng():
-        ramp = RateRamp(config.find_lr, config.trainer.accumulate, progress)
+        ramp = RateRamp(config.find_lr, progress)
         flags = {
             "max_epochs": num_steps,  # an epoch has one step at least
             "max_steps": num_steps,
