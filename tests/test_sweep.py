@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -227,7 +228,9 @@ def test_a_signal_ends_the_sweep_with_its_failures_and_how_to_go_on(
     process.send_signal(number)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == code
-    assert errors == (
+    # joblib's resource tracker, a process of its own, may find that a semaphore was left, or is gone.
+    tracker = re.compile(r"^.*resource_tracker\.py.*\n  warnings\.warn.*\n", flags=re.MULTILINE)
+    assert tracker.sub("", errors) == (
         "Failed: seed=3\n  dataset.root has no images of seed 3.\n"
         f"Ended by {name}. To go on: the same command and sweep.resume=sweep\n"
     )
