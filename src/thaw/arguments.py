@@ -21,7 +21,7 @@ from thaw.differences import IRRELEVANT, is_one_of
 from thaw.errors import ThawError
 from thaw.explain import find_option, option_names
 from thaw.processes import Place
-from thaw.run import Run, typed_options
+from thaw.run import Run, typed_overrides
 from thaw.sweep import find_jobs
 from thaw.writing import claimed
 
@@ -138,14 +138,13 @@ def as_begun(values: DictConfig, run: Run) -> DictConfig:
         run: The run.
     """
     before, recorded, own = hydra.compose("config", run.overrides), run.config, values.copy()
-    typed_anew = {_key(each) for each in set(typed_options()) - set(run.overrides)}
+    typed_anew = {_key(each) for each in set(typed_overrides()) - set(run.overrides)}
     for key in option_names():
         group, _, name = key.rpartition(".")
-        content = recorded.get(group, {}) if group else recorded
-        if name not in content or key in typed_anew or (not group and isinstance(content[name], dict)):
-            continue
-        if OmegaConf.select(values, key) == OmegaConf.select(before, key):
-            OmegaConf.update(own, key, content[name], merge=False)
+        value = recorded[group][name] if group else recorded[name]
+        is_as_before = OmegaConf.select(values, key) == OmegaConf.select(before, key) and key not in typed_anew
+        if is_as_before and (group or not isinstance(value, dict)):  # not whole groups
+            OmegaConf.update(own, key, value, merge=False)
     return own
 
 

@@ -39,7 +39,7 @@ from thaw.data.places import data_name
 from thaw.errors import ThawError
 from thaw.help import help_text
 from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
-from thaw.run import Run, typed_options
+from thaw.run import Run, typed_overrides
 from thaw.signals import Interrupted, catching, interruptible
 from thaw.sweep import (
     ERROR_LOG,
@@ -178,7 +178,7 @@ def _make_job(
 
     def attempt(values: DictConfig, folder: Path, place: Place, lock: ExitStack) -> Any:
         context = HydraConfig.get()
-        overrides = typed_options()
+        overrides = typed_overrides()
         if place.speaks_for_all:
             (folder / ERROR_LOG).unlink(missing_ok=True)
         try:

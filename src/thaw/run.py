@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", DatasetConfig, AugmentConfig, TrainerConfig)
 
 
-def typed_options() -> list[str]:
+def typed_overrides() -> list[str]:
     """What was typed for the job that Hydra runs, and where it finds presets of one's own."""
     overrides = HydraConfig.get().overrides
     return [*(each for each in overrides.hydra if each.startswith("hydra.searchpath=")), *overrides.task]
@@ -274,7 +274,7 @@ class Run:
             OmegaConf.save(OmegaConf.create(asdict(config)), draft)
         if HydraConfig.initialized():
             with replacing(self._overrides) as draft:
-                OmegaConf.save(typed_options(), draft)
+                OmegaConf.save(typed_overrides(), draft)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep the figures; the last step of a training."""

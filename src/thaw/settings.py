@@ -164,9 +164,8 @@ def read_record(run: Run) -> Record | None:
         summary = run.summary
         typed = typed_options(summary["command"])
         config = flat_config(run) or typed
-        if (
-            typed.get("optimizer.lr") == "auto" or run.rate_curve.exists()
-        ):  # each run has written down what it has found
+        # Each run has written down the rate that it has found.
+        if typed.get("optimizer.lr") == "auto" or run.rate_curve.exists():
             config = {**config, "optimizer.lr": "auto"}
         fold, num_folds = (config.get(f"dataset.{key}", "null") for key in ("fold", "num_folds"))
         name, root, csv = (config.get(f"dataset.{key}", "") for key in ("name", "root", "csv"))

@@ -94,9 +94,8 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     fit(trainer, model, data, run.last if config.resume else None)
     if config.trainer.max_epochs == 0:
         trainer.save_checkpoint(run.last)
-    if not cast(
-        BestCheckpoint, trainer.checkpoint_callback
-    ).best_model_path:  # ended before its first validation, as by max_time
+    best_checkpoint = cast(BestCheckpoint, trainer.checkpoint_callback)
+    if not best_checkpoint.best_model_path:  # ended before its first validation, as by max_time
         trainer.save_checkpoint(run.best)
     seconds = {"fit": time.perf_counter() - started_fit, "epoch_median": epochs.epoch_median}
     best = read_tensors(run.best)
