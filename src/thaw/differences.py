@@ -2,10 +2,8 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.options import flatten, typed
 from thaw.run import Run
@@ -36,9 +34,8 @@ def flat_config(run: Run) -> dict[str, str]:
 
 
 def in_full(config: Mapping[str, Any]) -> dict[str, str]:
-    """Every key of a configuration in full, and its value as it is typed; what it lacks counts as the default."""
-    options = flatten(asdict(Config())) | flatten(config)
-    return {key: typed(value) for key, value in options.items()}
+    """Every key of a configuration in full, and its value as it is typed."""
+    return {key: typed(value) for key, value in flatten(config).items()}
 
 
 def relevant(options: Options) -> dict[str, str]:
