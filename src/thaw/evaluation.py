@@ -19,7 +19,7 @@ from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data.check import drop_unreadable, find_unreadable
 from thaw.data.copies import count_known
 from thaw.data.datamodule import ImageDataModule
-from thaw.data.index import ImageIndex, build_index, fingerprint
+from thaw.data.index import ImageIndex, build_index
 from thaw.data.kept_images import Loader
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.loading import loading
@@ -200,9 +200,9 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
         )
     index = build_index(fetch(options.name, Path(options.root)), options)
     trained_on = run.full_summary["data_fingerprint"]
-    if options.on_bad == "skip" and fingerprint(index) != trained_on:
+    if options.on_bad == "skip" and index.fingerprint != trained_on:
         index = drop_unreadable(index, find_unreadable(index), options.on_bad)
-    if fingerprint(index) != trained_on:
+    if index.fingerprint != trained_on:
         log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
     return in_known_classes(index, run.full_summary["classes"])
 

@@ -19,7 +19,6 @@ from thaw.checkpoints import BestCheckpoint
 from thaw.config import Config, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
-from thaw.data.index import fingerprint
 from thaw.evaluation import predict
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.grids import MOST, choose_for_grid, prediction_grid, top_losses_grid, training_grid
@@ -167,7 +166,7 @@ def summarise(
         "seed": config.seed,
         "command": command,
         "versions": _versions(),
-        "data_fingerprint": fingerprint(data.index),
+        "data_fingerprint": data.index.fingerprint,
     }
 
 

@@ -22,7 +22,7 @@ from thaw.cli import main
 from thaw.config import DatasetConfig
 from thaw.data.exclude import read_excluded, write_excluded
 from thaw.data.images import BadImage, read_header, read_image
-from thaw.data.index import build_index, fingerprint
+from thaw.data.index import build_index
 from thaw.errors import printable
 from thaw.inspection.predictions import Predictions, write_predictions
 from thaw.run import Run
@@ -333,7 +333,7 @@ def oddly_named(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def index_paths(oddly_named: Path) -> list[str]:
     index = build_index(oddly_named, DatasetConfig(root=str(oddly_named)))
-    assert len(fingerprint(index)) == 16
+    assert len(index.fingerprint) == 16
     return [index.place(sample.path) for samples in index.splits.values() for sample in samples]
 
 

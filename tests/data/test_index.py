@@ -7,7 +7,7 @@ import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
 
 from thaw.config import DatasetConfig
-from thaw.data.index import ImageIndex, build_index, fingerprint, survey
+from thaw.data.index import ImageIndex, build_index, survey
 from thaw.errors import ThawError
 
 
@@ -66,9 +66,9 @@ def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: p
 def test_a_fingerprint_is_that_of_splits_classes_places_and_sizes(tmp_path: Path) -> None:
     for place in ("here", "there"):
         plant(tmp_path / place, {"train/ants": 2, "train/bees": 2, "val/ants": 1})
-    here = fingerprint(index_of(tmp_path / "here"))
-    assert fingerprint(index_of(tmp_path / "there")) == here
+    here = index_of(tmp_path / "here").fingerprint
+    assert index_of(tmp_path / "there").fingerprint == here
     (tmp_path / "there/train/ants/000.jpg").write_bytes(b"more")
-    changed = fingerprint(index_of(tmp_path / "there"))
+    changed = index_of(tmp_path / "there").fingerprint
     (tmp_path / "there/train/ants/000.jpg").rename(tmp_path / "there/train/ants/002.jpg")
-    assert len({here, changed, fingerprint(index_of(tmp_path / "there"))}) == 3
+    assert len({here, changed, index_of(tmp_path / "there").fingerprint}) == 3

@@ -25,7 +25,7 @@ from thaw.config import (
 from thaw.data.copies import find_copies
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.images import BadImage
-from thaw.data.index import ImageIndex, build_index, fingerprint, survey
+from thaw.data.index import ImageIndex, build_index, survey
 from thaw.data.shards import Shards, pack
 from thaw.data.splits import Row
 from thaw.data.threads import in_threads
@@ -93,7 +93,7 @@ def test_splits_and_classes_are_those_of_the_folder(image_folder: Path, packed: 
     folder, stream = index_of(image_folder, "folder", **options), index_of(packed, "stream", **options)
     assert described(stream) == described(folder)
     assert stream.classes == folder.classes
-    assert fingerprint(stream) == fingerprint(folder)
+    assert stream.fingerprint == folder.fingerprint
 
 
 def test_a_folder_without_splits_is_split_at_training(image_folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
 from thaw.data.device import CropDataset, Crops
 from thaw.data.features import FeatureStore, FrozenBackbone, compute_features, make_key
-from thaw.data.index import ImageIndex, build_index, fingerprint
+from thaw.data.index import ImageIndex, build_index
 from thaw.data.kept_images import KeptImages, Loader
 from thaw.data.places import locate
 from thaw.data.sampling import NO_LABEL, Batch, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
@@ -98,7 +98,7 @@ class ImageDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint keeps of the data."""
-        return {"fingerprint": fingerprint(self.index)}
+        return {"fingerprint": self.index.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, str]) -> None:
         """Refuse to go on with other images: those to validate on may be among those that were trained on.
@@ -106,7 +106,7 @@ class ImageDataModule(LightningDataModule):
         Raises:
             ThawError: An image is new, gone, of another size, class or split.
         """
-        if state_dict["fingerprint"] != fingerprint(self.index):
+        if state_dict["fingerprint"] != self.index.fingerprint:
             raise ThawError(
                 f"resume: the images in {self.index.root} are no longer those that the run was trained and validated "
                 "on. Begin anew, from its weights by backbone.weights=RUN head.init=weights."

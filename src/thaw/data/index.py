@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
@@ -57,6 +58,16 @@ class ImageIndex:
         """A line that changes when an image does."""
         return f"{self.shards.images[path].digest}\n" if self.shards else file_stamp(path)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of every image's split, class, path and size in bytes: equal for equal data sets."""
+        digest = hashlib.sha256()
+        for split, samples in sorted(self.splits.items()):
+            for path, label in samples:
+                line = f"{split}/{self.classes[label]}/{self.place(path)}/{self.size(path)}\n"
+                digest.update(line.encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
+
 
 def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     """The images, classes and splits of a data set; equal files and options give equal splits.
@@ -110,13 +121,3 @@ def _index(
     ignored = {reason: tuple(paths) for reason, paths in scan.ignored.items() if paths}
     empty_folders, misspelt = tuple(scan.empty_folders), tuple(scan.misspelt)
     return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, empty_folders, misspelt, scan.shards)
-
-
-def fingerprint(index: ImageIndex) -> str:
-    """A short hash of every image's split, class, path and size in bytes: equal for equal data sets."""
-    digest = hashlib.sha256()
-    for split, samples in sorted(index.splits.items()):
-        for path, label in samples:
-            line = f"{split}/{index.classes[label]}/{index.place(path)}/{index.size(path)}\n"
-            digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()[:16]

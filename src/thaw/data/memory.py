@@ -20,7 +20,7 @@ from thaw.processes import find_place
 log = logging.getLogger(__name__)
 
 SHARE_OF_FREE_MEMORY = 1 / 4  # that dataset.cache=auto may take
-HEADERS = 256
+HEADERS = 64
 """Of training images at most, from which the size of all of them is estimated."""
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from thaw.config import DatasetConfig
 from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
 from thaw.data.images import read_image
-from thaw.data.index import ImageIndex, build_index, fingerprint
+from thaw.data.index import ImageIndex, build_index
 from thaw.data.shards import is_address
 from thaw.data.sources import data_folder
 from thaw.errors import ThawError
@@ -191,6 +191,6 @@ def look_at_data(options: DatasetConfig, summary: dict[str, Any]) -> DataNow:
             index = drop_unreadable(index, find_unreadable(index, threads=1), options.on_bad)
     except ThawError as error:
         return DataNow(folder, note=f"The data cannot be read any more: {error}")
-    same = fingerprint(index) == summary["data_fingerprint"]
+    same = index.fingerprint == summary["data_fingerprint"]
     note = "The files are those of the training." if same else "The files have changed since the training."
     return DataNow(folder, index, facts(index), [finding.message for finding in find_problems(index)], note)
