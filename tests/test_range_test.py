@@ -211,6 +211,6 @@ def test_model_data_and_generators_are_left_as_they_were(make: Make) -> None:
     assert [parameter.requires_grad for parameter in model.parameters()] == learning
     assert all(parameter.grad is None for parameter in model.parameters())
     assert (model.strategy, model.schedule, model.optimizer_options) == (GRADUAL, config.schedule, config.optimizer)
-    assert (data.backbone, data.trainer) == (None, None)
+    assert (data.features.backbone, data.trainer) == (None, None)
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert (np.random.get_state()[1] == generators[1]).all()  # type: ignore[index]

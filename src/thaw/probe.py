@@ -45,7 +45,8 @@ class LinearProbe(Callback):
         if trainer.ckpt_path is not None:
             return
         data, model = cast(ImageDataModule, getattr(trainer, "datamodule")), cast(Classifier, pl_module)  # noqa: B009
-        views, labels = data.mirror_features()
+        training = data.features.mirrored()
+        views, labels = training.views, training.labels
         class_weights = None if data.options.balance == "none" else data.inverse_frequencies()
         chosen = choose_images(labels, views.shape[0] * views.shape[2], len(data.classes))
         images = ""
@@ -53,8 +54,9 @@ class LinearProbe(Callback):
             images = f" of {len(chosen)} of {len(labels)} training images"
             views, labels = views[:, chosen], labels[chosen]
         head = fit_probe(views, labels, len(data.classes), class_weights)
-        features, val_labels = data.eval_features("val")
-        self.metrics = Predictions([], val_labels, head(features.float()), data.classes).metrics()
+        validation = data.features.evaluation("val")
+        logits = head(validation.views[0].float())
+        self.metrics = Predictions([], validation.labels, logits, data.classes).metrics()
         accuracy = accuracy_text(self.metrics)
         log.info(f"Probe: a logistic regression on the frozen features{images} has val accuracy {accuracy}")
         if self.start:

@@ -193,9 +193,9 @@ def run_range_test(config: Config, data: ImageDataModule, model: Classifier) -> 
             "detect_anomaly": False,  # it would end with an error where the loss diverges
         }
         trainer = bare_trainer(config, num_stages, config.trainer.extra | flags)
-        data.backbone = frozen_backbone(config, trainer, test)
+        data.features.backbone = frozen_backbone(config, trainer, test)
         fit(trainer, test, data)
-        data.backbone = data.trainer = None
+        data.features.backbone = data.trainer = None
     result = RangeTest(np.array(ramp.rates), np.array(ramp.losses), _what_learns(test))
     result.require_fall()
     return result

@@ -24,7 +24,7 @@ from thaw.checkpoints import (
 )
 from thaw.config import Config, TrainerConfig
 from thaw.data.datamodule import ImageDataModule
-from thaw.data.features import FrozenBackbone
+from thaw.data.feature_views import FrozenBackbone
 from thaw.data.loading import loading
 from thaw.errors import ThawError
 from thaw.loggers import make_logger

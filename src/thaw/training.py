@@ -73,7 +73,7 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     config, range_test = settle_rate(config, run, data, model)
     probe = LinearProbe(config.starts_from_probe) if config.has_probe else None
     trainer, epochs = make_trainer(config, run, model, probe, callbacks)
-    data.backbone = frozen_backbone(config, trainer, model)
+    data.features.backbone = frozen_backbone(config, trainer, model)
     if trainer.is_global_zero:
         run.write_config(config)
         log.info(weights_line)
@@ -82,7 +82,7 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
         if config.trainer.max_epochs:
             log.info(stage_table(model, config.trainer.max_epochs))
         log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
-        if num_frozen := sum(map(data.runs_on_features, range(config.trainer.max_epochs))):
+        if num_frozen := sum(map(data.features.replace_images, range(config.trainer.max_epochs))):
             views = config.strategy.feature_views
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
         for line in warnings_before(config, len(model.backbone.stages), num_frozen):

@@ -10,18 +10,17 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
-from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.data import check
 from thaw.data.device import CropDataset, Crops
-from thaw.data.features import FeatureStore, FrozenBackbone, compute_features, make_key
+from thaw.data.feature_views import FeatureViews
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.kept_images import KeptImages, Loader
 from thaw.data.places import locate
 from thaw.data.sampling import NO_LABEL, Batch, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
 from thaw.data.sources import fetch
-from thaw.data.transforms import EvaluationTransform, ImageTransform, Mirrored, training_transform
+from thaw.data.transforms import EvaluationTransform, training_transform
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -34,14 +33,16 @@ class ImageDataModule(LightningDataModule):
     """The loaders of a data set: batches of uint8 images (B, 3, S, S), or of features (B, F), and labels (B,).
 
     Attributes:
-        index: Paths, labels, class names and splits; there after `setup`, as is
-        images: what reads the images and loads them in batches.
         transform: The evaluation transform.
-        backbone: If it is set, epochs in which it is frozen run on its stored features.
+        index: Paths, labels, class names and splits. It and what follows are there after `setup`.
+        datasets: The images of each split.
+        images: What reads them and loads them in batches.
+        features: What stands in for them while a backbone is frozen, if it is given one.
     """
 
     index: ImageIndex
     images: KeptImages
+    features: FeatureViews
 
     def __init__(
         self,
@@ -55,9 +56,7 @@ class ImageDataModule(LightningDataModule):
         self.transform = transform.with_options(options)
         self.augment = augment or AugmentConfig()
         self.seed = seed
-        self.backbone: FrozenBackbone | None = None
         self.datasets: dict[str, ImageDataset] = {}
-        self._views: dict[str, Tensor] = {}
         self._loaders: dict[str, Loader] = {}
 
     @property
@@ -95,6 +94,7 @@ class ImageDataModule(LightningDataModule):
             if self.images.in_memory and split != "train":
                 transform = nn.Identity()  # what is kept of these splits has been through it
             self.datasets[split] = ImageDataset(samples, transform, self.seed, self.images.read)
+        self.features = FeatureViews(self.datasets, self.images, self.augment)
 
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint keeps of the data."""
@@ -126,13 +126,11 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Shuffled training images, augmented, or views of their features."""
-        dataset, epoch, sampler = self.datasets["train"], self._epoch(), self._train_sampler(*self._rank())
-        if self.runs_on_features(epoch):
+        epoch, sampler = self._epoch(), self._train_sampler(*self._rank())
+        if self.features.replace_images(epoch):
             sampler.set_epoch(epoch)
-            return self._batch_loader(FeatureDataset(self._train_views(epoch), dataset.labels, self.seed), sampler)
-        if "train" not in self._loaders:
-            self._loaders["train"] = self._crop_loader("train", sampler) or self.images.loader(dataset, sampler)
-        return self._loaders["train"]
+            return self._batch_loader(self.features.training(epoch), sampler)
+        return self._image_loader("train", sampler)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """The batch without images that are no part of the epoch; if it has no others, one stays, without a label."""
@@ -164,24 +162,18 @@ class ImageDataModule(LightningDataModule):
         """Images of a split in order, or their features; shared among the processes, or all on each."""
         dataset = self.datasets[split]
         sampler = SequentialPositions(len(dataset), *((0, 1) if all_on_each_process else self._rank()))
-        if self.runs_on_features(self._epoch()):
+        if self.features.replace_images(self._epoch()):
             # What is reported in the end has to be what `thaw evaluate` finds from the images, to the last digit.
             batch_size = None if all_on_each_process else FEATURES_AT_ONCE
-            features = FeatureDataset(self.eval_features(split)[0][None], dataset.labels, self.seed)
-            return self._batch_loader(features, sampler, batch_size)
+            return self._batch_loader(self.features.evaluation(split), sampler, batch_size)
         if all_on_each_process:
             return self.images.loader(dataset, sampler)
-        if split not in self._loaders:
-            self._loaders[split] = self._crop_loader(split, sampler) or self.images.loader(dataset, sampler)
-        return self._loaders[split]
+        return self._image_loader(split, sampler)
 
     def preview(self, most: int) -> Batch:
         """Some images (B, 3, S, S) of the first training batch, also where its epoch runs on features of them."""
-        dataset, sampler = self.datasets["train"], self._train_sampler()
-        if self.runs_on_features(0) and self.backbone and self.backbone.views == "mirror":
-            view = v2.RandomChoice(self._mirror_transforms())
-            dataset = ImageDataset(dataset.samples, view, self.seed, self.images.read)
-        first = list(islice(sampler, min(most, self.options.batch_size)))
+        dataset = self.features.as_images() if self.features.replace_images(0) else self.datasets["train"]
+        first = list(islice(self._train_sampler(), min(most, self.options.batch_size)))
         images, labels = default_collate(self.images.take(dataset, first))
         return images, labels
 
@@ -198,12 +190,15 @@ class ImageDataModule(LightningDataModule):
         num_drawn = len(labels) - (len(labels) % batch_size if drop_last else 0)
         return EpochSampler(len(labels), self.seed, rank, num_processes, weights, num_drawn)
 
-    def _crop_loader(self, split: str, sampler: EpochSampler | SequentialPositions) -> Loader | None:
-        """Crops of a split that the Trainer's device cuts; None if it does not keep the images."""
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        augment = self.augment if split == "train" else None
-        crops = self.images.crops(split, self.datasets[split], augment, device)
-        return self._batch_loader(crops, sampler) if crops else None
+    def _image_loader(self, split: str, sampler: EpochSampler | SequentialPositions) -> Loader:
+        """Images of a split, or crops that the Trainer's device cuts if it keeps them; the same loader each time."""
+        if split not in self._loaders:
+            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+            dataset, augment = self.datasets[split], self.augment if split == "train" else None
+            crops = self.images.crops(split, dataset, augment, device)
+            loader = self._batch_loader(crops, sampler) if crops else self.images.loader(dataset, sampler)
+            self._loaders[split] = loader
+        return self._loaders[split]
 
     def _batch_loader(
         self,
@@ -220,62 +215,6 @@ class ImageDataModule(LightningDataModule):
             collate_fn=lambda batch: batch,
             pin_memory=torch.cuda.is_available(),
         )
-
-    # ---- features
-
-    def runs_on_features(self, epoch: int) -> bool:
-        """True if the backbone is still frozen in the epoch, so that its features take the images' place."""
-        return self.backbone is not None and self.backbone.is_frozen(epoch)
-
-    def mirror_features(self) -> Batch:
-        """Features (V, N, F) of the training images' centre crops and, if allowed, their mirror images; labels (N,)."""
-        dataset, transforms = self.datasets["train"], self._mirror_transforms()
-        views = [(ImageDataset(dataset.samples, step, self.seed, self.images.read), 0) for step in transforms]
-        upturned = [axes for axes in self.augment.mirrored_axes if -2 in axes]  # two views may be of either kind
-        return self._stored(f"train {len(views)} {upturned or ''}".rstrip(), views), dataset.labels
-
-    def eval_features(self, split: str) -> Batch:
-        """Features (N, F) of a split's images, and labels (N,)."""
-        dataset = self.datasets[split]
-        return self._stored(f"evaluation {split}", [(dataset, 0)])[0], dataset.labels
-
-    def _train_views(self, epoch: int) -> Tensor:
-        """Features (V, N, F) of the training images' V views of this epoch."""
-        assert self.backbone is not None
-        dataset, views = self.datasets["train"], self.backbone.views
-        if views == "fresh":
-            return self._extract(dataset, epoch)[None]
-        if views == "mirror":
-            return self.mirror_features()[0]
-        assert isinstance(views, int)
-        return self._stored(f"train {views} {self.seed} {self.augment}", [(dataset, view) for view in range(views)])
-
-    def _mirror_transforms(self) -> list[ImageTransform]:
-        """One for each view of `strategy.feature_views=mirror`."""
-        return [self.transform, *(Mirrored(self.transform, axes) for axes in self.augment.mirrored_axes)]
-
-    def _stored(self, name: str, views: Sequence[tuple[ImageDataset, int]]) -> Tensor:
-        """Features (V, N, F) of V views of the same images, kept in memory for the run, and on disk for the next one.
-
-        Args:
-            name: What tells these views from others of the images.
-            views: The images of each after its transform, and the epoch to draw them as in.
-        """
-        if name not in self._views:
-            assert self.backbone is not None
-            paths = [sample.path for sample in views[0][0].samples]
-            facts = (name, self.transform, self.options.batch_size, *self.backbone.facts)
-            key = make_key(self.backbone.digest, paths, *facts, stamp=self.index.stamp)
-            self._views[name] = FeatureStore().get(key, lambda: torch.stack([self._extract(*view) for view in views]))
-        return self._views[name]
-
-    def _extract(self, dataset: ImageDataset, epoch: int) -> Tensor:
-        """Features (N, F) of every image as the epoch has it, in order."""
-        assert self.backbone is not None
-        sampler = SequentialPositions(len(dataset), epoch=epoch)
-        return compute_features(self.backbone.extract, self.images.loader(dataset, sampler))
-
-    # ---- facts
 
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0

@@ -7,8 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
@@ -16,7 +15,7 @@ from secrets import token_hex
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from thaw.data.cache import cache_folder, file_stamp
 from thaw.errors import ThawError
@@ -28,30 +27,6 @@ Extract = Callable[[Tensor], Tensor]
 DEFAULT_GIGABYTES = 4.0
 OWN_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|[0-9a-f]{8}\.part)")
 """Names of the files that a store keeps, and of what a kill leaves of one."""
-
-
-@dataclass(frozen=True)
-class FrozenBackbone:
-    """What the loaders need to know of a backbone to run on its features.
-
-    Attributes:
-        module: The backbone, for its tensors.
-        extract: uint8 images (B, 3, S, S) -> features (B, F).
-        is_frozen: Epoch -> True while no stage has learned yet, nor does in that epoch.
-        views: `fresh`, `mirror`, or a number of stored random views (strategy.feature_views).
-        facts: What the features depend on beside the module and the images: precision, device.
-    """
-
-    module: nn.Module
-    extract: Extract
-    is_frozen: Callable[[int], bool]
-    views: int | str
-    facts: tuple[str, ...]
-
-    @cached_property
-    def digest(self) -> str:
-        """A hash of the tensors, which stay as they are as long as features stand for images."""
-        return hash_tensors(self.module.state_dict())
 
 
 def compute_features(extract: Extract, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

@@ -47,6 +47,10 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def through(self, transform: ImageTransform) -> "ImageDataset":
+        """The same images after another transform."""
+        return ImageDataset(self.samples, transform, self.seed, self.read)
+
     @property
     def labels(self) -> Tensor:
         """Labels (N,) of all images."""
