@@ -1,8 +1,6 @@
 """What lies on disk - class folders, a file-name pattern, a CSV file or shards - -> rows, and what was left out."""
 
-import csv
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +11,14 @@ from typing import TypeAlias
 from thaw.config import DatasetConfig
 from thaw.data.cache import cache_folder
 from thaw.data.exclude import absolute, read_excluded
+from thaw.data.labels import label_by_name, read_table
 from thaw.data.places import IMAGE_SUFFIXES
 from thaw.data.shards import Shards
-from thaw.data.splits import Row
+from thaw.data.splits import SPLIT_NAMES, Row
 from thaw.errors import ThawError, name_some
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 Ignored: TypeAlias = defaultdict[str, list[Path]]
 """What is left out, by reason."""
-COLUMN = re.compile("{([^{}]+)}")
-"""In `dataset.csv_path`."""
 STRAYS = {"hymenoptera": {"train/ants/imageNotFound.gif"}}  # in the published archives, but of no class
 
 
@@ -47,42 +43,10 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
         shards = Shards(options.root, cache_folder() / "shards")
         return Scan(shards.rows, shards=shards)
     excluded = read_excluded(_find_list(root, options.exclude), root) if options.exclude else frozenset()
-    return _read_csv(root, options, excluded) if options.csv else _read_folders(root, options, excluded)
-
-
-def _find_list(root: Path, name: str) -> Path:
-    """`dataset.exclude` as seen from the data's root, or else from here."""
-    return Path(name) if not (root / name).is_file() and Path(name).is_file() else root / name
-
-
-def _read_csv(root: Path, options: DatasetConfig, excluded: Collection[Path]) -> Scan:
-    """One row for each line of a file whose columns tell path, label and perhaps split."""
-    assert options.csv is not None
-    file = root / options.csv
-    rows: dict[Path, Row] = {}
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            lines = csv.DictReader(stream, skipinitialspace=True)
-            columns = lines.fieldnames or []
-            needed = [*COLUMN.findall(options.csv_path), options.csv_label]
-            if not set(needed) <= set(columns):
-                names, others = " and ".join(needed), ", ".join(columns)
-                raise ThawError(
-                    f"dataset.csv must have the columns {names}: {file} has {others}. Others are named by "
-                    "dataset.csv_path='folder/{column}.jpg' and dataset.csv_label=column."
-                )
-            for line in lines:
-                where = f"dataset.csv: {file}, line {lines.line_num}"
-                row = _read_line(line, file, where, options)
-                if row.path in rows:
-                    raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
-                rows[row.path] = row
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise ThawError(
-            f"dataset.csv cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
-        ) from error
+    if not options.csv:
+        return _read_folders(root, options, excluded)
     scan = Scan()
-    for row in rows.values():
+    for row in read_table(root / options.csv, root, options):
         if absolute(row.path) in excluded:
             scan.ignored["excluded"].append(row.path)
         else:
@@ -90,19 +54,9 @@ def _read_csv(root: Path, options: DatasetConfig, excluded: Collection[Path]) ->
     return scan
 
 
-def _read_line(line: dict[str, str], file: Path, where: str, options: DatasetConfig) -> Row:
-    columns = {name: value or "" for name, value in line.items()}
-    path = COLUMN.sub(lambda found: columns[found[1]], options.csv_path)
-    label, split = columns[options.csv_label], columns.get("split", "").strip().lower()
-    if not label.strip():
-        raise ThawError(f"{where} has no label.")
-    if not (file.parent / path).is_file():
-        raise ThawError(
-            f"{where} names a file that does not exist: {file.parent / path}. Paths are as seen from the CSV file."
-        )
-    if "split" in line and split not in SPLIT_NAMES:
-        raise ThawError(f"{where}: split must be train, val or test, got {split!r}.")
-    return Row(file.parent / path, label.strip(), SPLIT_NAMES.get(split, ""), file.name)
+def _find_list(root: Path, name: str) -> Path:
+    """`dataset.exclude` as seen from the data's root, or else from here."""
+    return Path(name) if not (root / name).is_file() and Path(name).is_file() else root / name
 
 
 def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]) -> Scan:
@@ -114,8 +68,10 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     left_out |= {absolute(root / name): "known strays" for name in STRAYS.get(options.name, ())}
     top = _images_folder(root) if by_name else root
     split_folders = _split_folders(top)
-    scan = Scan(misspelt=[f"{path.relative_to(root).as_posix()} ({split}?)" for path, split in _misspelt(top).items()])
-    if top not in split_folders:
+    has_splits = top not in split_folders
+    misspelt = _misspelt(top, has_splits)
+    scan = Scan(misspelt=[f"{path.relative_to(root).as_posix()} ({split}?)" for path, split in misspelt.items()])
+    if has_splits:
         scan.ignored["outside the splits"] += [path for path in _visible(top) if path not in split_folders]
     for folder, split in split_folders.items():
         sources = [folder] if by_name else _class_folders(folder, scan.ignored)
@@ -130,7 +86,7 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
         ]
         scan.empty_folders += [places[source] for source in sources or [folder] if not found.get(source)]
     if options.label_pattern is not None:
-        scan.rows = _label_by_name(scan.rows, options.label_pattern)
+        scan.rows = label_by_name(scan.rows, options.label_pattern)
     return scan
 
 
@@ -163,13 +119,12 @@ def _split_folders(root: Path) -> dict[Path, str]:
     return splits
 
 
-def _misspelt(root: Path) -> dict[Path, str]:
+def _misspelt(root: Path, has_splits: bool) -> dict[Path, str]:
     """Folders that are no splits but nearly bear the name of one, and that split.
 
     Beside split folders such a folder is not used at all; without any, it counts as one if it holds folders itself,
     for a class may be called trail.
     """
-    has_splits = root not in _split_folders(root)
     names: dict[Path, str] = {}
     for path in sorted(root.iterdir()):
         is_other = path.is_dir() and path.name.lower() not in SPLIT_NAMES
@@ -236,21 +191,3 @@ def _visible(folder: Path) -> list[Path]:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
-
-
-def _label_by_name(rows: list[Row], label_pattern: str) -> list[Row]:
-    """The rows with the class that the pattern's one group finds in each file name."""
-    try:
-        pattern = re.compile(label_pattern)
-    except re.error as error:
-        raise ThawError(f"dataset.label_pattern is no regular expression: {label_pattern!r} ({error}).") from error
-    if pattern.groups != 1:
-        raise ThawError(f"dataset.label_pattern must have one group, got {pattern.groups} in {label_pattern!r}.")
-    names = [match[1] if (match := pattern.search(row.path.name)) else None for row in rows]
-    unmatched = [row.path.name for row, name in zip(rows, names, strict=True) if not name]
-    if unmatched:
-        raise ThawError(
-            f"dataset.label_pattern={label_pattern!r} finds no class in {len(unmatched)} of {len(rows)} file names: "
-            f"{name_some(unmatched, most=5)}."
-        )
-    return [row._replace(name=name) for row, name in zip(rows, names, strict=True) if name]

@@ -10,6 +10,9 @@ import numpy as np
 from thaw.config import DatasetConfig
 from thaw.errors import ThawError, did_you_mean, name_some
 
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What folders and CSV files call a split, and what we do."""
+
 
 class Row(NamedTuple):
     """An image before classes are numbered; `split` is empty where the data leaves it to us."""

@@ -1,0 +1,86 @@
+"""Classes that no folder tells: those that a CSV file names, or a pattern finds in the names of files."""
+
+import csv
+import re
+from pathlib import Path
+
+from thaw.config import DatasetConfig
+from thaw.data.splits import SPLIT_NAMES, Row
+from thaw.errors import ThawError, name_some
+
+COLUMN = re.compile("{([^{}]+)}")
+"""In `dataset.csv_path`."""
+
+
+def read_table(file: Path, root: Path, options: DatasetConfig) -> list[Row]:
+    """One row for each line of a CSV file whose columns tell path, label and perhaps split.
+
+    Args:
+        file: `dataset.csv`; the paths in it are as seen from its folder.
+        root: Of the data.
+        options: What the columns are called.
+
+    Raises:
+        ThawError: The file is missing or no such table; or a line lacks a label, or names no split, no file, or one
+            that an earlier line names too.
+    """
+    rows: dict[Path, Row] = {}
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            lines = csv.DictReader(stream, skipinitialspace=True)
+            columns = lines.fieldnames or []
+            needed = [*COLUMN.findall(options.csv_path), options.csv_label]
+            if not set(needed) <= set(columns):
+                names, others = " and ".join(needed), ", ".join(columns)
+                raise ThawError(
+                    f"dataset.csv must have the columns {names}: {file} has {others}. Others are named by "
+                    "dataset.csv_path='folder/{column}.jpg' and dataset.csv_label=column."
+                )
+            for line in lines:
+                where = f"dataset.csv: {file}, line {lines.line_num}"
+                row = _read_line(line, file, where, options)
+                if row.path in rows:
+                    raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
+                rows[row.path] = row
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ThawError(
+            f"dataset.csv cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
+        ) from error
+    return list(rows.values())
+
+
+def _read_line(line: dict[str, str], file: Path, where: str, options: DatasetConfig) -> Row:
+    columns = {name: value or "" for name, value in line.items()}
+    path = COLUMN.sub(lambda found: columns[found[1]], options.csv_path)
+    label, split = columns[options.csv_label], columns.get("split", "").strip().lower()
+    if not label.strip():
+        raise ThawError(f"{where} has no label.")
+    if not (file.parent / path).is_file():
+        raise ThawError(
+            f"{where} names a file that does not exist: {file.parent / path}. Paths are as seen from the CSV file."
+        )
+    if "split" in line and split not in SPLIT_NAMES:
+        raise ThawError(f"{where}: split must be train, val or test, got {split!r}.")
+    return Row(file.parent / path, label.strip(), SPLIT_NAMES.get(split, ""), file.name)
+
+
+def label_by_name(rows: list[Row], label_pattern: str) -> list[Row]:
+    """The rows with the class that the one group of `dataset.label_pattern` finds in each file name.
+
+    Raises:
+        ThawError: It is no regular expression with one group, or does not match some name.
+    """
+    try:
+        pattern = re.compile(label_pattern)
+    except re.error as error:
+        raise ThawError(f"dataset.label_pattern is no regular expression: {label_pattern!r} ({error}).") from error
+    if pattern.groups != 1:
+        raise ThawError(f"dataset.label_pattern must have one group, got {pattern.groups} in {label_pattern!r}.")
+    names = [match[1] if (match := pattern.search(row.path.name)) else None for row in rows]
+    unmatched = [row.path.name for row, name in zip(rows, names, strict=True) if not name]
+    if unmatched:
+        raise ThawError(
+            f"dataset.label_pattern={label_pattern!r} finds no class in {len(unmatched)} of {len(rows)} file names: "
+            f"{name_some(unmatched, most=5)}."
+        )
+    return [row._replace(name=name) for row, name in zip(rows, names, strict=True) if name]

@@ -1,0 +1,153 @@
+from pathlib import Path
+
+import pytest
+import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
+from test_index import error_of, index_of, plant, sizes
+
+# File-name pattern
+
+PETS = "^(.+)_[0-9]+[.]"
+
+
+def plant_pets(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in ("Bengal", "scottish_terrier"):
+        for i in range(10):
+            (folder / f"{name}_{i}.jpg").touch()
+
+
+@pytest.mark.parametrize("folder", ["", "images", "deep/er"])
+def test_pattern_finds_the_class_in_the_file_name(tmp_path: Path, folder: str) -> None:
+    plant_pets(tmp_path / "pets" / folder)
+    index = index_of(tmp_path / "pets", label_pattern=PETS)
+    assert sizes(index) == {
+        "train": {"Bengal": 8, "scottish_terrier": 8},
+        "val": {"Bengal": 2, "scottish_terrier": 2},
+    }
+
+
+def test_pattern_looks_only_into_images_where_there_is_such_a_folder(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "images")
+    plant(tmp_path, {"annotations/trimaps": 3})
+    assert len(index_of(tmp_path, label_pattern=PETS).splits["train"]) == 16
+
+
+def test_pattern_in_split_folders(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "train")
+    plant_pets(tmp_path / "val")
+    assert len(index_of(tmp_path, label_pattern=PETS).splits["val"]) == 20
+
+
+def test_pattern_that_does_not_match_every_file(tmp_path: Path) -> None:
+    plant_pets(tmp_path / "images")
+    plant(tmp_path / "images", {"": 7})
+    assert error_of(tmp_path, label_pattern=PETS) == (
+        f"dataset.label_pattern='{PETS}' finds no class in 7 of 27 file names: "
+        "000.jpg, 001.jpg, 002.jpg, 003.jpg, 004.jpg and 2 more."
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (
+            "(a",
+            "dataset.label_pattern is no regular expression: '(a' (missing ), unterminated subpattern at position 0).",
+        ),
+        ("a", "dataset.label_pattern must have one group, got 0 in 'a'."),
+        ("(a)(b)", "dataset.label_pattern must have one group, got 2 in '(a)(b)'."),
+    ],
+)
+def test_pattern_must_be_one_with_one_group(tmp_path: Path, pattern: str, message: str) -> None:
+    plant_pets(tmp_path / "images")
+    assert error_of(tmp_path, label_pattern=pattern) == message
+
+
+def test_pattern_without_images(tmp_path: Path) -> None:
+    assert error_of(tmp_path, label_pattern=PETS) == f"dataset.root has no images: {tmp_path}."
+
+
+# CSV
+
+
+def write_csv(root: Path, text: str, encoding: str = "utf-8") -> None:
+    (root / "labels.csv").write_text(text, encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_csv_with_splits(tmp_path: Path, encoding: str) -> None:
+    plant(tmp_path, {"images": 6})
+    write_csv(
+        tmp_path,
+        'path,label,split,remark\nimages/000.jpg,bees,train,\n"images/001.jpg", ants ,train,"a, b"\n'
+        "images/002.jpg,ants,valid,\nimages/003.jpg,ants,Validation,\nimages/004.jpg,bees,val,\nimages/005.jpg,bees,test,\n",
+        encoding,
+    )
+    index = index_of(tmp_path, csv="labels.csv")
+    assert sizes(index) == {"train": {"ants": 1, "bees": 1}, "val": {"ants": 2, "bees": 1}, "test": {"bees": 1}}
+
+
+def test_csv_without_splits_is_split_whatever_its_order(tmp_path: Path) -> None:
+    plant(tmp_path / "data", {"images": 20})
+    lines = [f"images/{i:03}.jpg,{'ants' if i < 10 else 'bees'}\n" for i in range(20)]
+    write_csv(tmp_path / "data", "path,label\n" + "".join(lines))
+    index = index_of(tmp_path, csv=str(tmp_path / "data/labels.csv"))
+    assert sizes(index) == {"train": {"ants": 8, "bees": 8}, "val": {"ants": 2, "bees": 2}}
+    write_csv(tmp_path / "data", "path,label\n" + "".join(reversed(lines)))
+    assert index_of(tmp_path, csv="data/labels.csv") == index
+
+
+OTHERS = "Others are named by dataset.csv_path='folder/{{column}}.jpg' and dataset.csv_label=column."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path;label\n", f"dataset.csv must have the columns path and label: {{file}} has path;label. {OTHERS}"),
+        ("file,label\n", f"dataset.csv must have the columns path and label: {{file}} has file, label. {OTHERS}"),
+        ("path,label\n000.jpg,ants\n001.jpg,\n", "dataset.csv: {file}, line 3 has no label."),
+        ("path,label\n000.jpg\n", "dataset.csv: {file}, line 2 has no label."),
+        (
+            "path,label\n9.jpg,ants\n",
+            "dataset.csv: {file}, line 2 names a file that does not exist: {root}/9.jpg. "
+            "Paths are as seen from the CSV file.",
+        ),
+        (
+            "path,label,split\n000.jpg,ants,dev\n",
+            "dataset.csv: {file}, line 2: split must be train, val or test, got 'dev'.",
+        ),
+        (
+            "path,label\n000.jpg,ants\n000.jpg,bees\n",
+            "dataset.csv: {file}, line 3 names an image that an earlier line names too: {root}/000.jpg.",
+        ),
+        (
+            "path,label,split\n000.jpg,ants,train\n001.jpg,bees,train\n002.jpg,wasps,val\n",
+            "val has a class that train lacks: 'wasps' (1 image in labels.csv). "
+            "Classes are taken from train: ants, bees.",
+        ),
+        ("path,label\n", "train has no images. The data needs some in a train split, or no splits at all."),
+    ],
+)
+def test_csv_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, text)
+    assert error_of(tmp_path, csv="labels.csv") == message.format(file=tmp_path / "labels.csv", root=tmp_path)
+
+
+def test_csv_of_other_columns(tmp_path: Path) -> None:
+    plant(tmp_path / "data", {"images": 20})
+    lines = [f"{i:03},{'ants' if i < 10 else 'bees'}\n" for i in range(20)]
+    write_csv(tmp_path / "data", "image id,breed\n" + "".join(lines))
+    options = {"csv": "data/labels.csv", "csv_label": "breed"}
+    index = index_of(tmp_path, csv_path="images/{image id}.jpg", **options)
+    assert sizes(index) == {"train": {"ants": 8, "bees": 8}, "val": {"ants": 2, "bees": 2}}
+    message = error_of(tmp_path, csv_path="images/{image_id}.jpg", **options)
+    assert message.startswith(f"dataset.csv must have the columns image_id and breed: {tmp_path}/data/labels.csv has ")
+
+
+def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
+    message = error_of(tmp_path, csv="labels.csv")
+    assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
+    assert message.endswith(f"Its path is relative to the data's root, {tmp_path}.")
+    write_csv(tmp_path, "path,label\né.jpg,a\n", encoding="latin-1")
+    assert error_of(tmp_path, csv="labels.csv").startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
