@@ -1,11 +1,15 @@
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
 from test_index import error_of, index_of, names, plant, sizes
 
-from thaw.data.index import ImageIndex
+from thaw.config import DatasetConfig
+from thaw.data.index import ImageIndex, survey
 from thaw.data.scan import name_ignored
+from thaw.errors import ThawError
 
 
 def ignored(index: ImageIndex) -> dict[str, int]:
@@ -172,6 +176,9 @@ def test_folders_whose_names_are_nearly_those_of_splits(
 def test_links(tmp_path: Path) -> None:
     plant(tmp_path, {"data/train/ants": 2, "data/val/ants": 1, "elsewhere/bees": 3})
     root = tmp_path / "data"
+    (tmp_path / "circle").mkdir()
+    (tmp_path / "circle/back").symlink_to(tmp_path / "circle")
+    assert error_of(tmp_path / "circle").startswith(f"dataset.root has no class folders: {tmp_path}/circle. ")
     (root / "train/bees").symlink_to(tmp_path / "elsewhere/bees")
     (root / "train/ants/linked.jpg").symlink_to(root / "train/ants/000.jpg")
     (root / "train/ants/circle").symlink_to(root / "train")
@@ -188,6 +195,31 @@ def test_no_class_folders(tmp_path: Path, folder: str) -> None:
         f"dataset.root has no class folders: {tmp_path / folder}. "
         "Expected one folder per class, or set dataset.label_pattern."
     )
+
+
+@pytest.mark.parametrize("beside", [[], ["__MACOSX/photos/.x", "read me.txt"]])
+@pytest.mark.parametrize("options", [{}, {"classes": ["ants", "bees"]}, {"label_pattern": "^(.)"}])
+def test_splits_one_folder_deeper_are_named(tmp_path: Path, beside: list[str], options: dict[str, Any]) -> None:
+    plant(tmp_path, {f"photos/{place}": 3 for place in ("train/ants", "train/bees", "val/ants", "val/bees")})
+    for name in beside:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    message = (
+        f"dataset.root has no folder but photos, and that has the splits: {tmp_path}. Did you mean {tmp_path}/photos?"
+    )
+    assert error_of(tmp_path, **options) == message
+    with pytest.raises(ThawError, match=re.escape(message)):
+        survey(tmp_path, DatasetConfig(**options))
+
+
+@pytest.mark.parametrize("folder", ["photos", "photos/large"])
+def test_classes_one_folder_deeper_are_named(tmp_path: Path, folder: str) -> None:
+    plant(tmp_path, {f"{folder}/ants": 5, f"{folder}/bees": 5, "notes": 0})
+    assert error_of(tmp_path) == (
+        "train must have images of at least two classes, got one: 'photos'. "
+        f"If the classes are the folders in it, set dataset.root={tmp_path / folder}."
+    )
+    assert survey(tmp_path, DatasetConfig()).classes == ("photos",)  # images of one class, for all it can know
 
 
 def test_root_does_not_exist(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def _split_folders(root: Path) -> dict[Path, str]:
     As a class may be called train, such folders are splits only if train holds folders or all folders are splits.
 
     Raises:
-        ThawError: Two of them have the same name but for capital letters.
+        ThawError: Two of them have the same name but for capital letters; or they lie one folder deeper, as in an
+            unpacked archive, where they would make up a single class.
     """
     folders = [path for path in _visible(root) if path.is_dir()]
     splits = {path: SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in SPLIT_NAMES}
@@ -111,6 +112,11 @@ def _split_folders(root: Path) -> dict[Path, str]:
     if not splits or not (
         len(splits) == len(folders) or any(child.is_dir() for train in trains for child in train.iterdir())
     ):
+        if len(folders) == 1 and folders[0] not in _split_folders(folders[0]):
+            raise ThawError(
+                f"dataset.root has no folder but {folders[0].name}, and that has the splits: {root}. "
+                f"Did you mean {folders[0]}?"
+            )
         return {root: ""}
     names = {path.name.lower(): path.name for path in splits}
     for path in splits:

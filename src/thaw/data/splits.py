@@ -1,5 +1,6 @@
 """Images with the names of their classes -> train, val and test, or folds; which classes there are."""
 
+import os
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -119,8 +120,18 @@ def learn_classes(splits: dict[str, list[Row]]) -> tuple[str, ...]:
                 f"Classes are taken from train: {name_some(classes)}."
             )
     if len(classes) < 2:
-        raise ThawError(f"train must have images of at least two classes, got one: {classes[0]!r}.")
+        deeper = _name_deeper_folder(splits["train"])
+        raise ThawError(f"train must have images of at least two classes, got one: {classes[0]!r}.{deeper}")
     return tuple(classes)
+
+
+def _name_deeper_folder(rows: list[Row]) -> str:
+    """What may be meant by `dataset.root` where the folder of the only class has its images in several; or nothing."""
+    folders = {row.path.parent for row in rows}
+    in_class_folder = rows[0].source == rows[0].name  # right below the root, and not labelled otherwise
+    if len(folders) == 1 or not in_class_folder:
+        return ""
+    return f" If the classes are the folders in it, set dataset.root={os.path.commonpath(folders)}."
 
 
 def draw(samples: list[Sample], per_class: int, seed: int) -> list[Sample]:
