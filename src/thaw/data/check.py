@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from PIL import Image
@@ -54,9 +53,7 @@ def find_problems(index: ImageIndex) -> list[Finding]:
     No image is decoded. Copies are compared byte by byte.
     """
     known = {name for names in STRAYS.values() for name in names}
-    strays = [
-        sample.path for samples in index.splits.values() for sample in samples if index.place(sample.path) in known
-    ]
+    strays = [sample.path for sample in index.samples if index.place(sample.path) in known]
     findings = [
         *find_copies(index),
         Finding(
@@ -88,22 +85,25 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
     """What the numbers of images of each class tell."""
     counts = {split: Counter(sample.label for sample in samples) for split, samples in index.splits.items()}
     main = "all" if "all" in counts else "train"  # where the classes are learned
-    sizes = {name: counts.get(main, Counter())[label] for label, name in enumerate(index.classes)}
-    rare = {label for label, name in enumerate(index.classes) if sizes[name] == 1}
+    sizes = counts.get(main, Counter())
+    rare = {label for label in sizes if sizes[label] == 1}
     lone = [sample.path for sample in index.splits.get(main, ()) if sample.label in rare]
     missing = [
         f"{split} lacks {name}"
-        for split in counts
+        for split, present in counts.items()
         for label, name in enumerate(index.classes)
-        if not counts[split][label]
+        if label not in present
     ]
-    present = sorted((size, name) for name, size in sizes.items() if size)
-    is_unbalanced = bool(present) and present[-1][0] >= UNBALANCED * present[0][0]
-    extremes = " to ".join(f"{name} {size}" for size, name in (present[-1], present[0])) if is_unbalanced else ""
+    by_size = sorted((size, index.classes[label]) for label, size in sizes.items())
+    unbalanced = []
+    if by_size:
+        (least, smallest), (most, largest) = by_size[0], by_size[-1]
+        if most >= UNBALANCED * least:
+            unbalanced = [f"{largest} {most} to {smallest} {least}"]
     return [
         Finding(
             "rare_class",
-            f"Classes with a single {'training ' * (main == 'train')}image",
+            f"Classes with a single {'training image' if main == 'train' else 'image'}",
             tuple(index.classes[label] for label in sorted(rare)),
             paths=tuple(lone),
         ),
@@ -113,7 +113,7 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
         Finding(
             "unbalanced",
             f"Classes of very different sizes, {UNBALANCED} times or more",
-            (extremes,) if extremes else (),
+            tuple(unbalanced),
             "Accuracy hides the small ones: see macro-F1, and dataset.balance.",
             is_wrong=False,
         ),
@@ -127,7 +127,7 @@ def find_unreadable(index: ImageIndex, threads: int | None = None, most: int = M
     """
     if index.shards:
         return {}
-    paths = [sample.path for sample in chain.from_iterable(index.splits.values())]
+    paths = [sample.path for sample in index.samples]
     read: Callable[[Path], object] = partial(read_image, min_size=1)  # to its end, fastest at the smallest scale
     if len(paths) > most:
         log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
@@ -165,10 +165,9 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
             f"{len(bad)} file{'s' * (len(bad) > 1)} in {index.root} cannot be read as images:{''.join(lines)}\n"
             "Repair or remove them; dataset.on_bad=skip leaves them out."
         )
-    count = sum(map(len, index.splits.values()))
     if (others := len(lines) - MOST_LINES) > 0:
         lines[MOST_LINES:] = [f"\n  … and {others} more: `thaw check {index.root} --fix` lists all"]
-    log.warning(f"{len(bad)} of {count} files cannot be read as images and are left out:{''.join(lines)}")
+    log.warning(f"{len(bad)} of {len(index.samples)} files cannot be read as images and are left out:{''.join(lines)}")
     splits = {
         split: [sample for sample in samples if sample.path not in bad] for split, samples in index.splits.items()
     }

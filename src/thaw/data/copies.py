@@ -23,7 +23,7 @@ KEPT_FIRST = ("test", "val", "train", "all")
 
 def find_copies(index: ImageIndex) -> list[Finding]:
     """What is wrong with images that are there more than once; one that was resized or compressed anew is not found."""
-    groups = _find(index)
+    groups = _group_equal(index)
     leaks = [group for group in groups if _number_of_splits(group) > 1]
     conflicts = [group for group in groups if _number_of_labels(group) > 1]
     repeated = [group for group in groups if _number_of_splits(group) == _number_of_labels(group) == 1]
@@ -84,29 +84,29 @@ def _number_of_labels(group: Copies) -> int:
 def count_known(samples: Sequence[Sample], known: Sequence[Sample]) -> int:
     """How many of the images are the same as one of those that are known; all of them in files of their own."""
     entries = [("asked", sample) for sample in samples] + [("known", sample) for sample in known]
-    groups = [[split for split, _ in copies] for copies in _equal(entries)]
+    groups = [[split for split, _ in copies] for copies in _group_equal_files(entries)]
     return sum(splits.count("asked") for splits in groups if "known" in splits)
 
 
-def _find(index: ImageIndex) -> list[Copies]:
+def _group_equal(index: ImageIndex) -> list[Copies]:
     """The groups of equal images, whatever their splits and labels; of shards, the table tells."""
     entries = [(split, sample) for split, samples in index.splits.items() for sample in samples]
     if index.shards:
         packed = index.shards.images
-        return _group(entries, lambda path: (packed[path].size, packed[path].digest))
-    return _equal(entries)
+        return _group_by(entries, lambda path: (packed[path].size, packed[path].digest))
+    return _group_equal_files(entries)
 
 
-def _equal(entries: list[Entry]) -> list[Copies]:
+def _group_equal_files(entries: list[Entry]) -> list[Copies]:
     """Only files of equal size are read, and to their ends only those that begin alike."""
     groups = [entries]
     keys: Sequence[Callable[[Path], Hashable]] = (regular_size, _head, _digest)
     for key in keys:
-        groups = [copies for group in groups for copies in _group(group, key)]
+        groups = [copies for group in groups for copies in _group_by(group, key)]
     return groups
 
 
-def _group(entries: list[Entry], key: Callable[[Path], Hashable]) -> list[Copies]:
+def _group_by(entries: list[Entry], key: Callable[[Path], Hashable]) -> list[Copies]:
     """The groups of two or more entries whose files have the same key."""
     groups: dict[Hashable, list[Entry]] = defaultdict(list)
     for entry in entries:

@@ -2,7 +2,6 @@
 
 import sys
 from collections import Counter
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ class ImageFile(NamedTuple):
 
 def examine(index: ImageIndex) -> list[ImageFile]:
     """Every image, read to its end; on a terminal with a progress bar."""
-    paths = [sample.path for sample in chain.from_iterable(index.splits.values())]
+    paths = [sample.path for sample in index.samples]
     Image.init()  # once, not in each thread
     files = in_threads(_examine, paths)
     return list(track(files, "Reading images", len(paths), transient=True, disable=not sys.stdout.isatty()))
@@ -58,9 +57,9 @@ def find_bad_files(index: ImageIndex, files: list[ImageFile], min_size: int) -> 
         min_size: Least length of the shorter side in pixels.
     """
     unreadable = [file for file in files if file.fault]
-    tiny = [file for file in files if file.format and file.shorter_side < min_size]
-    wrong = [(file, suffix) for file in files if (suffix := _type_by_suffix(file.path)) != file.format and suffix]
-    wrong = [(file, suffix) for file, suffix in wrong if file.format]
+    readable = [file for file in files if not file.fault]
+    tiny = [file for file in readable if file.shorter_side < min_size]
+    wrong = [(file, name) for file in readable if (name := _type_by_suffix(file.path)) not in ("", file.format)]
     findings = [
         Finding(
             "unreadable",
@@ -73,7 +72,7 @@ def find_bad_files(index: ImageIndex, files: list[ImageFile], min_size: int) -> 
         Finding(
             "wrong_type",
             "Files of another type than their name says",
-            tuple(f"{index.place(file.path)} is {file.format}, not {suffix}" for file, suffix in wrong),
+            tuple(f"{index.place(file.path)} is {file.format}, not {name}" for file, name in wrong),
             "Thaw goes by the contents; other programs may not.",
             tuple(file.path for file, _ in wrong),
         ),
@@ -90,6 +89,7 @@ def find_bad_files(index: ImageIndex, files: list[ImageFile], min_size: int) -> 
 
 
 def _type_by_suffix(path: Path) -> str:
+    """Pillow's name of the format that the suffix stands for; empty if for none."""
     name = Image.registered_extensions().get(path.suffix.lower(), "")
     return SAME_TYPE.get(name, name)
 

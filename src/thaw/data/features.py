@@ -90,7 +90,7 @@ class FeatureStore:
 
     def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
         self.folder = folder or cache_folder() / "features"
-        self.gigabytes = gigabytes or _bound()
+        self.gigabytes = _bound() if gigabytes is None else gigabytes
 
     def get(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
         """The features under a key; computed and kept if they are not there, or cannot be read."""

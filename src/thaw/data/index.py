@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor
@@ -37,6 +38,11 @@ class ImageIndex:
     """Folders whose names are nearly those of a split, each with what it may be meant to be: `vaild (val?)`."""
     shards: Shards | None = field(default=None, compare=False)
     """Where the images lie if not in files at their paths."""
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The images of all splits, one split after the other."""
+        return list(chain.from_iterable(self.splits.values()))
 
     def place(self, path: Path) -> str:
         """The path as seen from the data's root, or as it is where it lies elsewhere."""

@@ -52,15 +52,13 @@ class KeptImages:
         self.index = index
         self.transform = transform
         self.options = options
-        self.in_memory = options.cache in ("ram", "device")
-        if options.cache == "auto":
-            self.in_memory = fits_in_memory(index, transform)
+        self.in_memory = fits_in_memory(index, transform) if options.cache == "auto" else options.cache != "none"
         self._memory = ImageMemory(index, transform) if self.in_memory else None
         self._on_device: dict[str, DeviceImages] = {}
 
     def find_unreadable(self) -> dict[Path, str]:
         """Files that cannot be read, with the reasons; images that are kept in memory are decoded into it."""
-        paths = [sample.path for samples in self.index.splits.values() for sample in samples]
+        paths = [sample.path for sample in self.index.samples]
         if self._memory is not None:
             return find_bad_once(paths, partial(self._memory.load, paths), whole=True)
         return find_bad_once(paths, partial(find_unreadable, self.index), whole=len(paths) <= MOST_READ)

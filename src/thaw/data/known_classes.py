@@ -43,7 +43,7 @@ def in_known_classes(index: ImageIndex, classes: Sequence[str]) -> ImageIndex:
     """
     for label, name in enumerate(index.classes):
         if name not in classes:
-            images = [sample.path for samples in index.splits.values() for sample in samples if sample.label == label]
+            images = [sample.path for sample in index.samples if sample.label == label]
             raise ThawError(
                 f"{index.root} has a class that the classifier was not trained for: {name!r} (such as "
                 f"{index.place(images[0])}; n={len(images)}).{did_you_mean(name, classes)} It knows "

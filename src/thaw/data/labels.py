@@ -50,6 +50,7 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> list[Row]:
 
 
 def _read_line(line: dict[str, str], file: Path, where: str, options: DatasetConfig) -> Row:
+    """The row that a line tells; `where` is how to name the line."""
     columns = {name: value or "" for name, value in line.items()}
     path = COLUMN.sub(lambda found: columns[found[1]], options.csv_path)
     label, split = columns[options.csv_label], columns.get("split", "").strip().lower()

@@ -63,6 +63,7 @@ class ImageMemory:
         return [self(path) for path in paths]
 
     def _try(self, path: Path) -> Tensor | str:
+        """The decoded image, or why it cannot be."""
         try:
             return self._decode(path)
         except BadImage as error:

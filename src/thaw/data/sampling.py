@@ -15,6 +15,7 @@ from thaw.seeding import derive_seed, seeded
 Batch = tuple[Tensor, Tensor]
 """Images (B, 3, S, S) or features (B, F), and labels (B,)."""
 Position = tuple[int, int]
+"""The epoch, and the index of an image."""
 
 FILLER = -1
 """Index of an image that is no part of the epoch: a process that has run out of images makes a last step with it."""
