@@ -1,0 +1,94 @@
+"""What an option must be: rules to write beside its type, and the one sentence that answers what breaks them."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
+from math import inf
+from operator import ge, gt, le, lt
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
+
+from thaw.errors import ThawError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be.
+
+    Attributes:
+        text: What follows "must be" in the sentence that refuses a value.
+        holds: Whether a value is so.
+        names: Those of which the nearest to a refused text is offered.
+        hint: What ends the sentence.
+    """
+
+    text: str
+    holds: Callable[[Any], bool]
+    names: Collection[str] = ()
+    hint: str = ""
+
+    def or_words(self, *words: str) -> "Rule":
+        """The rule that a number keeps, while some words may take its place."""
+
+        def holds(value: object) -> bool:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            return value in words or (is_number and self.holds(value))
+
+        return Rule(f"{', '.join(words)} or {self.text}", holds)
+
+
+def one_of(*names: str) -> Rule:
+    """One of some words, of which the nearest to another is offered."""
+    return Rule(f"one of {', '.join(names)}", names.__contains__, names)
+
+
+def within(interval: str) -> Rule:
+    """A number in an interval, written as in `[0, 1)`: a square bracket takes its end in, a round one does not."""
+    low, high = map(float, interval[1:-1].split(","))
+    above, below = gt if interval[0] == "(" else ge, lt if interval[-1] == ")" else le
+    return Rule(f"in {interval}", lambda value: above(value, low) and below(value, high))
+
+
+def at_least(low: int, is_finite: bool = False) -> Rule:
+    """A number that is not lower, nor infinite where that is ruled out."""
+    return Rule(f"at least {low}", lambda value: value >= low and (not is_finite or value < inf))
+
+
+def from_to(low: int, high: int) -> Rule:
+    """A number between two, or one of them."""
+    return Rule(f"from {low} to {high}", lambda value: low <= value <= high)
+
+
+def whole(low: int, high: int) -> Rule:
+    """A number between two, or one of them, for an option that takes other types as well."""
+    return Rule(
+        f"a whole number from {low} to {high}",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
+    )
+
+
+POSITIVE = Rule("a positive number", lambda value: 0 < value < inf)
+
+
+def require(valid: bool, key: str, rule: str, value: object, hint: str = "") -> None:
+    """Answer a rejected value.
+
+    Raises:
+        ThawError: It is not valid.
+    """
+    if not valid:
+        raise ThawError(f"{key} must be {rule}, got {value!r}.{hint}")
+
+
+def check(options: Any, prefix: str = "") -> None:
+    """Check each option of a dataclass by the rule beside its type, `Annotated[type, rule]`; a type's None is valid.
+
+    Raises:
+        ThawError: One breaks its rule; `prefix` stands before its name.
+    """
+    for option in fields(options):
+        if get_origin(option.type) is Annotated:
+            kind, rule = get_args(option.type)
+            value, or_null = getattr(options, option.name), NoneType in get_args(kind)
+            if not (value is None and or_null) and not rule.holds(value):
+                hint = (did_you_mean(value, rule.names) if rule.names else "") + rule.hint
+                require(False, f"{prefix}{option.name}", "null or " * or_null + rule.text, value, hint)
