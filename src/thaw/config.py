@@ -1,15 +1,17 @@
-"""Every option of Thaw: its name, type, unit, default and meaning, checked without importing torch.
+"""Every option of Thaw: its name, type, rule, unit, default and meaning, checked without importing torch.
+
+What concerns one option alone is the rule beside its type; `__post_init__` holds what concerns several.
 
 The YAML files in `conf/` hold named presets, that is, only what differs from the defaults here.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.errors import ThawError, did_you_mean
+from thaw.rules import POSITIVE, Rule, at_least, check, from_to, one_of, require, whole, within
 
 IntOrStr: TypeAlias = int | str
 NumberOrStr: TypeAlias = int | float | str
@@ -38,30 +40,35 @@ OWN_FLAGS = {
 THAWING_PRESETS = ("boosted_head", "discriminative", "finetune", "gradual", "last_stages", "scratch")
 """Those of `conf/strategy/` by which the backbone learns."""
 
+BACKBONE = Rule(
+    "a torchvision classifier", BACKBONE_NAMES.__contains__, BACKBONE_NAMES, " `python train.py --help` lists them."
+)
+SEED = Rule("in [0, 2**32)", lambda seed: 0 <= seed < 2**32)
+"""The splits of scikit-learn take no other."""
+SIZE = Rule(
+    f"null, pixels of the shorter side, or [height, width], from 8 to {MAX_SIDE}",
+    lambda size: size is None or all(map(whole(8, MAX_SIDE).holds, _sides(size))),
+)
+STRENGTH = Rule("0 or a positive number", lambda strength: 0 <= strength < inf)
+"""Of mixing: the alpha of a Beta distribution, or none."""
 
-def _require(valid: bool, key: str, rule: str, value: object) -> None:
-    """Raise the one sentence that every rejected value is answered with."""
-    if not valid:
-        raise ThawError(f"{key} must be {rule}, got {value!r}.")
+
+def _sides(size: object) -> list[object]:
+    return size if isinstance(size, list) and len(size) == 2 else [size]
 
 
-def _require_choice(key: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ThawError(f"{key} must be one of {', '.join(choices)}, got {value!r}.{did_you_mean(value, choices)}")
-
-
-def _is_int_in(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+def _rising_to(high: int) -> Rule:
+    return Rule(f"two rising numbers in (0, {high}]", lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1] <= high)
 
 
 @dataclass
 class DatasetConfig:
     """Where the images lie, what their labels are, and how they are split and read."""
 
-    name: str = "folder"
+    name: Annotated[str, one_of("hymenoptera", "hotdog", "canidae", "pets", "digits", "folder", "stream")] = "folder"
     """A data set that Thaw can fetch (hymenoptera, hotdog, canidae, pets), digits, folder for your own images, or
     stream for what `thaw pack` has made of them."""
-    root: str = "data"
+    root: Annotated[str, Rule("a folder", bool)] = "data"
     """Folder that holds the named data set's folder; with name=folder, the folder of images itself; with name=stream,
     what they were packed to: a folder, or s3://…, gs://…, r2://…"""
     label_pattern: str | None = None
@@ -69,189 +76,120 @@ class DatasetConfig:
     csv: str | None = None
     """CSV file with the columns path, label and, if it fixes them, split; paths are relative to the file's folder. The
     file lies below the data's root; one that does not has its own folder for a root."""
-    csv_path: str = "{path}"
+    csv_path: Annotated[str, Rule("made of columns in braces, such as '{path}'", lambda path: "{" in path)] = "{path}"
     """How a line's path is made of its columns: 'train_images/{image_id}.jpg'."""
     csv_label: str = "label"
     """Column of the CSV file that holds the class."""
     exclude: str | None = None
     """CSV file with a column path of images to leave out, as `thaw check --fix` writes it. Paths in it are relative to
     the data's root, as its own may be."""
-    classes: list[str] | None = None
+    classes: Annotated[list[str] | None, Rule("two at least", lambda classes: len(classes) >= 2)] = None
     """Keep only these classes; null keeps all."""
-    train_per_class: int | None = None
+    train_per_class: Annotated[int | None, at_least(1)] = None
     """Keep only this many training images of each class, drawn by split_seed; null keeps all."""
-    val_fraction: float = 0.2
+    val_fraction: Annotated[float, within("[0, 1)")] = 0.2
     """Share of the training images that becomes the val split where the data has none; 0 validates on test."""
-    test_fraction: float = 0.0
+    test_fraction: Annotated[float, within("[0, 1)")] = 0.0
     """Share of all images that becomes the test split where the data has no splits at all."""
-    split_seed: int = 0
+    split_seed: Annotated[int, SEED] = 0
     """Seed of every split; apart from `seed`, so that runs over several seeds see the same images."""
-    num_folds: int | None = None
+    num_folds: Annotated[int | None, at_least(2)] = None
     """Number of cross-validation folds made of all images outside test; null for one split."""
-    fold: int | None = None
+    fold: Annotated[int | None, at_least(0)] = None
     """Which fold, counted from 0, is the val split."""
-    on_bad: str = "error"
+    on_bad: Annotated[str, one_of("error", "skip")] = "error"
     """What to do with files that cannot be read as images: error (naming all of them) or skip."""
-    batch_size: int = 32
+    batch_size: Annotated[int, at_least(1)] = 32
     """Images per step, shared equally among the processes: the same result on one as on several."""
     drop_last: bool = False
     """Leave out the last training batch of an epoch if it is incomplete."""
-    balance: str = "none"
+    balance: Annotated[str, one_of("none", "loss", "sampler")] = "none"
     """Weigh rare classes more: none, loss (weighted loss) or sampler (drawn more often)."""
-    num_workers: IntOrStr = "auto"
+    num_workers: Annotated[IntOrStr, whole(0, MAX_PROCESSES).or_words("auto")] = "auto"
     """Loader processes; auto is 0 for an epoch of less than a second of loading and, without a GPU, for images in
     memory, else one for each CPU core but one, at most 8. Images on the GPU need none."""
-    cache: str = "auto"
+    cache: Annotated[str, one_of("auto", "ram", "device", "none")] = "auto"
     """Keep decoded images in memory: ram, device (on the GPU too, where crops are cut in whole batches; these are other
     random ones than the CPU's), none, or auto (ram if they fit in a quarter of the free memory, and then device if it
     is a GPU with room)."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, from_to(8, MAX_SIDE)] = None
     """Side of the square input in pixels; null takes what the backbone's weights were trained for."""
-    resize: Any = None
+    resize: Annotated[Any, SIZE] = None
     """Evaluation resize before the centre crop: of the shorter side, or [height, width] exactly, in pixels."""
 
     def __post_init__(self) -> None:
-        choices = ("hymenoptera", "hotdog", "canidae", "pets", "digits", "folder", "stream")
-        _require_choice("dataset.name", self.name, choices)
-        _require("{" in self.csv_path, "dataset.csv_path", "made of columns in braces, such as '{path}'", self.csv_path)
-        _require_choice("dataset.on_bad", self.on_bad, ("error", "skip"))
-        _require_choice("dataset.balance", self.balance, ("none", "loss", "sampler"))
-        _require_choice("dataset.cache", self.cache, ("auto", "ram", "device", "none"))
-        _require(
-            self.classes is None or len(self.classes) >= 2, "dataset.classes", "null or two at least", self.classes
-        )
-        for key in ("val_fraction", "test_fraction"):
-            value = getattr(self, key)
-            _require(0 <= value < 1, f"dataset.{key}", "in [0, 1)", value)
-        _require(
-            self.val_fraction + self.test_fraction < 1,
-            "dataset.val_fraction + dataset.test_fraction",
-            "below 1",
-            self.val_fraction + self.test_fraction,
-        )
-        _require(self.batch_size >= 1, "dataset.batch_size", "at least 1", self.batch_size)
-        _require(0 <= self.split_seed < 2**32, "dataset.split_seed", "in [0, 2**32)", self.split_seed)
-        for key, low in (("train_per_class", 1), ("num_folds", 2), ("fold", 0)):
-            value = getattr(self, key)
-            _require(value is None or value >= low, f"dataset.{key}", f"null or at least {low}", value)
-        _require(
-            self.image_size is None or 8 <= self.image_size <= MAX_SIDE,
-            "dataset.image_size",
-            f"null or from 8 to {MAX_SIDE}",
-            self.image_size,
-        )
-        _require(
-            self.num_workers == "auto" or _is_int_in(self.num_workers, 0, MAX_PROCESSES),
-            "dataset.num_workers",
-            f"auto or a whole number from 0 to {MAX_PROCESSES}",
-            self.num_workers,
-        )
-        sides = self.resize if isinstance(self.resize, list) and len(self.resize) == 2 else [self.resize]
-        _require(
-            self.resize is None or all(_is_int_in(side, 8, MAX_SIDE) for side in sides),
-            "dataset.resize",
-            f"null, pixels of the shorter side, or [height, width], from 8 to {MAX_SIDE}",
-            self.resize,
-        )
-        _require(
-            (self.fold is None) == (self.num_folds is None),
-            "dataset.fold and dataset.num_folds",
-            "given together",
-            (self.fold, self.num_folds),
-        )
+        check(self, "dataset.")
+        fractions = self.val_fraction + self.test_fraction
+        require(fractions < 1, "dataset.val_fraction + dataset.test_fraction", "below 1", fractions)
+        folds = (self.fold, self.num_folds)
+        require(folds.count(None) != 1, "dataset.fold and dataset.num_folds", "given together", folds)
         if self.fold is not None and self.num_folds is not None:
-            _require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
-        _require(
-            self.csv is None or self.label_pattern is None,
-            "dataset.csv and dataset.label_pattern",
-            "used one at a time",
-            (self.csv, self.label_pattern),
-        )
-        _require(bool(self.root), "dataset.root", "a folder", self.root)
-        if self.name == "stream":
-            for key in ("label_pattern", "csv", "exclude"):
-                _require(
-                    getattr(self, key) is None,
-                    f"dataset.{key}",
-                    "null for dataset=stream, as `thaw pack` has it",
-                    getattr(self, key),
-                )
+            require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
+        labels = (self.csv, self.label_pattern)
+        require(None in labels, "dataset.csv and dataset.label_pattern", "used one at a time", labels)
+        for key in ("label_pattern", "csv", "exclude") if self.name == "stream" else ():
+            value, rule = getattr(self, key), "null for dataset=stream, as `thaw pack` has it"
+            require(value is None, f"dataset.{key}", rule, value)
 
 
 @dataclass
 class BackboneConfig:
     """The network under the head and where its weights come from."""
 
-    name: str = "resnet18"
+    name: Annotated[str, BACKBONE] = "resnet18"
     """Any classifier of torchvision.models."""
     weights: str | None = "default"
     """default, a torchvision weights name (IMAGENET1K_V1), a .pth or .safetensors file, a run's folder, or null."""
 
     def __post_init__(self) -> None:
-        if self.name not in BACKBONE_NAMES:
-            raise ThawError(
-                f"backbone.name must be a torchvision classifier, got {self.name!r}."
-                f"{did_you_mean(self.name, BACKBONE_NAMES)} `python train.py --help` lists them."
-            )
+        check(self, "backbone.")
 
 
 @dataclass
 class HeadConfig:
     """The new layer: (dropout of) pooled features, standardised or not, to one logit a class."""
 
-    init: str = "auto"
+    init: Annotated[str, one_of("auto", "probe", "default", "xavier", "zeros", "weights")] = "auto"
     """probe (a logistic regression fitted to the features of the backbone as it is before training), default (PyTorch's
     Linear), xavier (uniform, zero bias), zeros, or weights (of the run in backbone.weights). auto is probe where the
     head alone learns, from pretrained weights whose features are stored, and default elsewhere."""
-    dropout: float = 0.0
+    dropout: Annotated[float, within("[0, 1)")] = 0.0
     """Probability that a feature is dropped in training."""
     standardize: bool = True
     """Normalise each feature by its running mean and variance, so that one learning rate suits every backbone."""
 
     def __post_init__(self) -> None:
-        _require_choice("head.init", self.init, ("auto", "probe", "default", "xavier", "zeros", "weights"))
-        _require(0 <= self.dropout < 1, "head.dropout", "in [0, 1)", self.dropout)
+        check(self, "head.")
 
 
 @dataclass
 class AugmentConfig:
     """What happens to a training image, and to its label, before the network sees them."""
 
-    policy: str = "default"
+    policy: Annotated[str, one_of("none", "default", "trivial", "rand", "color")] = "default"
     """none (the evaluation transform), default (random crop and flip), or default with trivial, rand or color."""
-    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0])
+    crop_scale: Annotated[list[float], _rising_to(1)] = field(default_factory=lambda: [0.08, 1.0])
     """Smallest and largest share of the image's area that the random crop takes."""
-    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
+    crop_ratio: Annotated[list[float], _rising_to(10)] = field(default_factory=lambda: [3 / 4, 4 / 3])
     """Smallest and largest width over height of the random crop."""
-    flip: float = 0.5
+    flip: Annotated[float, within("[0, 1]")] = 0.5
     """Probability of a horizontal mirror image."""
-    vertical_flip: float = 0.0
+    vertical_flip: Annotated[float, within("[0, 1]")] = 0.0
     """Probability of a vertical mirror image, for images without an upright: satellite, microscope, product photos."""
-    degrees: float = 0.0
+    degrees: Annotated[float, within("[0, 180]")] = 0.0
     """Largest angle that an image is turned by, to either side, before it is cropped; what that lays bare is painted
     with the mean colour."""
-    erasing: float = 0.0
+    erasing: Annotated[float, within("[0, 1]")] = 0.0
     """Probability that a random rectangle is painted over with the mean colour."""
-    mixup: float = 0.0
+    mixup: Annotated[float, STRENGTH] = 0.0
     """Strength (alpha of the Beta distribution) of mixup; 0 is off."""
-    cutmix: float = 0.0
+    cutmix: Annotated[float, STRENGTH] = 0.0
     """Strength (alpha of the Beta distribution) of CutMix; 0 is off. With mixup, each batch draws one of the two."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, within("[0, 1)")] = 0.0
     """Share of each target that is spread evenly over all classes."""
 
     def __post_init__(self) -> None:
-        _require_choice("augment.policy", self.policy, ("none", "default", "trivial", "rand", "color"))
-        for key, high in (("crop_scale", 1.0), ("crop_ratio", 10.0)):
-            value = getattr(self, key)
-            valid = len(value) == 2 and 0 < value[0] <= value[1] <= high
-            _require(valid, f"augment.{key}", f"two rising numbers in (0, {high:g}]", value)
-        for key, highest in (("flip", 1), ("vertical_flip", 1), ("degrees", 180), ("erasing", 1)):
-            value = getattr(self, key)
-            _require(0 <= value <= highest, f"augment.{key}", f"in [0, {highest}]", value)
-        for key in ("mixup", "cutmix"):
-            value = getattr(self, key)
-            _require(0 <= value < float("inf"), f"augment.{key}", "0 or a positive number", value)
-        _require(0 <= self.label_smoothing < 1, "augment.label_smoothing", "in [0, 1)", self.label_smoothing)
+        check(self, "augment.")
 
     @property
     def mirrored_axes(self) -> list[tuple[int, ...]]:
@@ -270,32 +208,25 @@ class AugmentConfig:
 class OptimizerConfig:
     """How a gradient becomes a step."""
 
-    name: str = "sgd"
+    name: Annotated[str, one_of("sgd", "adamw")] = "sgd"
     """sgd (with momentum) or adamw."""
-    lr: NumberOrStr = 3e-3
+    lr: Annotated[NumberOrStr, POSITIVE.or_words("auto")] = 3e-3
     """Learning rate of the head; the strategy sets the other stages' as ratios to it. auto finds one by a range test
     before the training."""
-    momentum: float = 0.9
+    momentum: Annotated[float, within("[0, 1)")] = 0.9
     """Momentum of SGD, or AdamW's first beta."""
     nesterov: bool = False
     """Nesterov's momentum; SGD only."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, at_least(0, is_finite=True)] = 0.0
     """Weight decay of matrices and kernels; norms and biases have none."""
 
     def __post_init__(self) -> None:
-        _require_choice("optimizer.name", self.name, ("sgd", "adamw"))
-        number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool) and 0 < self.lr < float("inf")
-        _require(number or self.lr == "auto", "optimizer.lr", "auto or a positive number", self.lr)
-        if number:
+        check(self, "optimizer.")
+        if not isinstance(self.lr, str):
             self.lr = float(self.lr)
-        _require(0 <= self.momentum < 1, "optimizer.momentum", "in [0, 1)", self.momentum)
-        _require(0 <= self.weight_decay < float("inf"), "optimizer.weight_decay", "at least 0", self.weight_decay)
-        _require(
-            not self.nesterov or (self.name == "sgd" and self.momentum > 0),
-            "optimizer.nesterov",
-            "false unless optimizer is sgd with momentum",
-            self.nesterov,
-        )
+        can_look_ahead = self.name == "sgd" and self.momentum > 0
+        rule = "false unless optimizer is sgd with momentum"
+        require(can_look_ahead or not self.nesterov, "optimizer.nesterov", rule, self.nesterov)
 
     @property
     def rate(self) -> float:
@@ -315,57 +246,44 @@ class OptimizerConfig:
 class FindLrConfig:
     """How the learning-rate range test of find_lr.py and optimizer.lr=auto is done."""
 
-    num_steps: int = 100
+    num_steps: Annotated[int, from_to(20, MAX_STEPS)] = 100
     """Steps, each at a higher rate; small data sets are cycled."""
-    lowest: float = 1e-6
+    lowest: Annotated[float, POSITIVE] = 1e-6
     """optimizer.lr of the first step."""
     highest: float = 10.0
     """optimizer.lr of the last step; the test ends sooner where the loss diverges."""
 
     def __post_init__(self) -> None:
-        _require(20 <= self.num_steps <= MAX_STEPS, "find_lr.num_steps", f"from 20 to {MAX_STEPS}", self.num_steps)
-        _require(0 < self.lowest < float("inf"), "find_lr.lowest", "a positive number", self.lowest)
-        _require(
-            self.lowest < self.highest < float("inf"),
-            "find_lr.highest",
-            f"a number above find_lr.lowest={self.lowest:g}",
-            self.highest,
-        )
+        check(self, "find_lr.")
+        rule = f"a number above find_lr.lowest={self.lowest:g}"
+        require(self.lowest < self.highest < inf, "find_lr.highest", rule, self.highest)
 
 
 @dataclass
 class ScheduleConfig:
     """How learning rate and momentum change over the epochs."""
 
-    name: str = "cosine"
+    name: Annotated[str, one_of("constant", "step", "one_cycle", "cosine")] = "cosine"
     """constant, step, one_cycle or cosine."""
-    warmup_epochs: float = 0.0
+    warmup_epochs: Annotated[float, at_least(0, is_finite=True)] = 0.0
     """Epochs over which the rate first rises linearly from 0."""
-    step_epochs: int = 7
+    step_epochs: Annotated[int, at_least(1)] = 7
     """step: epochs between two drops."""
-    step_factor: float = 0.1
+    step_factor: Annotated[float, within("(0, 1]")] = 0.1
     """step: what the rate is multiplied by at each drop."""
-    peak_fraction: float = 0.25
+    peak_fraction: Annotated[float, within("(0, 1)")] = 0.25
     """one_cycle: share of the epochs after which the rate is highest."""
-    start_factor: float = 0.1
+    start_factor: Annotated[float, within("(0, 1]")] = 0.1
     """one_cycle: first rate over the highest."""
-    final_factor: float = 0.0
+    final_factor: Annotated[float, within("[0, 1]")] = 0.0
     """one_cycle and cosine: last rate over the highest."""
-    low_momentum: float = 0.85
+    low_momentum: Annotated[float, within("[0, 1)")] = 0.85
     """one_cycle: momentum where the rate is highest; it starts and ends at optimizer.momentum."""
     per_phase: bool = False
     """Run the schedule anew once the head-only epochs of the strategy are over."""
 
     def __post_init__(self) -> None:
-        _require_choice("schedule.name", self.name, ("constant", "step", "one_cycle", "cosine"))
-        _require(0 <= self.warmup_epochs < float("inf"), "schedule.warmup_epochs", "at least 0", self.warmup_epochs)
-        _require(self.step_epochs >= 1, "schedule.step_epochs", "at least 1", self.step_epochs)
-        _require(0 < self.peak_fraction < 1, "schedule.peak_fraction", "in (0, 1)", self.peak_fraction)
-        for key in ("step_factor", "start_factor"):
-            value = getattr(self, key)
-            _require(0 < value <= 1, f"schedule.{key}", "in (0, 1]", value)
-        _require(0 <= self.final_factor <= 1, "schedule.final_factor", "in [0, 1]", self.final_factor)
-        _require(0 <= self.low_momentum < 1, "schedule.low_momentum", "in [0, 1)", self.low_momentum)
+        check(self, "schedule.")
 
 
 @dataclass
@@ -374,92 +292,74 @@ class StrategyConfig:
 
     name: str = "frozen"
     """Name under which the strategy is reported."""
-    backbone_factor: float = 0.0
+    backbone_factor: Annotated[float, at_least(0, is_finite=True)] = 0.0
     """Learning rate of the last backbone stage over the head's; 0 keeps the whole backbone frozen."""
-    first_stage_factor: float = 1.0
+    first_stage_factor: Annotated[float, within("(0, 1]")] = 1.0
     """Learning rate of the first stage over the last stage's; geometric in relative depth between them."""
-    trainable_fraction: float = 1.0
+    trainable_fraction: Annotated[float, within("(0, 1]")] = 1.0
     """Share of the backbone's depth, counted from the head, that learns; the rest stays frozen."""
-    trainable_stages: int | None = None
+    trainable_stages: Annotated[int | None, at_least(1)] = None
     """Number of backbone stages, counted from the head, that learn; null leaves it to trainable_fraction."""
-    head_epochs: int = 0
+    head_epochs: Annotated[int, at_least(0)] = 0
     """Epochs in which only the head learns, before the backbone joins."""
-    unfreeze_epochs: int = 0
+    unfreeze_epochs: Annotated[int, at_least(0)] = 0
     """Epochs over which the backbone thaws, from its last stage to its first; 0 thaws all at once."""
-    feature_views: IntOrStr = "mirror"
+    feature_views: Annotated[IntOrStr, whole(1, MAX_VIEWS).or_words("mirror", "fresh")] = "mirror"
     """What the head sees of an image while the whole backbone is frozen: mirror (its centre crop and the
     mirror images that augment.flip and augment.vertical_flip allow), a number of random views drawn once, or fresh
     (random views drawn anew in each epoch, at the price of a forward pass)."""
-    joint_factor: float = 1.0
+    joint_factor: Annotated[float, within("(0, 1]")] = 1.0
     """What every rate is multiplied by, the head's too, once the head-only epochs are over."""
     from_scratch: bool = False
     """Start from random weights, whatever backbone.weights says."""
 
     def __post_init__(self) -> None:
-        _require(
-            0 <= self.backbone_factor < float("inf"), "strategy.backbone_factor", "at least 0", self.backbone_factor
-        )
+        check(self, "strategy.")
         if self.name in THAWING_PRESETS and self.backbone_factor == 0:
             raise ThawError(
                 f"strategy.name={self.name} with strategy.backbone_factor=0 would train frozen, for a name brings no "
                 f"numbers. Type strategy={self.name}; in Python, give those of conf/strategy/{self.name}.yaml, e.g. "
                 f"StrategyConfig({self.name!r}, backbone_factor=1.0)."
             )
-        for key in ("first_stage_factor", "trainable_fraction", "joint_factor"):
-            value = getattr(self, key)
-            _require(0 < value <= 1, f"strategy.{key}", "in (0, 1]", value)
-        for key in ("head_epochs", "unfreeze_epochs"):
-            value = getattr(self, key)
-            _require(value >= 0, f"strategy.{key}", "at least 0", value)
-        _require(
-            self.feature_views in ("mirror", "fresh") or _is_int_in(self.feature_views, 1, MAX_VIEWS),
-            "strategy.feature_views",
-            f"mirror, fresh or a whole number from 1 to {MAX_VIEWS}",
-            self.feature_views,
-        )
-        _require(
-            self.trainable_stages is None or self.trainable_stages >= 1,
-            "strategy.trainable_stages",
-            "null or at least 1",
-            self.trainable_stages,
-        )
 
 
 @dataclass
 class TrainerConfig:
     """How long and on what to train, what to keep and when to stop."""
 
-    max_epochs: int = 25
+    max_epochs: Annotated[int, from_to(0, MAX_EPOCHS)] = 25
     """Passes over the training images; 0 leaves it at head.init=probe."""
     accelerator: str = "auto"
     """auto, cpu, gpu, or another accelerator of Lightning's."""
-    devices: IntOrStr = "auto"
+    devices: Annotated[IntOrStr, whole(1, MAX_PROCESSES).or_words("auto")] = "auto"
     """Devices of each machine, a process each; auto is one, or all GPUs if the distribution is not auto."""
-    num_nodes: int = 1
+    num_nodes: Annotated[int, at_least(1)] = 1
     """Number of machines; on several, torchrun or SLURM starts the processes."""
     distribution: str = "auto"
     """Lightning's distribution strategy: auto, ddp, …"""
-    precision: str = "auto"
+    precision: Annotated[
+        str, one_of("auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed")
+    ] = "auto"
     """auto (bf16 where the device is fast at it), 32, bf16-mixed, 16-mixed, bf16-true or 64."""
-    monitor: str = "val/acc"
+    monitor: Annotated[str, one_of("val/acc", "val/loss", "val/macro_f1")] = "val/acc"
     """Which metric chooses the best epoch: val/acc, val/loss or val/macro_f1."""
-    ties: str = "first"
+    ties: Annotated[str, one_of("first", "last")] = "first"
     """Which of several equally good epochs is the best one: first or last."""
-    eval_every: int = 1
+    eval_every: Annotated[int, at_least(1)] = 1
     """Epochs between two validations."""
-    eval_from: int = 1
+    eval_from: Annotated[int, at_least(1)] = 1
     """First epoch, counted from 1, that is validated."""
-    early_stopping: int | None = None
+    early_stopping: Annotated[int | None, at_least(1)] = None
     """Validations without improvement, counted anew in each phase of the strategy, before the end; null never stops."""
-    gradient_clip: float | None = None
+    gradient_clip: Annotated[float | None, POSITIVE] = None
     """Largest norm of the gradient; null does not clip."""
-    accumulate: int = 1
+    accumulate: Annotated[int, at_least(1)] = 1
     """Batches whose gradients are averaged to one step; the last ones of an epoch may be fewer."""
-    ema_decay: float | None = None
+    ema_decay: Annotated[float | None, within("(0, 1)")] = None
     """Decay per step of an exponential moving average of the weights that is evaluated and kept; null is off."""
     compile: bool = False
     """Compile the backbone with torch.compile; costs seconds of warm-up."""
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: Annotated[float, at_least(0)] = 30.0
     """Least time between two writes of last.ckpt; it is always written at the end."""
     progress_bar: bool = True
     """Show a progress bar where the output is a terminal."""
@@ -469,56 +369,21 @@ class TrainerConfig:
     """Any other flag of lightning.pytorch.Trainer, passed on as it is."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.max_epochs <= MAX_EPOCHS, "trainer.max_epochs", f"from 0 to {MAX_EPOCHS}", self.max_epochs)
-        _require(self.num_nodes >= 1, "trainer.num_nodes", "at least 1", self.num_nodes)
-        _require(
-            self.devices == "auto" or _is_int_in(self.devices, 1, MAX_PROCESSES),
-            "trainer.devices",
-            f"auto or a whole number from 1 to {MAX_PROCESSES}",
-            self.devices,
-        )
-        precisions = ("auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed")
-        _require_choice("trainer.precision", self.precision, precisions)
-        _require_choice("trainer.monitor", self.monitor, ("val/acc", "val/loss", "val/macro_f1"))
+        check(self, "trainer.")
         for flag in self.extra.keys() & OWN_FLAGS.keys():
-            rule = f"left out ({OWN_FLAGS[flag]} takes its place)"
-            _require(False, f"trainer.extra.{flag}", rule, self.extra[flag])
+            require(False, f"trainer.extra.{flag}", f"left out ({OWN_FLAGS[flag]} takes its place)", self.extra[flag])
         for flag in ("limit_train_batches", "limit_val_batches"):
             rule = "more than 0 (an epoch is chosen by its validation)"
-            _require(self.extra.get(flag) != 0, f"trainer.extra.{flag}", rule, 0)
-        _require_choice("trainer.ties", self.ties, ("first", "last"))
-        for key in ("eval_every", "eval_from", "accumulate"):
-            value = getattr(self, key)
-            _require(value >= 1, f"trainer.{key}", "at least 1", value)
-        _require(
-            self.eval_from <= max(self.max_epochs, 1),
-            "trainer.eval_from",
-            f"at most trainer.max_epochs={self.max_epochs}",
-            self.eval_from,
-        )
-        _require(
-            self.early_stopping is None or self.early_stopping >= 1,
-            "trainer.early_stopping",
-            "null or at least 1",
-            self.early_stopping,
-        )
-        _require(
-            self.gradient_clip is None or 0 < self.gradient_clip < float("inf"),
-            "trainer.gradient_clip",
-            "null or a positive number",
-            self.gradient_clip,
-        )
-        _require(
-            self.ema_decay is None or 0 < self.ema_decay < 1, "trainer.ema_decay", "null or in (0, 1)", self.ema_decay
-        )
-        _require(self.checkpoint_seconds >= 0, "trainer.checkpoint_seconds", "at least 0", self.checkpoint_seconds)
+            require(self.extra.get(flag) != 0, f"trainer.extra.{flag}", rule, 0)
+        rule = f"at most trainer.max_epochs={self.max_epochs}"
+        require(self.eval_from <= max(self.max_epochs, 1), "trainer.eval_from", rule, self.eval_from)
 
 
 @dataclass
 class LoggerConfig:
     """Where the curves go; metrics.csv is always written."""
 
-    name: str = "tensorboard"
+    name: Annotated[str, one_of("tensorboard", "csv", "wandb", "mlflow")] = "tensorboard"
     """tensorboard, csv (nothing beside metrics.csv), wandb or mlflow (both need their package)."""
     project: str = "thaw"
     """Project of wandb, or experiment of mlflow."""
@@ -526,7 +391,7 @@ class LoggerConfig:
     """Address of the mlflow server; null keeps a database in the run, `mlflow.db`."""
 
     def __post_init__(self) -> None:
-        _require_choice("logger.name", self.name, ("tensorboard", "csv", "wandb", "mlflow"))
+        check(self, "logger.")
 
 
 @dataclass
@@ -537,15 +402,13 @@ class SweepConfig:
     """Folder of an interrupted sweep: the same command with it skips the finished jobs and goes on with the others."""
     prune: bool = False
     """Stop a trial of a search whose best val/acc so far is below the median of the others' at the same epoch."""
-    prune_after_trials: int = 5
+    prune_after_trials: Annotated[int, at_least(0)] = 5
     """Trials that run to their end before any is stopped."""
-    prune_after_epochs: int = 3
+    prune_after_epochs: Annotated[int, at_least(0)] = 3
     """Epochs that each trial is given."""
 
     def __post_init__(self) -> None:
-        for key in ("prune_after_trials", "prune_after_epochs"):
-            value = getattr(self, key)
-            _require(value >= 0, f"sweep.{key}", "at least 0", value)
+        check(self, "sweep.")
 
 
 @dataclass
@@ -574,9 +437,9 @@ class Config:
     """Where the curves go."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """Resuming and pruning of sweeps."""
-    features: str = "auto"
+    features: Annotated[str, one_of("auto", "off")] = "auto"
     """auto runs epochs with a frozen backbone on stored features; off runs them on augmented images."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the shuffle, the augmentation and the new weights."""
     figures: bool = True
     """Draw what is trained on and what comes of it; without, a short job of a sweep takes half as long, and
@@ -590,9 +453,8 @@ class Config:
         for group in fields(self):
             for key, value in vars(getattr(self, group.name)).items() if is_dataclass(group.type) else ():
                 small = not isinstance(value, int) or value < 2**32
-                _require(small, f"{group.name}.{key}", "a whole number below 2**32", value)
-        _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
-        _require_choice("features", self.features, ("auto", "off"))
+                require(small, f"{group.name}.{key}", "a whole number below 2**32", value)
+        check(self)
         if self.dataset.cache == "device" and not self.augment.only_cuts:
             raise ThawError(
                 "dataset.cache=device cuts images on the GPU, mirrors them horizontally and does nothing else to them: "
@@ -615,12 +477,9 @@ class Config:
                 f"strategy.head_epochs={self.strategy.head_epochs} leaves no epoch for the backbone: "
                 f"trainer.max_epochs is {self.trainer.max_epochs}. Raise trainer.max_epochs, or use strategy=frozen."
             )
-        _require(
-            self.schedule.warmup_epochs < (shortest := self._shortest_schedule()),
-            "schedule.warmup_epochs",
-            f"below {shortest:g}, the epochs that the schedule runs for",
-            self.schedule.warmup_epochs,
-        )
+        warmup, shortest = self.schedule.warmup_epochs, self._shortest_schedule()
+        rule = f"below {shortest:g}, the epochs that the schedule runs for"
+        require(warmup < shortest, "schedule.warmup_epochs", rule, warmup)
         if self.head.init == "weights" and (self.backbone.weights in (None, "default") or self.strategy.from_scratch):
             raise ThawError("head.init=weights takes the head of an earlier run: set backbone.weights=RUN_FOLDER.")
 
