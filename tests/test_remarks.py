@@ -42,6 +42,12 @@ def test_stages_that_would_thaw_after_the_last_epoch_are_told(
             "mirror",
             "augment.crop_scale=[0.5, 1.0], augment.crop_ratio=[1.0, 1.0], augment.degrees=10.0, augment.erasing=0.5",
         ),
+        (
+            {"transforms": {"blur": {"_target_": "m.Blur", "size": 3}}},
+            "mirror",
+            "augment.transforms.blur._target_=m.Blur",
+        ),
+        ({"transforms": {"blur": {"_target_": "m.Blur"}}}, "fresh", None),
     ],
 )
 def test_augmentation_that_stored_features_leave_out_is_told(

@@ -40,8 +40,15 @@ OWN_FLAGS = {
 THAWING_PRESETS = ("boosted_head", "discriminative", "finetune", "gradual", "last_stages", "scratch")
 """Those of `conf/strategy/` by which the backbone learns."""
 
+OWN_OPTIMIZERS = ("sgd", "adamw")
+
 BACKBONE = Rule(
     "a torchvision classifier", BACKBONE_NAMES.__contains__, BACKBONE_NAMES, " `python train.py --help` lists them."
+)
+OPTIMIZER = Rule(
+    f"one of {', '.join(OWN_OPTIMIZERS)}, or a class such as torch.optim.NAdam",
+    lambda name: name in OWN_OPTIMIZERS or ("." in name and all(map(str.isidentifier, name.split(".")))),
+    OWN_OPTIMIZERS,
 )
 SEED = Rule("in [0, 2**32)", lambda seed: 0 <= seed < 2**32)
 """The splits of scikit-learn take no other."""
@@ -181,6 +188,9 @@ class AugmentConfig:
     with the mean colour."""
     erasing: Annotated[float, within("[0, 1]")] = 0.0
     """Probability that a random rectangle is painted over with the mean colour."""
+    transforms: dict[str, Any] = field(default_factory=dict)
+    """Further transforms of one uint8 image (3, S, S), such as torchvision's, by names of one's own, each with
+    `_target_`, its class, and arguments; they come last, but for erasing."""
     mixup: Annotated[float, STRENGTH] = 0.0
     """Strength (alpha of the Beta distribution) of mixup; 0 is off."""
     cutmix: Annotated[float, STRENGTH] = 0.0
@@ -201,15 +211,16 @@ class AugmentConfig:
     @property
     def only_cuts(self) -> bool:
         """True if random crops and horizontal mirror images are all that happens to an image before it is mixed."""
-        return self.policy == "default" and not (self.vertical_flip or self.degrees or self.erasing)
+        return self.policy == "default" and not (self.vertical_flip or self.degrees or self.erasing or self.transforms)
 
 
 @dataclass
 class OptimizerConfig:
     """How a gradient becomes a step."""
 
-    name: Annotated[str, one_of("sgd", "adamw")] = "sgd"
-    """sgd (with momentum) or adamw."""
+    name: Annotated[str, OPTIMIZER] = "sgd"
+    """sgd (with momentum), adamw, or the class of another, such as torch.optim.NAdam, whose momentum is what it is made
+    with."""
     lr: Annotated[NumberOrStr, POSITIVE.or_words("auto")] = 3e-3
     """Learning rate of the head; the strategy sets the other stages' as ratios to it. auto finds one by a range test
     before the training."""
@@ -219,6 +230,8 @@ class OptimizerConfig:
     """Nesterov's momentum; SGD only."""
     weight_decay: Annotated[float, at_least(0, is_finite=True)] = 0.0
     """Weight decay of matrices and kernels; norms and biases have none."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Any other argument of the optimizer, passed on as it is: eps, betas, …"""
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")
@@ -227,6 +240,17 @@ class OptimizerConfig:
         can_look_ahead = self.name == "sgd" and self.momentum > 0
         rule = "false unless optimizer is sgd with momentum"
         require(can_look_ahead or not self.nesterov, "optimizer.nesterov", rule, self.nesterov)
+        for key in ("lr", "weight_decay", "momentum", "nesterov") if self.is_own else ("lr", "weight_decay"):
+            rule = f"left out (optimizer.{key} takes its place)"
+            require(key not in self.extra, f"optimizer.extra.{key}", rule, self.extra.get(key))
+        if self.is_own and (betas := self.extra.get("betas")):
+            rule = f"two numbers, the first of them optimizer.momentum={self.momentum}"
+            require(len(betas) == 2 and betas[0] == self.momentum, "optimizer.extra.betas", rule, betas)
+
+    @property
+    def is_own(self) -> bool:
+        """True if it is one of Thaw's own choice, which knows what `momentum` is and which options suit it."""
+        return self.name in OWN_OPTIMIZERS
 
     @property
     def rate(self) -> float:
@@ -458,7 +482,7 @@ class Config:
         if self.dataset.cache == "device" and not self.augment.only_cuts:
             raise ThawError(
                 "dataset.cache=device cuts images on the GPU, mirrors them horizontally and does nothing else to them: "
-                "use augment=default without vertical_flip, degrees and erasing, or dataset.cache=ram."
+                "use augment=default without vertical_flip, degrees, erasing and transforms, or dataset.cache=ram."
             )
         if isinstance(self.trainer.devices, int) and self.dataset.batch_size % self.trainer.devices:
             raise ThawError(

@@ -65,7 +65,7 @@ def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
         names = RANDOM_VIEWS_ONLY - {"augment.policy"} | MIRRORS
         where, remedy = "where augment.policy=none shows images as they are evaluated", "augment=default"
     elif num_frozen and config.strategy.feature_views == "mirror":
-        names = RANDOM_VIEWS_ONLY
+        names = RANDOM_VIEWS_ONLY | {f"augment.transforms.{name}._target_" for name in config.augment.transforms}
         where = f"in epochs 1 to {num_frozen}, which see centre crops and their mirror images alone"
         remedy = "strategy.feature_views=fresh"
     else:

@@ -293,3 +293,54 @@ def test_both_mixings_take_turns() -> None:
     batches = [mix(labels.float().view(2, 1, 1, 1).expand(2, 3, 16, 16), labels)[0] for _ in range(40)]
     only_black_and_white = sum(bool(((images == 0) | (images == 1)).all()) for images in batches)
     assert 10 < only_black_and_white < 30
+
+
+# ---- the user's own
+
+
+def further(**recipe: Any) -> dict[str, Any]:
+    return {"own": {"_target_": "torchvision.transforms.v2.RandomSolarize", "threshold": 100} | recipe}
+
+
+@pytest.mark.parametrize("policy", ["none", "default", "trivial"])
+def test_a_transform_of_ones_own_comes_after_those_of_the_policy(policy: str) -> None:
+    plain = augmented(AugmentConfig(policy=policy))
+    solarized = augmented(AugmentConfig(policy=policy, transforms=further(p=1.0)))
+    assert torch.equal(solarized, torch.where(plain >= 100, 255 - plain, plain))
+
+
+def test_a_transform_of_ones_own_leaves_evaluation_and_what_is_drawn_later_as_they_are() -> None:
+    torch.manual_seed(0)
+    training_transform(AugmentConfig(transforms=further()), SMALL)
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.rand(1))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"_target_": "torchvision.transforms.v2.Nothing"}, "cannot be made: .*Nothing"),
+        ({"size": 3}, "cannot be made: .*size"),
+        ({"_target_": "torchvision.transforms.v2.Resize", "size": 8, "threshold": None}, "cannot be made"),
+        ({"_target_": "torch.nn.Flatten", "threshold": None}, "cannot be made"),
+    ],
+)
+def test_a_transform_that_cannot_be_made_is_named(recipe: dict[str, Any], message: str) -> None:
+    with pytest.raises(ThawError, match=f"augment.transforms.own {message}"):
+        training_transform(AugmentConfig(transforms=further(**recipe)), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"_target_": "torchvision.transforms.v2.Resize", "size": 8}, r"must make \(3, 32, 32\) .*, got \(3, 8, 8\)"),
+        ({"_target_": "torchvision.transforms.v2.ToPILImage"}, "must make .*, got Image"),
+        ({"_target_": "torch.nn.Linear", "in_features": 32, "out_features": 32}, "fails on an image: "),
+        ({"size": 8}, r"must be \{_target_: MODULE.CLASS, …\}, got \{'size': 8\}"),
+        ("blur", r"must be \{_target_: MODULE.CLASS, …\}, got 'blur'"),
+    ],
+)
+def test_a_transform_of_something_else_than_images_is_refused(recipe: Any, message: str) -> None:
+    with pytest.raises(ThawError, match=f"augment.transforms.own {message}"):
+        training_transform(AugmentConfig(transforms={"own": recipe}), SMALL)

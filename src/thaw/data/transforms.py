@@ -10,6 +10,8 @@ from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.errors import ThawError
+from thaw.recipes import make
+from thaw.seeding import seeded
 
 ImageTransform = Callable[[Tensor], Tensor]
 
@@ -105,11 +107,16 @@ class Mirrored:
 
 
 def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) -> ImageTransform:
-    """The random transform of one uint8 image (3, H, W) to one of (3, crop, crop)."""
+    """The random transform of one uint8 image (3, H, W) to one of (3, crop, crop).
+
+    Raises:
+        ThawError: One of `augment.transforms` cannot be made, or makes something else of an image.
+    """
+    further = [_make_further(*each, evaluation.crop) for each in options.transforms.items()]
     if options.policy == "none":
-        return evaluation
+        return cast(ImageTransform, v2.Compose([evaluation, *further])) if further else evaluation
     mean_colour = [round(255 * value) for value in evaluation.mean]
-    steps: list[torch.nn.Module] = []
+    steps: list[ImageTransform] = []
     if options.degrees:  # first, for most crops leave the corners that it lays bare outside
         steps.append(v2.RandomRotation(options.degrees, v2.InterpolationMode.BILINEAR, fill=mean_colour))
     steps += [
@@ -131,9 +138,26 @@ def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) 
             steps.append(v2.RandAugment(interpolation=v2.InterpolationMode.BILINEAR))
         case "color":
             steps.append(v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1))
+    steps += further
     if options.erasing:
         steps.append(v2.RandomErasing(options.erasing, value=mean_colour))
     return cast(ImageTransform, v2.Compose(steps))
+
+
+def _make_further(name: str, recipe: Any, side: int) -> ImageTransform:
+    """A transform of `augment.transforms`, tried on an image."""
+    key = f"augment.transforms.{name}"
+    image = torch.zeros(3, side, side, dtype=torch.uint8)
+    transform = make(key, recipe)
+    try:
+        with seeded(0):
+            result = transform(image)
+    except Exception as error:  # what a class that is not ours raises
+        raise ThawError(f"{key} fails on an image: {' '.join(str(error).split())}") from error
+    if not isinstance(result, Tensor) or (result.shape, result.dtype) != (image.shape, image.dtype):
+        kind = f"{tuple(result.shape)} of {result.dtype}" if isinstance(result, Tensor) else type(result).__name__
+        raise ThawError(f"{key} must make {tuple(image.shape)} of torch.uint8 of such an image, got {kind}.")
+    return cast(ImageTransform, transform)
 
 
 def mixing_transform(

@@ -1,12 +1,14 @@
 """The optimizer: parameter groups by part of the network, and what their rates and momentum are at a moment."""
 
 from collections.abc import Iterable, Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
 
 from thaw.config import OptimizerConfig
+from thaw.errors import ThawError
 from thaw.model.schedule import Pace
 
 
@@ -16,7 +18,10 @@ def make_optimizer(options: OptimizerConfig, parts: Sequence[Iterable[Parameter]
     Args:
         options: Which, and how.
         parts: Parameters of every stage, first to last, and then of the head.
-        fused: Whether all parameters are stepped in one kernel.
+        fused: Whether all parameters are stepped in one kernel, by one of Thaw's own choice.
+
+    Raises:
+        ThawError: There is no such optimizer, or it does not take these arguments.
     """
     groups: list[dict[str, Any]] = []
     for part, parameters in enumerate(map(list, parts)):
@@ -25,16 +30,28 @@ def make_optimizer(options: OptimizerConfig, parts: Sequence[Iterable[Parameter]
         groups.append({"params": matrices, "part": part, "weight_decay": options.weight_decay})
         groups.append({"params": vectors, "part": part, "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
-    common: dict[str, Any] = {"lr": options.rate, "fused": fused}
-    if options.name == "adamw":
-        return AdamW(groups, betas=(options.momentum, 0.999), **common)
-    return SGD(groups, momentum=options.momentum, nesterov=options.nesterov, **common)
+    own: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+        "sgd": (SGD, {"momentum": options.momentum, "nesterov": options.nesterov, "fused": fused}),
+        "adamw": (AdamW, {"betas": (options.momentum, 0.999), "fused": fused}),
+    }
+    try:
+        kind, arguments = own[options.name] if options.is_own else (resolve_name(options.name), {})
+        optimizer = kind(groups, **{"lr": options.rate} | arguments | options.extra)
+    except Exception as error:  # what a class that is not ours raises
+        raise ThawError(f"optimizer.name={options.name} cannot be made: {' '.join(str(error).split())}") from error
+    if not isinstance(optimizer, Optimizer):
+        raise ThawError(f"optimizer.name must be a torch.optim.Optimizer, got {options.name}.")
+    if options.weight_decay and "weight_decay" not in optimizer.defaults:
+        raise ThawError(f"optimizer.name={options.name} knows no weight decay: set optimizer.weight_decay=0.")
+    return optimizer
 
 
 def set_rates(
     optimizer: Optimizer, options: OptimizerConfig, factors: Sequence[float], pace: Pace, low_momentum: float
 ) -> None:
-    """Set learning rate and momentum of each group: the options' times the strategy's times the schedule's.
+    """Set the learning rate of each group: the options' times the strategy's times the schedule's; and the momentum.
+
+    An optimizer that is named by its class keeps the momentum that it was made with.
 
     Args:
         optimizer: One of `make_optimizer`'s; groups of another one are left alone.
@@ -46,9 +63,9 @@ def set_rates(
     momentum = options.momentum + pace.dip * (min(low_momentum, options.momentum) - options.momentum)
     for group in (group for group in optimizer.param_groups if "part" in group):
         group["lr"] = options.rate * factors[group["part"]] * pace.rate
-        if "betas" in group:
+        if "betas" in group and options.is_own:
             group["betas"] = (momentum, group["betas"][1])
-        else:
+        elif options.is_own:
             group["momentum"] = momentum
 
 

@@ -1,0 +1,90 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from thaw.config import OptimizerConfig
+from thaw.errors import ThawError
+from thaw.model.optimizer import make_optimizer, named_rates, set_rates
+from thaw.model.schedule import Pace
+
+PARTS = [list(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).parameters()), list(nn.Linear(4, 2).parameters())]
+
+
+def optimizer(**options: Any) -> torch.optim.Optimizer:
+    return make_optimizer(OptimizerConfig(**options), PARTS, fused=False)
+
+
+def values(made: torch.optim.Optimizer, key: str) -> Sequence[Any]:
+    return [group[key] for group in made.param_groups]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "torch.optim.NAdam"])
+def test_matrices_decay_and_vectors_do_not(name: str) -> None:
+    made = optimizer(name=name, weight_decay=0.1)
+    assert values(made, "part") == [0, 0, 1, 1]
+    assert values(made, "weight_decay") == [0.1, 0.0, 0.1, 0.0]
+    assert [{parameter.ndim for parameter in group["params"]} for group in made.param_groups] == [{4}, {1}, {2}, {1}]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "torch.optim.RMSprop"])
+def test_rates_are_the_options_times_strategy_times_schedule(name: str) -> None:
+    options = OptimizerConfig(name=name, lr=0.2)
+    made = make_optimizer(options, PARTS, fused=False)
+    set_rates(made, options, [0.1, 1.0], Pace(rate=0.5, dip=0.0), low_momentum=0.85)
+    assert named_rates(made) == pytest.approx({"lr/stage_00": 0.01, "lr/head": 0.1})
+
+
+def test_momentum_dips_as_the_schedule_has_it_and_not_in_a_class_by_its_name() -> None:
+    for name, key, before, after in (
+        ("sgd", "momentum", 0.95, 0.9),
+        ("adamw", "betas", (0.95, 0.999), (0.9, 0.999)),
+        ("torch.optim.NAdam", "betas", (0.7, 0.8), (0.7, 0.8)),
+        ("torch.optim.RMSprop", "momentum", 0, 0),
+    ):
+        extra = {"betas": (0.7, 0.8)} if "NAdam" in name else {}
+        options = OptimizerConfig(name=name, momentum=0.95, extra=extra)
+        made = make_optimizer(options, PARTS, fused=False)
+        assert values(made, key) == [before] * 4
+        set_rates(made, options, [1.0, 1.0], Pace(rate=1.0, dip=0.5), low_momentum=0.85)
+        assert made.param_groups[0][key] == pytest.approx(after)
+
+
+def test_further_arguments_are_passed_on() -> None:
+    made = optimizer(name="adamw", extra={"eps": 1e-4, "betas": [0.9, 0.95], "amsgrad": True})
+    assert (values(made, "eps")[0], values(made, "betas")[0][1], values(made, "amsgrad")[0]) == (1e-4, 0.95, True)
+    assert isinstance(optimizer(name="torch.optim.Adagrad", extra={"lr_decay": 0.1}), torch.optim.Adagrad)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "torch.optim.NAdm"}, "torch.optim.NAdm cannot be made: module 'torch.optim' has no attribute 'NAdm'"),
+        ({"name": "nowhere.Lion"}, "nowhere.Lion cannot be made: No module named 'nowhere'"),
+        ({"name": "torch.optim.LBFGS"}, "torch.optim.LBFGS cannot be made: "),
+        ({"name": "torch.nn.Linear"}, "torch.nn.Linear cannot be made: "),
+        ({"extra": {"rho": 1}}, "sgd cannot be made: .*rho"),
+        ({"name": "unittest.mock.Mock"}, "must be a torch.optim.Optimizer, got unittest.mock.Mock"),
+        ({"name": "torch.optim.Rprop", "weight_decay": 0.1}, "torch.optim.Rprop knows no weight decay"),
+    ],
+)
+def test_what_is_no_optimizer_of_these_arguments_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ThawError, match=f"optimizer.name[= ]{message}"):
+        optimizer(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"extra": {"lr": 1}}, "lr"),
+        ({"extra": {"momentum": 0.5}}, "momentum"),
+        ({"name": "torch.optim.NAdam", "extra": {"weight_decay": 1}}, "weight_decay"),
+        ({"name": "adamw", "extra": {"betas": [0.5, 0.99]}}, "betas"),
+        ({"name": "adamw", "extra": {"betas": [0.9]}}, "betas"),
+    ],
+)
+def test_an_argument_that_contradicts_an_option_is_refused(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(ThawError, match=f"optimizer.extra.{key} must be "):
+        OptimizerConfig(**options)
