@@ -1,5 +1,6 @@
 """Where the curves, the pictures and the table of options go beside the run's own files: TensorBoard, W&B, MLflow."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from secrets import token_hex
 from typing import Any
@@ -67,7 +68,7 @@ def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure | Image
         trainer.logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
 
 
-def log_final_metrics(trainer: pl.Trainer, config: Config, summary: dict[str, Any]) -> None:
+def log_final_metrics(trainer: pl.Trainer, config: Config, summary: Mapping[str, Any]) -> None:
     """The options and the final figures, side by side in the logger's table of runs."""
     options = {
         name: typed(value) if isinstance(value, bool) or not isinstance(value, int | float) else value

@@ -12,6 +12,7 @@ from thaw.data.datamodule import ImageDataModule
 from thaw.inspection.predictions import Predictions, accuracy_text
 from thaw.model.classifier import Classifier
 from thaw.model.head import Standardize
+from thaw.summary import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,13 @@ class LinearProbe(Callback):
         start: Also begin the training from the probe's head (Kumar et al. 2022, arXiv:2202.10054).
 
     Attributes:
-        metrics: Its validation figures, as in summary.json; None before the fit.
+        metrics: Its validation figures; None before the fit.
     """
 
     def __init__(self, start: bool) -> None:
         super().__init__()
         self.start = start
-        self.metrics: dict[str, Any] | None = None
+        self.metrics: Metrics | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fit and judge the probe; a resumed run has done so, and its backbone is no longer what it was."""

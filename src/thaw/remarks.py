@@ -2,13 +2,13 @@
 
 import shlex
 from dataclasses import asdict
-from typing import Any
 
 from thaw.config import Config, StrategyConfig
 from thaw.inspection.predictions import accuracy_text
 from thaw.model.strategy import rate_factors
 from thaw.options import changed, typed
 from thaw.run import Run
+from thaw.summary import Summary
 
 RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
 """Options that change nothing of an image's centre crop and its mirror images."""
@@ -110,7 +110,7 @@ def adamw_too_fast(config: Config) -> str | None:
     )
 
 
-def closing_lines(run: Run, config: Config, summary: dict[str, Any]) -> str:
+def closing_lines(run: Run, config: Config, summary: Summary) -> str:
     """What came out, where it lies, and what to type next."""
     best, last, seconds = summary["val"], summary["last"], summary["seconds"]
     chosen_on = summary["epoch_chosen_on"]

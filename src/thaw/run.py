@@ -4,7 +4,7 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
 from thaw.errors import ThawError
+from thaw.summary import ALWAYS, Summary
 from thaw.writing import naming, replacing
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ def typed_overrides() -> list[str]:
     return [*(each for each in overrides.hydra if each.startswith("hydra.searchpath=")), *overrides.task]
 
 
-SUMMARY = {
-    "val": dict, "last": dict, "best_epoch": int, "epochs": int, "epoch_chosen_on": str, "seconds": dict,
-    "params": dict, "classes": list, "precision": str, "seed": int, "versions": dict, "data_fingerprint": str,
-}  # fmt: skip
-"""What a `summary.json` has in any case."""
 OPTIONS = ("dataset", "backbone", "augment", "optimizer", "strategy", "trainer", "seed")
 """What a `config.yaml` has in any case."""
 
@@ -130,7 +126,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The figures of `summary.json`."""
+        """The figures of `summary.json`, whichever there are."""
         try:
             content = json.loads(self._require(self._summary).read_text(encoding="utf-8"))
         except ValueError as error:  # no JSON, no UTF-8
@@ -140,13 +136,13 @@ class Run:
         return content
 
     @property
-    def full_summary(self) -> dict[str, Any]:
-        """The figures of `summary.json`, with all that a training has written."""
+    def full_summary(self) -> Summary:
+        """The figures of `summary.json`, all of them."""
         summary = self.summary
-        wrong = [key for key, kind in SUMMARY.items() if not isinstance(summary.get(key), kind)]
+        wrong = [key for key, kind in ALWAYS.items() if not isinstance(summary.get(key), kind)]
         if wrong:
             raise self._damaged(self._summary, f"it lacks {', '.join(wrong)}")
-        return summary
+        return cast(Summary, summary)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -276,7 +272,7 @@ class Run:
             with replacing(self._overrides) as draft:
                 OmegaConf.save(typed_overrides(), draft)
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Summary) -> None:
         """Keep the figures; the last step of a training."""
         with replacing(self._summary) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

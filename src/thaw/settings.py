@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from thaw.data.places import data_name
 from thaw.differences import Options, flat_config, relevant, typed_options, value_of
 from thaw.inspection.uncertainty import wilson_interval
 from thaw.run import Run
+from thaw.summary import Metrics, Summary
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Record:
     """What a leaderboard needs to know of one run."""
 
     run: Run
-    summary: dict[str, Any]
+    summary: Summary
     typed: Options
     config: Options
     fold: int | None
@@ -39,10 +40,10 @@ class Record:
         return "test" if self.summary["test"] and self.fold is None else "val"
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Metrics:
         """The figures that no one has chosen: on test, or else of the last epoch on val."""
-        metrics: dict[str, Any] = self.summary["test" if self.split == "test" else "last"]
-        return metrics
+        test = self.summary["test"]
+        return test if test and self.split == "test" else self.summary["last"]
 
     @property
     def answers(self) -> dict[tuple[str, str], bool]:
@@ -143,7 +144,7 @@ class Setting:
         return Answers(tuple(images), num_right, len(counts))
 
 
-def _pooled(metrics: Sequence[dict[str, Any]], name: str) -> float:
+def _pooled(metrics: Sequence[Metrics], name: Literal["acc", "macro_f1"]) -> float:
     """The mean over folds, each weighing as much as it has images: for accuracy, that of all images."""
     return float(sum(each[name] * each["n"] for each in metrics) / sum(each["n"] for each in metrics))
 
@@ -161,7 +162,7 @@ def read_answers(path: Path, split: str) -> dict[tuple[str, str], bool]:
 def read_record(run: Run) -> Record | None:
     """The run's record; None if its summary.json is none of Thaw's."""
     try:
-        summary = run.summary
+        summary = cast(Summary, run.summary)  # or a part of one
         typed = typed_options(summary["command"])
         config = flat_config(run) or typed
         # Each run has written down the rate that it has found.

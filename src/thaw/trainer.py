@@ -226,7 +226,7 @@ def keep_precision(run: Run, accelerator: str) -> str:
         run: The run.
         accelerator: What it is to be used on.
     """
-    trained: str = run.full_summary["precision"]
+    trained = run.full_summary["precision"]
     if run.trainer.precision != "auto" or "mixed" not in trained:
         return trained
     return choose_precision(TrainerConfig(accelerator=accelerator))

@@ -4,14 +4,18 @@ import logging
 import platform
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import lightning.pytorch as pl
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
 from thaw.building import build
@@ -32,6 +36,7 @@ from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.remarks import closing_lines, warnings_before
 from thaw.run import Run
+from thaw.summary import Params, Seconds, Summary
 from thaw.trainer import fit, frozen_backbone, make_trainer
 from thaw.writing import naming, naming_events
 
@@ -40,7 +45,7 @@ log = logging.getLogger(__name__)
 
 def train(
     config: Config, folder: Path | str, command: str | None = None, callbacks: Iterable[pl.Callback] = ()
-) -> dict[str, Any]:
+) -> Summary:
     """Train as the options say; everything about it is in the folder afterwards.
 
     Args:
@@ -50,7 +55,7 @@ def train(
         callbacks: Callbacks for the Trainer, beside those of `trainer.callbacks`.
 
     Returns:
-        The content of `summary.json`.
+        The content of `summary.json`, a dict.
 
     Raises:
         ThawError: The options do not fit the data, the weights or the machine.
@@ -66,7 +71,7 @@ def train(
         return _train(config, run, command, callbacks)
 
 
-def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> dict[str, Any]:
+def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> Summary:
     started = time.perf_counter()
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
@@ -96,100 +101,131 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     best_checkpoint = cast(BestCheckpoint, trainer.checkpoint_callback)
     if not best_checkpoint.best_model_path:  # ended before its first validation, as by max_time
         trainer.save_checkpoint(run.best)
-    seconds = {"fit": time.perf_counter() - started_fit, "epoch_median": epochs.epoch_median}
+    fit_seconds = time.perf_counter() - started_fit
+    trained = Trained(config, run, trainer, model, data, probe)
     best = read_tensors(run.best)
-    results = evaluate(trainer, model, data, best)
-    seconds["total"] = time.perf_counter() - started
-    summary = summarise(config, best, trainer, model, data, results, seconds, command)
-    summary["probe"] = probe and probe.metrics
+    results = trained.evaluate(best["state_dict"])
+    seconds: Seconds = {
+        "fit": round(fit_seconds, 3),
+        "epoch_median": round(epochs.epoch_median, 3),
+        "total": round(time.perf_counter() - started, 3),
+    }
+    summary = trained.summarise(results, best["epoch"], seconds, command)
     if trainer.is_global_zero:
-        last = {"val": results.pop("last")}
-        for path, splits in ((run.predictions_csv, results), (run.predictions_last_csv, last)):
-            with naming(path):
-                write_predictions(path, splits)
-        if config.figures:
-            save_result_figures(run, trainer, data, results)
-        run.write_summary(summary)
-        log_final_metrics(trainer, config, summary)
-        if config.report:
-            log.info(f"Report: {run.report()}")
+        trained.write(results, summary)
         log.info(closing_lines(run, config, summary))
     return summary
 
 
-def evaluate(
-    trainer: pl.Trainer, model: Classifier, data: ImageDataModule, best: Mapping[str, Any]
-) -> dict[str, Predictions]:
-    """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test.
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves in memory.
 
-    Args:
+    Attributes:
+        config: The options.
+        run: Where it writes.
         trainer: Which has trained,
-        model: with the last epoch's weights; afterwards with those of the best.
+        model: with the last epoch's weights, and after `evaluate` with those of the best.
         data: The images.
-        best: The content of best.ckpt.
+        probe: What was said of the weights before; None where it was off.
     """
-    results = {"last": predict(trainer, model, data, "val")}
-    model.load_state_dict(best["state_dict"])
-    for split in ("val", "test"):
-        if split in data.index.splits:
-            results[split] = predict(trainer, model, data, split)
-    return results
 
+    config: Config
+    run: Run
+    trainer: pl.Trainer
+    model: Classifier
+    data: ImageDataModule
+    probe: LinearProbe | None
 
-def summarise(
-    config: Config,
-    best: Mapping[str, Any],
-    trainer: pl.Trainer,
-    model: Classifier,
-    data: ImageDataModule,
-    results: dict[str, Predictions],
-    seconds: dict[str, float],
-    command: str | None,
-) -> dict[str, Any]:
-    """The content of summary.json."""
-    sizes = [sum(parameter.numel() for parameter in stage.parameters()) for stage in model.backbone.stages]
-    sizes.append(sum(parameter.numel() for parameter in model.head.parameters()))
-    learns = ever_trainable(config.strategy, config.trainer.max_epochs, len(model.backbone.stages))
-    return {
-        "val": results["val"].metrics(),
-        "last": results["last"].metrics(),
-        "test": results["test"].metrics() if "test" in results else None,
-        "best_epoch": min(best["epoch"] + 1, trainer.current_epoch),
-        "epochs": trainer.current_epoch,
-        "epoch_chosen_on": data.index.epoch_chosen_on,
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "params": {"total": sum(sizes), "trainable": sum(compress(sizes, learns))},
-        "classes": list(data.classes),
-        "lr": config.optimizer.rate,
-        "precision": trainer.precision,
-        "gpu_memory_gb": _gpu_memory(trainer),
-        "seed": config.seed,
-        "command": command,
-        "versions": _versions(),
-        "data_fingerprint": data.index.fingerprint,
-    }
+    def evaluate(self, best: Mapping[str, Tensor]) -> dict[str, Predictions]:
+        """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test.
 
+        Args:
+            best: Weights of the best epoch.
+        """
+        results = {"last": predict(self.trainer, self.model, self.data, "val")}
+        self.model.load_state_dict(best)
+        for split in ("val", "test"):
+            if split in self.data.index.splits:
+                results[split] = predict(self.trainer, self.model, self.data, split)
+        return results
 
-def _gpu_memory(trainer: pl.Trainer) -> float | None:
-    """The most that tensors have taken on the GPU so far, in GB; None on another device."""
-    device = trainer.strategy.root_device
-    return round(torch.cuda.max_memory_allocated(device) / 1e9, 3) if device.type == "cuda" else None
+    def summarise(
+        self, results: Mapping[str, Predictions], best_epoch: int, seconds: Seconds, command: str | None
+    ) -> Summary:
+        """The content of summary.json.
+
+        Args:
+            results: What `evaluate` returned.
+            best_epoch: The best epoch, from 0.
+            seconds: How long it took.
+            command: How the run was asked for.
+        """
+        return {
+            "val": results["val"].metrics(),
+            "last": results["last"].metrics(),
+            "test": results["test"].metrics() if "test" in results else None,
+            "best_epoch": min(best_epoch + 1, self.trainer.current_epoch),
+            "epochs": self.trainer.current_epoch,
+            "epoch_chosen_on": self.data.index.epoch_chosen_on,
+            "seconds": seconds,
+            "params": self._count_params(),
+            "classes": list(self.data.classes),
+            "lr": self.config.optimizer.rate,
+            "precision": self.trainer.precision,
+            "gpu_memory_gb": self._gpu_memory(),
+            "seed": self.config.seed,
+            "command": command,
+            "versions": _versions(),
+            "data_fingerprint": self.data.index.fingerprint,
+            "probe": self.probe.metrics if self.probe else None,
+        }
+
+    def _count_params(self) -> Params:
+        stages = self.model.backbone.stages
+        parts = [*(stage.parameters() for stage in stages), self.model.head.parameters()]
+        sizes = [sum(parameter.numel() for parameter in part) for part in parts]
+        learns = ever_trainable(self.config.strategy, self.config.trainer.max_epochs, len(stages))
+        return {"total": sum(sizes), "trainable": sum(compress(sizes, learns))}
+
+    def _gpu_memory(self) -> float | None:
+        device = self.trainer.strategy.root_device
+        return round(torch.cuda.max_memory_allocated(device) / 1e9, 3) if device.type == "cuda" else None
+
+    def write(self, results: Mapping[str, Predictions], summary: Summary) -> None:
+        """Keep the figures, what was said of each image, the pictures and the report; `summary.json` before the last.
+
+        Args:
+            results: What `evaluate` returned.
+            summary: What `summarise` returned.
+        """
+        best = {split: predictions for split, predictions in results.items() if split != "last"}
+        last = {"val": results["last"]}
+        for path, splits in ((self.run.predictions_csv, best), (self.run.predictions_last_csv, last)):
+            with naming(path):
+                write_predictions(path, splits)
+        if self.config.figures:
+            split = "test" if "test" in results else "val"
+            self._save_figures(split, results[split])
+        self.run.write_summary(summary)
+        log_final_metrics(self.trainer, self.config, summary)
+        if self.config.report:
+            log.info(f"Report: {self.run.report()}")
+
+    def _save_figures(self, split: str, predictions: Predictions) -> None:
+        """The best epoch's predictions as pictures and charts."""
+        mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
+        figures: dict[str, Figure | Image.Image] = {
+            "predictions.jpg": prediction_grid(self.data.show(split, mixed), predictions, mixed, split).draw(),
+            "top_losses.jpg": top_losses_grid(self.data.show(split, highest), predictions, highest, split).draw(),
+            "confusion.png": confusion_chart(predictions, split),
+            "calibration.png": calibration_chart(predictions, split),
+        }
+        for name, figure in figures.items():
+            save_figure(self.run, self.trainer, name, figure)
 
 
 @cache
 def _versions() -> dict[str, str]:
     packages = ("thaw", "torch", "torchvision", "lightning", "hydra-core")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def save_result_figures(run: Run, trainer: pl.Trainer, data: ImageDataModule, results: dict[str, Predictions]) -> None:
-    """The best epoch's predictions on test, or else on val, as pictures and charts."""
-    split = "test" if "test" in results else "val"
-    predictions = results[split]
-    mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
-    grid = prediction_grid(data.show(split, mixed), predictions, mixed, split)
-    save_figure(run, trainer, "predictions.jpg", grid.draw())
-    grid = top_losses_grid(data.show(split, highest), predictions, highest, split)
-    save_figure(run, trainer, "top_losses.jpg", grid.draw())
-    save_figure(run, trainer, "confusion.png", confusion_chart(predictions, split))
-    save_figure(run, trainer, "calibration.png", calibration_chart(predictions, split))

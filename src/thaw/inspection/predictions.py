@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import (
 
 from thaw.errors import ThawError
 from thaw.inspection.uncertainty import wilson_interval
+from thaw.summary import Metrics
 from thaw.writing import drafting
 
 COLUMNS = ["split", "path", "label", "predicted", "loss"]
@@ -97,14 +98,11 @@ class Predictions:
         """Number of images (K, K): rows are actual classes, columns predicted ones."""
         return multiclass_confusion_matrix(self.predicted, self.labels, len(self.classes))
 
-    def metrics(self) -> dict[str, Any]:
-        """Accuracy with its 95 % Wilson interval and n, mean loss and macro-F1, as plain Python.
-
-        Of more than 5 classes also `top5_acc`, the share of images whose class is among the five of highest logits.
-        """
+    def metrics(self) -> Metrics:
+        """Accuracy with its 95 % Wilson interval and n, mean loss and macro-F1, as plain Python."""
         num_right, n = int((self.predicted == self.labels).sum()), len(self.labels)
         macro_f1 = multiclass_f1_score(self.predicted, self.labels, len(self.classes), average="macro")
-        metrics = {
+        metrics: Metrics = {
             "acc": num_right / n,
             "acc_ci95": list(wilson_interval(num_right, n)),
             "n": n,
@@ -208,8 +206,8 @@ def _from_rows(rows: list[list[str]], classes: tuple[str, ...]) -> Predictions:
     return Predictions(paths, actual, logits, classes)
 
 
-def accuracy_text(metrics: Mapping[str, Any]) -> str:
-    """`0.9346 (95 % interval 0.884 to 0.964, n=153)` of what `Predictions.metrics` returned."""
+def accuracy_text(metrics: Metrics) -> str:
+    """`0.9346 (95 % interval 0.884 to 0.964, n=153)`, of a split's figures."""
     low, high = metrics["acc_ci95"]
     return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']})"
 

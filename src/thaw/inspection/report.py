@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import isnan, log
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from omegaconf import OmegaConf
@@ -22,6 +22,7 @@ from thaw.inspection.gallery import make_gallery
 from thaw.inspection.predictions import ClassScore, Predictions, read_predictions
 from thaw.options import changed, typed
 from thaw.run import Run
+from thaw.summary import Summary
 from thaw.writing import drafting
 
 MOST_CLASSES = 60
@@ -56,7 +57,7 @@ def render(run: Run, most: int) -> str:
     summary, config = run.full_summary, run.config
     metrics = run.metrics if summary["epochs"] else []
     splits = read_predictions(run.predictions_csv)
-    split = "test" if "test" in splits else "val"
+    split: Literal["test", "val"] = "test" if "test" in splits else "val"
     predictions, data = splits[split], look_at_data(run.dataset, summary)
     return _template().render(
         run=run.folder.resolve().name,
@@ -121,7 +122,7 @@ def most_common_class(predictions: Predictions) -> tuple[str, float]:
     return predictions.classes[label], n / len(predictions.labels)
 
 
-def judgement(summary: dict[str, Any], predictions: Predictions) -> list[str]:
+def judgement(summary: Summary, predictions: Predictions) -> list[str]:
     """What the accuracy means and what it does not, in sentences."""
     judged, chosen_on = summary["test"] or summary["val"], summary["epoch_chosen_on"]
     low, high = (percent(bound) for bound in judged["acc_ci95"])
@@ -177,7 +178,7 @@ class DataNow:
     """Why there is no index, or whether its files are those that the run was trained on."""
 
 
-def look_at_data(options: DatasetConfig, summary: dict[str, Any]) -> DataNow:
+def look_at_data(options: DatasetConfig, summary: Summary) -> DataNow:
     """The data check, done again where the data lies."""
     folder = data_folder(options.name, Path(options.root))
     if not (folder.is_dir() or is_address(options.root)):

@@ -1,0 +1,82 @@
+"""What `summary.json` holds. Read back it is a dict, so these are types of its keys and values; imports no torch."""
+
+from typing import NotRequired, TypedDict
+
+
+class Metrics(TypedDict):
+    """How good predictions of the images of one split are."""
+
+    acc: float
+    """Share of the images that are predicted right."""
+    acc_ci95: list[float]
+    """Lower and upper end of its 95 % Wilson interval."""
+    n: int
+    """Number of images."""
+    loss: float
+    """Mean cross-entropy, in nats."""
+    macro_f1: float
+    """Mean of the classes' F1."""
+    top5_acc: NotRequired[float]
+    """Share of the images whose class is among the five of highest logits; only of more than 5 classes."""
+
+
+class Seconds(TypedDict):
+    """How long it took, in seconds; of a resumed run, since then."""
+
+    fit: float
+    """Training and validation, checkpoints included."""
+    epoch_median: float
+    """From the start of one epoch to that of the next."""
+    total: float
+    """From the start, imports apart, to the last prediction."""
+
+
+class Params(TypedDict):
+    """Number of parameters of backbone and head."""
+
+    total: int
+    trainable: int
+    """Those that learn in at least one epoch."""
+
+
+class Summary(TypedDict):
+    """The figures of a training."""
+
+    val: Metrics
+    """Of the best epoch, which was chosen on these images."""
+    last: Metrics
+    """Of the last epoch on the same images, which no one has chosen."""
+    test: Metrics | None
+    """Of the best epoch; None without a test split."""
+    best_epoch: int
+    """From 1; 0 where nothing was trained."""
+    epochs: int
+    """Number of epochs that were trained."""
+    epoch_chosen_on: str
+    """Where the images come from on which the best epoch was chosen: val, or test for want of others."""
+    seconds: Seconds
+    params: Params
+    classes: list[str]
+    """Names, by label."""
+    lr: NotRequired[float]
+    """The highest learning rate; older runs lack it."""
+    precision: str
+    """As Lightning has it, such as `bf16-mixed` or `32-true`."""
+    gpu_memory_gb: float | None
+    """The most that tensors have taken on the GPU, in GB; None on another device."""
+    seed: int
+    command: str | None
+    """What was typed; None if it was started from Python."""
+    versions: dict[str, str]
+    """Of Python and the packages, by name."""
+    data_fingerprint: str
+    """Hash of the images and their splits."""
+    probe: NotRequired[Metrics | None]
+    """Of the linear probe on val; None where there was none, and older runs lack it."""
+
+
+ALWAYS = {
+    "val": dict, "last": dict, "best_epoch": int, "epochs": int, "epoch_chosen_on": str, "seconds": dict,
+    "params": dict, "classes": list, "precision": str, "seed": int, "versions": dict, "data_fingerprint": str,
+}  # fmt: skip
+"""What a `summary.json` has in any case, and as what."""
