@@ -1,9 +1,7 @@
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from thaw.cli import main
 from thaw.config import Config
@@ -83,12 +81,6 @@ def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
         _ = Run(tmp_path).summary
 
 
-def test_the_checkpoint_of_the_best_epoch_means_its_run(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Run(finished_run.best).folder == Run(str(finished_run.best)).folder == finished_run.folder
-    monkeypatch.chdir(finished_run.checkpoints)
-    assert Run("best.ckpt").folder == finished_run.folder
-
-
 @pytest.mark.slow
 def test_every_command_takes_that_checkpoint(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:
     run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
@@ -102,63 +94,6 @@ def test_every_command_takes_that_checkpoint(finished_run: Run, image_folder: Pa
     ):
         assert main(command) == 0
     assert all((run.folder / name).exists() for name in ("evaluation", "report.html", "model.pt2"))
-
-
-@pytest.mark.parametrize("name", ["run/checkpoints/last.ckpt", "copied/best.ckpt"])
-def test_another_checkpoint_is_no_run(finished_run: Run, tmp_path: Path, name: str) -> None:
-    folder = shutil.copytree(finished_run.folder, tmp_path / "run")
-    (tmp_path / "copied").mkdir()
-    shutil.copy(folder / "checkpoints/best.ckpt", tmp_path / "copied")
-    place = folder if name.startswith("run") else "RUN"
-    with pytest.raises(
-        ThawError, match=rf"^{tmp_path / name} is not .*folder, {place}, or its checkpoints/best\.ckpt\.$"
-    ):
-        Run(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("summary.json", b""),
-        ("summary.json", b'{"val": {"acc"'),
-        ("summary.json", b"\xff\xfe"),
-        ("summary.json", b"[1]"),
-        ("summary.json", b'{"val": 1}'),
-        ("config.yaml", b"{{{"),
-        ("config.yaml", b"- 1"),
-        ("config.yaml", b"\xff\xfe\x00"),
-        ("config.yaml", b"seed: 1"),
-        ("config.yaml", b"dataset: {nope: 1}"),
-        ("config.yaml", b"dataset: {batch_size: many}"),
-    ],
-)
-def test_a_damaged_file_is_named(finished_run: Run, tmp_path: Path, name: str, content: bytes) -> None:
-    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
-    (run.folder / name).write_bytes(content)
-    with pytest.raises(ThawError, match=rf"^\S+{name} is damaged, or of another version of Thaw: [^\n]+\.$"):
-        _ = run.full_summary if name == "summary.json" else run.dataset
-
-
-@pytest.mark.parametrize("key", ["dataset", "backbone", "augment", "optimizer", "strategy", "trainer", "seed"])
-@pytest.mark.parametrize("value", [None, "text"])
-def test_options_that_are_damaged_are_named(tmp_path: Path, key: str, value: str | None) -> None:
-    run = Run(tmp_path)
-    run.write_config(Config())
-    file = tmp_path / "config.yaml"
-    OmegaConf.save(
-        {name: each for name, each in run.config.items() if name != key} | ({key: value} if value else {}), file
-    )
-    with pytest.raises(ThawError, match=rf"config\.yaml is damaged, or of another version of Thaw: it lacks {key}\."):
-        _ = run.config
-
-
-def test_options_that_an_older_version_did_not_have_have_their_defaults(tmp_path: Path) -> None:
-    run = Run(tmp_path)
-    run.write_config(Config(seed=3))
-    config = run.config
-    del config["figures"], config["find_lr"], config["trainer"]["compile"]
-    OmegaConf.save(config, tmp_path / "config.yaml")
-    assert run.config == asdict(Config(seed=3))
 
 
 def test_the_classifier_and_the_data_of_a_run_are_loaded_back(finished_run: Run) -> None:

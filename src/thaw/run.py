@@ -4,16 +4,15 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
 from thaw.errors import ThawError
-from thaw.summary import ALWAYS, Summary
+from thaw.reading import find_folder, read_config, read_figures, read_group, read_overrides, read_summary
+from thaw.summary import Summary
 from thaw.writing import naming, replacing
 
 if TYPE_CHECKING:
@@ -24,17 +23,10 @@ if TYPE_CHECKING:
     from thaw.predict import Prediction
 
 
-Options = TypeVar("Options", DatasetConfig, AugmentConfig, TrainerConfig)
-
-
 def typed_overrides() -> list[str]:
     """What was typed for the job that Hydra runs, and where it finds presets of one's own."""
     overrides = HydraConfig.get().overrides
     return [*(each for each in overrides.hydra if each.startswith("hydra.searchpath=")), *overrides.task]
-
-
-OPTIONS = ("dataset", "backbone", "augment", "optimizer", "strategy", "trainer", "seed")
-"""What a `config.yaml` has in any case."""
 
 
 class Run:
@@ -59,7 +51,7 @@ class Run:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = _folder_of(Path(folder))
+        self.folder = find_folder(Path(folder))
         self.checkpoints = self.folder / "checkpoints"
         self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
         self.figures = self.folder / "figures"
@@ -77,16 +69,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """Every option of the run, resolved, as plain Python; one that came after its version has its default."""
-        content = self._read_yaml(self._require(self._config))
-        if not isinstance(content, dict):
-            raise self._damaged(self._config, "it holds no options")
-        defaults = asdict(Config())
-        wrong = [key for key in OPTIONS if not isinstance(content.get(key), type(defaults[key]))]
-        if wrong:
-            raise self._damaged(self._config, f"it lacks {', '.join(wrong)}")
-        given = {str(key): value for key, value in content.items()}
-        groups = {key: defaults.get(key, {}) | value for key, value in given.items() if isinstance(value, dict)}
-        return defaults | given | groups
+        return read_config(self._require(self._config))
 
     @property
     def overrides(self) -> list[str]:
@@ -97,10 +80,7 @@ class Run:
         """
         if not self._overrides.exists():
             raise ThawError(f"{self.folder} was not started by train.py: it has no {self._overrides.name}.")
-        content = self._read_yaml(self._overrides)
-        if not isinstance(content, list):
-            raise self._damaged(self._overrides, "it holds no list of options")
-        return list(map(str, content))
+        return read_overrides(self._overrides)
 
     @property
     def tracking_id(self) -> str | None:
@@ -117,32 +97,22 @@ class Run:
         """The options of its data."""
         from thaw.data.places import locate
 
-        return locate(self._options(DatasetConfig, "dataset"))
+        return locate(read_group(self._require(self._config), DatasetConfig, "dataset"))
 
     @property
     def trainer(self) -> TrainerConfig:
         """How long and on what it was trained."""
-        return self._options(TrainerConfig, "trainer")
+        return read_group(self._require(self._config), TrainerConfig, "trainer")
 
     @property
     def summary(self) -> dict[str, Any]:
         """The figures of `summary.json`, whichever there are."""
-        try:
-            content = json.loads(self._require(self._summary).read_text(encoding="utf-8"))
-        except ValueError as error:  # no JSON, no UTF-8
-            raise self._damaged(self._summary, error) from error
-        if not isinstance(content, dict):
-            raise self._damaged(self._summary, "it holds no figures")
-        return content
+        return read_figures(self._require(self._summary))
 
     @property
     def full_summary(self) -> Summary:
         """The figures of `summary.json`, all of them."""
-        summary = self.summary
-        wrong = [key for key, kind in ALWAYS.items() if not isinstance(summary.get(key), kind)]
-        if wrong:
-            raise self._damaged(self._summary, f"it lacks {', '.join(wrong)}")
-        return cast(Summary, summary)
+        return read_summary(self._require(self._summary))
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -176,7 +146,7 @@ class Run:
         from thaw.data.datamodule import ImageDataModule
 
         classifier = classifier or self.load_classifier()
-        augment = self._options(AugmentConfig, "augment")
+        augment = read_group(self._require(self._config), AugmentConfig, "augment")
         return ImageDataModule(self.dataset, classifier.transform, augment, self.config["seed"])
 
     def evaluate(
@@ -195,11 +165,7 @@ class Run:
         return evaluate(self, split, source, label_pattern, tta, random_views, device).predictions
 
     def predict(
-        self,
-        images: "Inputs",
-        top: int = 3,
-        device: str = "auto",
-        batch_size: int | None = None,
+        self, images: "Inputs", top: int = 3, device: str = "auto", batch_size: int | None = None
     ) -> list["Prediction"]:
         """What the best checkpoint says of images, in their order: files, folders, patterns, images in memory.
 
@@ -277,39 +243,7 @@ class Run:
         with replacing(self._summary) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
-    def _read_yaml(self, path: Path) -> Any:
-        try:
-            return OmegaConf.to_container(OmegaConf.load(path))
-        except (OSError, UnicodeError, YAMLError, OmegaConfBaseException) as error:
-            raise self._damaged(path, error) from error
-
-    def _options(self, kind: type[Options], group: str) -> Options:
-        try:
-            return kind(**self.config[group])
-        except (KeyError, TypeError) as error:
-            raise self._damaged(self._config, f"{group}: {error}") from error
-
-    def _damaged(self, path: Path, why: object) -> ThawError:
-        reason = " ".join(str(why).split())
-        return ThawError(f"{path} is damaged, or of another version of Thaw: {reason}. Nothing can be read from it.")
-
     def _require(self, path: Path) -> Path:
         if not path.exists():
             raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.")
         return path
-
-
-def _folder_of(path: Path) -> Path:
-    """The folder itself, or that of the run whose best checkpoint this is.
-
-    Raises:
-        ThawError: It is another checkpoint.
-    """
-    if path.suffix != ".ckpt" or not path.is_file():
-        return path
-    checkpoints = path.absolute().parent
-    is_in_run = checkpoints.name == "checkpoints"
-    if is_in_run and path.name == "best.ckpt":
-        return checkpoints.parent
-    place = checkpoints.parent if is_in_run else "RUN"
-    raise ThawError(f"{path} is not what a run is read from: name its folder, {place}, or its checkpoints/best.ckpt.")
