@@ -24,7 +24,7 @@ from thaw.errors import ThawError
 from thaw.evaluation import predict
 from thaw.progress import EpochLog
 from thaw.run import Run
-from thaw.trainer import choose_precision, fit, make_predictor, make_trainer
+from thaw.trainer import fit, make_predictor, make_trainer
 
 GRADUAL = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)
 HAS_GPU = torch.cuda.is_available()
@@ -70,13 +70,6 @@ def test_the_best_checkpoint_is_the_one_that_lightning_knows(make: Make) -> None
     checkpoint = make(monitor="val/loss", ties="last").checkpoint_callback
     assert isinstance(checkpoint, BestCheckpoint)
     assert (checkpoint.monitor, checkpoint.mode, checkpoint.ties) == ("val/loss", "min", "last")
-
-
-def test_patience_knows_the_phases_of_the_strategy(make: Make) -> None:
-    (stopping,) = (
-        callback for callback in make(GRADUAL, early_stopping=4).callbacks if type(callback) is PhaseEarlyStopping
-    )
-    assert (stopping.patience, stopping.phase_starts) == (4, [0, 2, 3])
 
 
 class Learner(pl.LightningModule):
@@ -158,27 +151,6 @@ def test_extra_adds_flags_and_has_the_last_word(make: Make) -> None:
     assert (trainer.max_steps, trainer.log_every_n_steps, trainer.limit_train_batches) == (7, 2, 3)
 
 
-def test_a_callback_of_ones_own_is_made_by_its_class(make: Make) -> None:
-    recipe = {"_target_": "lightning.pytorch.callbacks.LambdaCallback"}
-    trainer = make(callbacks={"mine": recipe})
-    assert kinds(trainer) > {pl.callbacks.LambdaCallback, BestCheckpoint}
-
-
-@pytest.mark.parametrize(
-    ("recipe", "reason"),
-    [
-        ({"_target_": "no.such.Callback"}, "cannot be made: .*no"),
-        ({"_target_": "lightning.pytorch.callbacks.Timer", "colour": 1}, "cannot be made: .*colour"),
-        ({"_target_": "builtins.dict"}, "must be a callback of lightning.pytorch, .*, got dict[.]"),
-        ({"monitor": "val/acc"}, "must be a callback of lightning.pytorch, .*, got DictConfig[.]"),
-        ("Timer", "cannot be made: .* type str"),
-    ],
-)
-def test_what_is_no_callback_is_a_mistake_of_the_users(make: Make, recipe: Any, reason: str) -> None:
-    with pytest.raises(ThawError, match=rf"^trainer\.callbacks\.mine {reason}"):
-        make(callbacks={"mine": recipe})
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -194,58 +166,6 @@ def test_what_is_no_callback_is_a_mistake_of_the_users(make: Make, recipe: Any, 
 def test_what_lightning_refuses_is_a_mistake_of_the_users(make: Make, options: dict[str, Any]) -> None:
     with pytest.raises(ThawError, match=r"^trainer\.\* does not fit this machine or Lightning's Trainer: .+"):
         make(**options)
-
-
-# ---- precision
-
-
-@pytest.mark.parametrize("accelerator", ["auto", "cpu", "gpu"])
-@pytest.mark.parametrize("precision", ["32", "64", "bf16-mixed", "16-mixed"])
-def test_a_precision_by_name_is_taken_as_it_is(precision: str, accelerator: str) -> None:
-    assert choose_precision(TrainerConfig(precision=precision, accelerator=accelerator)) == precision
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "precision"),
-    [
-        ({}, "32"),
-        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "32"),
-        ({"amx_bf16": True}, "bf16-mixed"),
-        ({"avx512_bf16": True}, "bf16-mixed"),
-    ],
-)
-@pytest.mark.parametrize("accelerator", ["auto", "cpu"])
-def test_a_cpu_gets_bf16_where_it_is_fast(
-    monkeypatch: pytest.MonkeyPatch, accelerator: str, capabilities: dict[str, bool], precision: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert choose_precision(TrainerConfig(accelerator=accelerator)) == precision
-
-
-@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda"])
-@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])
-def test_a_gpu_gets_bf16_where_it_is_not_emulated(
-    monkeypatch: pytest.MonkeyPatch, accelerator: str, has_bf16: bool, precision: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 or including_emulation)
-    assert choose_precision(TrainerConfig(accelerator=accelerator)) == precision
-
-
-def test_the_cpu_of_a_machine_with_a_gpu_is_judged_as_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    assert choose_precision(TrainerConfig(accelerator="cpu")) == "32"
-
-
-@pytest.mark.parametrize("accelerator", ["auto", "mps"])
-def test_apples_gpu_gets_32(monkeypatch: pytest.MonkeyPatch, accelerator: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_precision(TrainerConfig(accelerator=accelerator)) == "32"
 
 
 # ---- loader processes

@@ -35,7 +35,8 @@ from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
-from thaw.trainer import keep_precision, make_predictor
+from thaw.precision import keep_precision
+from thaw.trainer import make_predictor
 from thaw.writing import drafting
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from thaw.data.threads import num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid
+from thaw.precision import keep_precision
 from thaw.run import Run
-from thaw.trainer import keep_precision
 from thaw.writing import drafting
 
 MOST_THREADS = 32  # each holds a batch of images and its activations

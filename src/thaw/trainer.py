@@ -1,4 +1,4 @@
-"""Lightning's Trainer, its precision and its callbacks, by the options."""
+"""Lightning's Trainer by the options."""
 
 import logging
 import sys
@@ -8,21 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
-import torch
-from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 
-from thaw.averaging import MovingAverage
-from thaw.checkpoints import (
-    BestCheckpoint,
-    EvaluationEpochs,
-    LastCheckpoint,
-    PhaseEarlyStopping,
-    WholeFileIO,
-    require_own,
-)
-from thaw.config import Config, TrainerConfig
+from thaw.callbacks import make_callbacks
+from thaw.checkpoints import WholeFileIO, require_own
+from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.feature_views import FrozenBackbone
 from thaw.data.loading import loading
@@ -30,13 +21,11 @@ from thaw.errors import ThawError
 from thaw.loggers import make_logger
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen, phase_starts
-from thaw.one_thread import OneThread
+from thaw.precision import choose_precision
 from thaw.probe import LinearProbe
 from thaw.processes import find_place
 from thaw.progress import EpochLog
-from thaw.pruning import TrialPruning, current_trial
 from thaw.run import Run
-from thaw.stopping import FiniteLoss, Interruption
 
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -77,27 +66,7 @@ def make_trainer(
     options = config.trainer
     num_stages = len(model.backbone.stages)
     epochs = EpochLog(run.metrics_csv)
-    last = LastCheckpoint(run.checkpoints, options.checkpoint_seconds)
-    callbacks: list[pl.Callback] = [
-        FiniteLoss(run.last),
-        epochs,
-        BestCheckpoint(run.checkpoints, options.monitor, options.ties),
-        last,
-        Interruption(last),
-        EvaluationEpochs(options.eval_from, options.eval_every),
-        OneThread(),
-    ]
-    if options.early_stopping:
-        starts = phase_starts(config.strategy, options.max_epochs, num_stages)
-        callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts))
-    if options.ema_decay and options.max_epochs:
-        callbacks.append(MovingAverage(options.ema_decay))
-    if probe is not None:
-        callbacks.append(probe)
-    if config.sweep.prune and (trial := current_trial(config.sweep)):
-        callbacks.append(TrialPruning(trial))
-    callbacks += [_make_callback(*each) for each in options.callbacks.items()]
-    callbacks += further
+    callbacks = [*make_callbacks(config, run, num_stages, epochs, probe), *further]
     show_bar = options.progress_bar and sys.stdout.isatty()
     if show_bar:
         callbacks.append(RichProgressBar(leave=False))
@@ -118,21 +87,6 @@ def make_trainer(
     if options.compile:
         model.backbone.compile()
     return trainer, epochs
-
-
-def _make_callback(name: str, recipe: Any) -> pl.Callback:
-    """A callback of the user's own, of `trainer.callbacks`."""
-    try:
-        callback = instantiate(recipe)
-    except Exception as error:  # what a class that is not ours raises
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ThawError(f"trainer.callbacks.{name} cannot be made: {reason}") from error
-    if not isinstance(callback, pl.Callback):
-        raise ThawError(
-            f"trainer.callbacks.{name} must be a callback of lightning.pytorch, as {{_target_: MODULE.CLASS, …}}, "
-            f"got {type(callback).__name__}."
-        )
-    return callback
 
 
 def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.Trainer:
@@ -203,33 +157,6 @@ def _distribution(config: Config, num_stages: int) -> str:
         chosen = "ddp"
     learns_always = len(phase_starts(config.strategy, config.trainer.max_epochs, num_stages)) == 1
     return chosen if chosen != "ddp" or learns_always else "ddp_find_unused_parameters_true"
-
-
-def choose_precision(options: TrainerConfig) -> str:
-    """`trainer.precision`, where auto is bf16-mixed on a device that is fast at it, 16-mixed on older GPUs, else 32."""
-    if options.precision != "auto":
-        return options.precision
-    if options.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    if options.accelerator not in ("auto", "cpu") or torch.backends.mps.is_available():
-        return "32"
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older releases
-    return "bf16-mixed" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "32"
-
-
-def keep_precision(run: Run, accelerator: str) -> str:
-    """The precision that a finished run is used at: its training's, or a mixed one of `auto`'s chosen for the device.
-
-    On the device of the training these are the same. A CPU without bf16 is ten times slower at it than at float32.
-
-    Args:
-        run: The run.
-        accelerator: What it is to be used on.
-    """
-    trained = run.full_summary["precision"]
-    if run.trainer.precision != "auto" or "mixed" not in trained:
-        return trained
-    return choose_precision(TrainerConfig(accelerator=accelerator))
 
 
 def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:

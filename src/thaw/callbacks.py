@@ -1,0 +1,72 @@
+"""The callbacks of a training, by the options: ours, in the order in which Lightning calls them, and the user's own."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from hydra.utils import instantiate
+
+from thaw.averaging import MovingAverage
+from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
+from thaw.config import Config
+from thaw.errors import ThawError
+from thaw.model.strategy import phase_starts
+from thaw.one_thread import OneThread
+from thaw.probe import LinearProbe
+from thaw.progress import EpochLog
+from thaw.pruning import TrialPruning, current_trial
+from thaw.run import Run
+from thaw.stopping import FiniteLoss, Interruption
+
+
+def make_callbacks(
+    config: Config, run: Run, num_stages: int, epochs: EpochLog, probe: LinearProbe | None
+) -> list[pl.Callback]:
+    """Every callback that the options ask for.
+
+    Args:
+        config: The options.
+        run: Where they write.
+        num_stages: Stages of the backbone.
+        epochs: What prints and keeps a line an epoch.
+        probe: What says what the weights alone are good for.
+
+    Raises:
+        ThawError: One of the user's own cannot be made.
+    """
+    options = config.trainer
+    last = LastCheckpoint(run.checkpoints, options.checkpoint_seconds)
+    callbacks: list[pl.Callback] = [
+        FiniteLoss(run.last),
+        epochs,
+        BestCheckpoint(run.checkpoints, options.monitor, options.ties),
+        last,
+        Interruption(last),
+        EvaluationEpochs(options.eval_from, options.eval_every),
+        OneThread(),
+    ]
+    if options.early_stopping:
+        starts = phase_starts(config.strategy, options.max_epochs, num_stages)
+        callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts))
+    if options.ema_decay and options.max_epochs:
+        callbacks.append(MovingAverage(options.ema_decay))
+    if probe is not None:
+        callbacks.append(probe)
+    if config.sweep.prune and (trial := current_trial(config.sweep)):
+        callbacks.append(TrialPruning(trial))
+    callbacks += [_make_own(*each) for each in options.callbacks.items()]
+    return callbacks
+
+
+def _make_own(name: str, recipe: Any) -> pl.Callback:
+    """A callback of the user's own, of `trainer.callbacks`."""
+    try:
+        callback = instantiate(recipe)
+    except Exception as error:  # what a class that is not ours raises
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ThawError(f"trainer.callbacks.{name} cannot be made: {reason}") from error
+    if not isinstance(callback, pl.Callback):
+        raise ThawError(
+            f"trainer.callbacks.{name} must be a callback of lightning.pytorch, as {{_target_: MODULE.CLASS, …}}, "
+            f"got {type(callback).__name__}."
+        )
+    return callback
