@@ -33,13 +33,13 @@ for name in ("lightning.pytorch", "lightning.fabric"):
 logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose table was asked for
 logging.getLogger("lightning").handlers.clear()  # else it prints what the root logger prints, too
 for message in (
-    ".*isinstance.treespec, LeafSpec.*",
-    ".*does not have many workers.*",
-    ".*in eval mode at the start.*",
-    ".*exists and is not empty.*",
-    ".*Grad strides do not match bucket view strides.*",
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning's own, beside newer releases of torch
+    ".*does not have many workers.*",  # images in memory, and features, need none
+    ".*in eval mode at the start.*",  # frozen stages are, on purpose
+    ".*exists and is not empty.*",  # a resumed run's folder
+    ".*Grad strides do not match bucket view strides.*",  # DDP's, on how fast it may be
     ".*can lead to instability due to limitations in PyTorch.*",  # of new loaders in each epoch: ours stay
-    ".*available but not used.*",
+    ".*available but not used.*",  # trainer.accelerator=cpu, beside a GPU
 ):
     warnings.filterwarnings("ignore", message)
 
