@@ -1,5 +1,6 @@
 import ctypes
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import hydra
 import numpy as np
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig, register
@@ -76,3 +77,18 @@ def finished_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("runs") / "run"
     train(config, folder, "python train.py strategy=scratch")
     return Run(folder)
+
+
+@pytest.fixture
+def changed_run(finished_run: Run, tmp_path: Path) -> Callable[[str, object], Run]:
+    """A copy of the finished run with one option changed."""
+
+    def change(key: str, value: object) -> Run:
+        folder = tmp_path / "changed"
+        shutil.copytree(finished_run.folder, folder)
+        config = OmegaConf.load(folder / "config.yaml")
+        OmegaConf.update(config, key, value)
+        OmegaConf.save(config, folder / "config.yaml")
+        return Run(folder)
+
+    return change

@@ -2,20 +2,17 @@
 
 import json
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import lightning.pytorch as pl
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from thaw.config import AugmentConfig, DatasetConfig
+from thaw.config import DatasetConfig
 from thaw.data.check import drop_unreadable, find_unreadable
 from thaw.data.copies import count_known
 from thaw.data.datamodule import ImageDataModule
@@ -23,11 +20,10 @@ from thaw.data.index import ImageIndex, build_index
 from thaw.data.kept_images import Loader
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.loading import loading
-from thaw.data.sampling import ImageDataset, SequentialPositions
+from thaw.data.sampling import ImageDataset
 from thaw.data.scan import has_folders
 from thaw.data.shards import is_address
 from thaw.data.sources import data_folder, fetch
-from thaw.data.transforms import Mirrored, training_transform
 from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import write_figure
@@ -37,6 +33,7 @@ from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
 from thaw.precision import keep_precision
 from thaw.trainer import make_predictor
+from thaw.views import average, check_views, other_views
 from thaw.writing import drafting
 
 if TYPE_CHECKING:
@@ -106,29 +103,27 @@ def evaluate(
     """
     model = run.load_classifier()
     module = run.load_data(model)
-    _check_views(module.augment, tta, random_views)
+    check_views(module.augment, tta, random_views)
     if data is None:
         if label_pattern is not None:
             raise ThawError("--label-pattern is for the images of --data, and that is not given. Name both, or none.")
         index = _own_images(run, module.options)
         if split == "test" and index.epoch_chosen_on == "test":
             split = "val"  # these are the test images
-        split = _choose(index, split)
-        caution = CAUTIONS.get(split, "")
     else:
         if data.is_dir() and not has_folders(data):
             label_pattern = label_pattern or module.options.label_pattern
         index = index_known_classes(data, model.classes, label_pattern)
-        split, caution = _choose(index, split), ""
         module.options = replace(module.options, on_bad="skip")
+    split = _choose(index, split)
     name = TRAINING_IMAGES if split == "train" else split
     module.load(replace(index, splits={name: index.splits[split]}))
-    if data is not None and (num_known := _count_trained_on(run, module.datasets[name])):
-        caution = f"{num_known} of {len(module.datasets[name])} images were trained on, so the figures flatter."
+    images = module.datasets[name]
+    caution = CAUTIONS.get(split, "") if data is None else _caution_of_others(run, images)
     device = device or run.trainer.accelerator
     trainer = make_predictor(keep_precision(run, device), device)
     views = [predict(trainer, model, module, name)]
-    for loader in _other_views(module, name, tta, random_views):
+    for loader in other_views(module, name, tta, random_views):
         views.append(predict(trainer, model, module, name, loader))
     return Evaluation(
         average(views) if len(views) > 1 else views[0],
@@ -136,7 +131,7 @@ def evaluate(
         caution,
         len(views),
         f"{trainer.precision} on {trainer.accelerator.name()}",
-        module.datasets[name],
+        images,
     )
 
 
@@ -148,12 +143,6 @@ def predict(
         outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
     paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
     return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
-
-
-def average(views: Sequence[Predictions]) -> Predictions:
-    """The mean of the probabilities over several views of the same images; its logits are their logarithms."""
-    shares = torch.stack([view.logits.log_softmax(dim=1) for view in views])
-    return replace(views[0], logits=shares.logsumexp(dim=0) - math.log(len(views)))
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> None:
@@ -208,16 +197,17 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
     return in_known_classes(index, run.full_summary["classes"])
 
 
-def _count_trained_on(run: "Run", images: ImageDataset) -> int:
-    """How many images are, byte for byte, among the run's training images, where these still lie at their place."""
+def _caution_of_others(run: "Run", images: ImageDataset) -> str:
+    """That some are, byte for byte, among the run's training images, where these still lie; empty if none are known."""
     options = run.dataset
     folder = data_folder(options.name, Path(options.root))
     if options.name == "stream" or not folder.is_dir():
-        return 0
+        return ""
     try:
-        return count_known(images.samples, build_index(folder, options).splits["train"])
+        num_known = count_known(images.samples, build_index(folder, options).splits["train"])
     except (ThawError, OSError):  # the data has changed, and is not what is asked about
-        return 0
+        return ""
+    return f"{num_known} of {len(images)} images were trained on, so the figures flatter." if num_known else ""
 
 
 def _choose(index: ImageIndex, split: str | None) -> str:
@@ -227,27 +217,3 @@ def _choose(index: ImageIndex, split: str | None) -> str:
     if split not in index.splits:
         raise ThawError(f"There is no {split} split in {index.root}: it has {', '.join(index.splits)}.")
     return split
-
-
-def _check_views(augment: AugmentConfig, tta: bool, random_views: int) -> None:
-    """Refuse views that add nothing to the centre crop."""
-    if augment.policy == "none" and (tta or random_views):
-        flag = "--tta-views" if random_views else "--tta"
-        raise ThawError(f"{flag} has nothing to add: the run has augment.policy=none. Leave it out.")
-    if tta and not augment.mirrored_axes and not random_views:
-        raise ThawError(
-            "--tta has nothing to add: the run has augment.flip=0, which says that mirror images mean something else, "
-            "as those of digits do. Add --tta-views N, or leave it out."
-        )
-
-
-def _other_views(data: ImageDataModule, split: str, tta: bool, random_views: int) -> Iterator[Loader]:
-    """Loaders of the mirror images and of random views of a split's images."""
-    dataset, augment = data.datasets[split], data.augment
-    for axes in augment.mirrored_axes if tta else ():
-        mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform, axes), data.seed, dataset.read)
-        yield data.images.loader(mirrored, SequentialPositions(len(dataset)))
-    read = partial(data.index.read, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
-    random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)
-    for number in range(random_views):
-        yield data.images.loader(random, SequentialPositions(len(random), epoch=number))
