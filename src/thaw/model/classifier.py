@@ -142,13 +142,55 @@ class Classifier(LightningModule):
                     module.eval()
         return self
 
+    def on_train_epoch_start(self) -> None:
+        """Freeze and thaw as the strategy has it for this epoch."""
+        if self.strategy is not None:
+            frozen = [factor == 0 for factor in self._rate_factors()[:-1]]
+            if frozen != [stage.is_frozen for stage in self.backbone.stages]:
+                self._set_frozen(frozen)
+
     def _set_frozen(self, frozen: Sequence[bool]) -> Self:
         for stage, freeze in zip(self.backbone.stages, frozen, strict=True):
             for parameter in stage.parameters():
                 parameter.requires_grad_(not freeze)
         return self.train(self.training)
 
-    # ---- what Lightning calls
+    # ---- how fast each stage learns
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One parameter group per stage and one for the head, with and without weight decay; they never change."""
+        parts = [*(stage.parameters() for stage in self.backbone.stages), self.head.parameters()]
+        # Lightning refuses to clip the gradients of a fused optimizer at mixed precision.
+        trainer = self._trainer
+        is_clipped = trainer is not None and trainer.gradient_clip_val and "mixed" in str(trainer.precision)
+        return make_optimizer(self.optimizer_options, parts, fused=not is_clipped)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set rates, momentum and generators as functions of the position: a resumed run goes on exactly.
+
+        The rate of a stage is the optimizer's x the strategy's factor x the schedule's.
+        """
+        reseed(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        epoch = self.current_epoch + batch_idx / float(self.trainer.num_training_batches)
+        num_epochs, head_epochs = cast(int, self.trainer.max_epochs), self.strategy.head_epochs if self.strategy else 0
+        pace = pace_at(self.schedule, epoch, num_epochs, head_epochs)
+        factors = self._rate_factors()
+        set_rates(self._optimizer(), self.optimizer_options, factors, pace, self.schedule.low_momentum)
+
+    def _rate_factors(self) -> list[float]:
+        """The strategy's factor in this epoch for each stage, then for the head; 0 means frozen."""
+        if self.strategy is None:
+            return [1.0] * (len(self.backbone.stages) + 1)
+        return rate_factors(self.strategy, self.current_epoch, len(self.backbone.stages))
+
+    def rates(self) -> dict[str, float]:
+        """Learning rate of the head and of every stage, by metric name."""
+        return named_rates(self._optimizer())
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
+
+    # ---- a training, step by step
 
     def setup(self, stage: str) -> None:
         """Freeze what never learns before DDP looks for the weights that have gradients to share.
@@ -170,19 +212,6 @@ class Classifier(LightningModule):
         if stage == "fit" and self.strategy is not None and num_epochs > 0:
             learns = ever_trainable(self.strategy, num_epochs, len(self.backbone.stages))
             self._set_frozen([not any_epoch for any_epoch in learns[:-1]])
-
-    def on_train_epoch_start(self) -> None:
-        """Freeze and thaw as the strategy has it for this epoch."""
-        if self.strategy is not None:
-            factors = rate_factors(self.strategy, self.current_epoch, len(self.backbone.stages))
-            frozen = [factor == 0 for factor in factors[:-1]]
-            if frozen != [stage.is_frozen for stage in self.backbone.stages]:
-                self._set_frozen(frozen)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set rates, momentum and generators as functions of the position: a resumed run goes on exactly."""
-        reseed(self.seed, self.current_epoch, batch_idx, self.global_rank)
-        self._set_rates(self.current_epoch + batch_idx / float(self.trainer.num_training_batches))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of images or features (B, …) and labels (B,)."""
@@ -250,33 +279,6 @@ class Classifier(LightningModule):
         """Logits (B, K) and labels (B,) of one batch, on the CPU."""
         inputs, labels = batch
         return self(inputs).cpu(), labels.cpu()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One parameter group per stage and one for the head, with and without weight decay; they never change."""
-        parts = [*(stage.parameters() for stage in self.backbone.stages), self.head.parameters()]
-        # Lightning refuses to clip the gradients of a fused optimizer at mixed precision.
-        trainer = self._trainer
-        is_clipped = trainer is not None and trainer.gradient_clip_val and "mixed" in str(trainer.precision)
-        return make_optimizer(self.optimizer_options, parts, fused=not is_clipped)
-
-    def _set_rates(self, epoch: float) -> None:
-        """Learning rates and momentum of a moment, in epochs: optimizer's x strategy's x schedule's."""
-        num_epochs, head_epochs = cast(int, self.trainer.max_epochs), self.strategy.head_epochs if self.strategy else 0
-        pace = pace_at(self.schedule, epoch, num_epochs, head_epochs)
-        factors = self._rate_factors()
-        set_rates(self._optimizer(), self.optimizer_options, factors, pace, self.schedule.low_momentum)
-
-    def _rate_factors(self) -> list[float]:
-        if self.strategy is None:
-            return [1.0] * (len(self.backbone.stages) + 1)
-        return rate_factors(self.strategy, self.current_epoch, len(self.backbone.stages))
-
-    def rates(self) -> dict[str, float]:
-        """Learning rate of the head and of every stage, by metric name."""
-        return named_rates(self._optimizer())
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
 
     # ---- what a checkpoint holds beside the tensors
 
