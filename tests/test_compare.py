@@ -164,6 +164,34 @@ def test_folds_are_pooled_to_one_accuracy_over_all_images(tmp_path: Path) -> Non
     assert section.verdicts[1].p == pytest.approx(binomtest(3, 3).pvalue)
 
 
+def write_folds(folder: Path, accuracies: Sequence[float], seed: int = 0) -> None:
+    for fold, acc in enumerate(accuracies):
+        dataset = DatasetConfig(num_folds=len(accuracies), fold=fold)
+        write_run(folder / f"{seed}_{fold}", f"dataset.fold={fold}", acc, seed=seed, config=Config(dataset=dataset))
+
+
+def test_folds_have_a_spread_beside_their_pooled_accuracy(tmp_path: Path) -> None:
+    write_folds(tmp_path, [0.9, 0.8, 0.7])
+    board = compare([tmp_path])
+    figures = board.settings[0].figures()
+    assert figures["acc"] == pytest.approx(0.8)
+    assert (figures["fold_spread"], figures["spread"]) == (pytest.approx(0.1), 0)
+    assert "0.8000 ± 0.1000" in str(board)
+    assert "± of one seed's folds: standard deviation of their accuracies" in " ".join(str(board).split())
+
+
+def test_over_several_seeds_of_all_folds_the_spread_is_that_of_the_seeds(tmp_path: Path) -> None:
+    write_folds(tmp_path, [0.9, 0.8, 0.7])
+    write_folds(tmp_path, [0.9, 0.9, 0.9], seed=1)
+    board = compare([tmp_path])
+    figures = board.settings[0].figures()
+    assert figures["spread"] == pytest.approx(0.1 / 2**0.5)
+    assert figures["fold_spread"] == pytest.approx(0.1 / 2**0.5)  # root of the mean variance
+    assert "0.8500 ± 0.0707" in str(board)
+    assert "±: standard deviation over the seeds." in str(board)
+    assert "folds: standard" not in str(board)
+
+
 def test_a_missing_fold_is_said(tmp_path: Path) -> None:
     config = Config(dataset=DatasetConfig(num_folds=5, fold=3))
     write_run(tmp_path / "run", "dataset.num_folds=5 dataset.fold=3", config=config)

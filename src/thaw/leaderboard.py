@@ -118,12 +118,12 @@ class Section:
         rows = []
         for setting, verdict in zip(self.settings, self.verdicts, strict=True):
             options, figures = [shorten(setting.option(name)) for name in self.option_names], setting.figures()
-            spread = f" ± {figures['spread']:.4f}" if len(setting.repeats) > 1 else ""
+            spread = figures["spread" if len(setting.repeats) > 1 else "fold_spread"]
             rows.append(
                 [
                     *(options or [shorten(_folder_name(setting))]),
                     str(figures["runs"]),
-                    f"{figures['acc']:.4f}{spread}",
+                    f"{figures['acc']:.4f}" + (f" ± {spread:.4f}" if len(setting.records) > 1 else ""),
                     f"{figures['ci95_low']:.3f} to {figures['ci95_high']:.3f}",
                     f"{figures['best_acc']:.4f}",
                     f"{figures['macro_f1']:.4f}",
@@ -186,11 +186,17 @@ class Leaderboard:
     def notes(self) -> list[str]:
         """What a reader must know of the figures, and what is not among them."""
         notes = []
-        are_pooled = any(len(setting.repeats) > 1 for setting in self.settings)
-        if are_pooled:
-            notes.append("±: standard deviation over the runs. Interval: 95 %, of the images (Wilson); runs add none.")
+        repeated = [setting for setting in self.settings if len(setting.repeats) > 1]
+        if repeated:
+            runs = "runs" if all(len(setting.repeats[0]) == 1 for setting in repeated) else "seeds"
+            notes.append(
+                f"±: standard deviation over the {runs}. Interval: 95 %, of the images (Wilson); runs add none."
+            )
+        if any(len(setting.repeats) == 1 < len(setting.records) for setting in self.settings):
+            about = "accuracy and interval are of all their images"
+            notes.append(f"± of one seed's folds: standard deviation of their accuracies; {about}.")
         if verdicts := [verdict for section in self.sections for verdict in section.verdicts if verdict.p is not None]:
-            shares = ", over several seeds on each image's share of right answers" if are_pooled else ""
+            shares = ", over several seeds on each image's share of right answers" if repeated else ""
             pairs = max(verdict.num_pairs for verdict in verdicts)
             times = f" times the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
             notes.append(f"p: McNemar's exact test against the best{shares}. Worse: p{times} is below {ALPHA}.")

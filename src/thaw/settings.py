@@ -5,8 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -111,15 +112,32 @@ class Setting:
         """95 % Wilson interval of the mean accuracy on n images, which further seeds do not make more."""
         return wilson_interval(round(self.acc * self.n), self.n)
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the accuracy over the repeats; 0 of a single one."""
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+    @property
+    def fold_spread(self) -> float:
+        """Standard deviation of the accuracy over the folds of a repeat, of several the root of the mean variance.
+
+        It tells how much the figure depends on which images are learned from and which are left to judge by; the luck
+        of a fold's few images is in it. So it is no error of the pooled accuracy, which has `interval` for that. 0
+        without folds.
+        """
+        variances = [variance(each.metrics["acc"] for each in repeat) for repeat in self.repeats if len(repeat) > 1]
+        return sqrt(mean(variances)) if variances else 0.0
+
     def figures(self) -> dict[str, Any]:
-        """Every figure by name: means over the repeats, and the accuracies' standard deviation as `spread`."""
+        """Every figure by name: means over the repeats."""
         low, high = self.interval
         records = self.records
         return {
             "runs": len(records),
             "judged_on": self.judged_on,
             "acc": self.acc,
-            "spread": stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0,
+            "spread": self.spread,
+            "fold_spread": self.fold_spread,
             "ci95_low": low,
             "ci95_high": high,
             "n": self.n,
