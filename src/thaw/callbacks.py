@@ -3,7 +3,6 @@
 from typing import Any
 
 import lightning.pytorch as pl
-from hydra.utils import instantiate
 
 from thaw.averaging import MovingAverage
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
@@ -14,6 +13,7 @@ from thaw.one_thread import OneThread
 from thaw.probe import LinearProbe
 from thaw.progress import EpochLog
 from thaw.pruning import TrialPruning, current_trial
+from thaw.recipes import make
 from thaw.run import Run
 from thaw.stopping import FiniteLoss, Interruption
 
@@ -59,14 +59,7 @@ def make_callbacks(
 
 def _make_own(name: str, recipe: Any) -> pl.Callback:
     """A callback of the user's own, of `trainer.callbacks`."""
-    try:
-        callback = instantiate(recipe)
-    except Exception as error:  # what a class that is not ours raises
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ThawError(f"trainer.callbacks.{name} cannot be made: {reason}") from error
+    callback = make(f"trainer.callbacks.{name}", recipe)
     if not isinstance(callback, pl.Callback):
-        raise ThawError(
-            f"trainer.callbacks.{name} must be a callback of lightning.pytorch, as {{_target_: MODULE.CLASS, …}}, "
-            f"got {type(callback).__name__}."
-        )
+        raise ThawError(f"trainer.callbacks.{name} must be a callback of lightning.pytorch, got {recipe['_target_']}.")
     return callback

@@ -79,21 +79,13 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     probe = LinearProbe(config.starts_from_probe) if config.has_probe else None
     trainer, epochs = make_trainer(config, run, model, probe, callbacks)
     data.features.backbone = frozen_backbone(config, trainer, model)
+    training = Training(config, run, trainer, model, data, probe)
     if trainer.is_global_zero:
         run.write_config(config)
         log.info(weights_line)
         if range_test:
             announce_rate(run, trainer, config, range_test)
-        if config.trainer.max_epochs:
-            log.info(stage_table(model, config.trainer.max_epochs))
-        log.info(f"Precision {trainer.precision} on {trainer.num_devices} x {trainer.accelerator.name()}")
-        if num_frozen := sum(map(data.features.replace_images, range(config.trainer.max_epochs))):
-            views = config.strategy.feature_views
-            log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
-        for line in warnings_before(config, len(model.backbone.stages), num_frozen):
-            log.warning(line)
-        if config.figures:
-            save_figure(run, trainer, "training_batch.jpg", training_grid(*data.preview(MOST), data.classes).draw())
+        training.announce()
     started_fit = time.perf_counter()
     fit(trainer, model, data, run.last if config.resume else None)
     if config.trainer.max_epochs == 0:
@@ -102,32 +94,31 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     if not best_checkpoint.best_model_path:  # ended before its first validation, as by max_time
         trainer.save_checkpoint(run.best)
     fit_seconds = time.perf_counter() - started_fit
-    trained = Trained(config, run, trainer, model, data, probe)
     best = read_tensors(run.best)
-    results = trained.evaluate(best["state_dict"])
+    results = training.evaluate(best["state_dict"])
     seconds: Seconds = {
         "fit": round(fit_seconds, 3),
         "epoch_median": round(epochs.epoch_median, 3),
         "total": round(time.perf_counter() - started, 3),
     }
-    summary = trained.summarise(results, best["epoch"], seconds, command)
+    summary = training.summarise(results, best["epoch"], seconds, command)
     if trainer.is_global_zero:
-        trained.write(results, summary)
+        training.write(results, summary)
         log.info(closing_lines(run, config, summary))
     return summary
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training leaves in memory.
+class Training:
+    """What is trained, by what and where to.
 
     Attributes:
         config: The options.
         run: Where it writes.
-        trainer: Which has trained,
-        model: with the last epoch's weights, and after `evaluate` with those of the best.
-        data: The images.
-        probe: What was said of the weights before; None where it was off.
+        trainer: What trains
+        model: this, which has the best epoch's weights after `evaluate`,
+        data: on these images.
+        probe: What says what the weights alone are good for; None where it is off.
     """
 
     config: Config
@@ -136,6 +127,23 @@ class Trained:
     model: Classifier
     data: ImageDataModule
     probe: LinearProbe | None
+
+    def announce(self) -> None:
+        """Say what will learn, on what and how, and show the images that it learns from."""
+        config, max_epochs = self.config, self.config.trainer.max_epochs
+        if max_epochs:
+            log.info(stage_table(self.model, max_epochs))
+        log.info(
+            f"Precision {self.trainer.precision} on {self.trainer.num_devices} x {self.trainer.accelerator.name()}"
+        )
+        if num_frozen := sum(map(self.data.features.replace_images, range(max_epochs))):
+            views = config.strategy.feature_views
+            log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
+        for line in warnings_before(config, len(self.model.backbone.stages), num_frozen):
+            log.warning(line)
+        if config.figures:
+            grid = training_grid(*self.data.preview(MOST), self.data.classes)
+            save_figure(self.run, self.trainer, "training_batch.jpg", grid.draw())
 
     def evaluate(self, best: Mapping[str, Tensor]) -> dict[str, Predictions]:
         """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test.
