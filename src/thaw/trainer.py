@@ -89,6 +89,15 @@ def make_trainer(
     return trainer, epochs
 
 
+def require_machine(config: Config) -> None:
+    """Refuse a device, a precision or another flag that cannot be had here, before anything is read.
+
+    Raises:
+        ThawError: The options do not fit this machine.
+    """
+    bare_trainer(config, 1, {"logger": False, "enable_checkpointing": False, **config.trainer.extra})
+
+
 def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.Trainer:
     """Lightning's Trainer on the device, at the precision and with the step of the options; `flags` say the rest.
 

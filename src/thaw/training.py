@@ -37,7 +37,7 @@ from thaw.progress import stage_table
 from thaw.remarks import closing_lines, warnings_before
 from thaw.run import Run
 from thaw.summary import Params, Seconds, Summary
-from thaw.trainer import fit, frozen_backbone, make_trainer
+from thaw.trainer import fit, frozen_backbone, make_trainer, require_machine
 from thaw.writing import naming, naming_events
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def train(
 
 def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> Summary:
     started = time.perf_counter()
+    require_machine(config)
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     config, range_test = settle_rate(config, run, data, model)
