@@ -6,10 +6,10 @@ from typing import cast
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.arguments import readable
 from thaw.config import Config, register
 from thaw.errors import ThawError
 from thaw.explain import explain, refuse_unknown
+from thaw.overrides import readable
 
 CONF = Path(__file__).parents[2] / "conf"
 

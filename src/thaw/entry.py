@@ -19,26 +19,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
 
-from thaw.arguments import (
-    as_begun,
-    expand_resume,
-    expand_sweep,
-    find_resume,
-    in_company,
-    quoted,
-    readable,
-    refuse_flags,
-    refuse_taken,
-    seen_from,
-)
+from thaw.command_line import understand
 from thaw.composing import accept
 from thaw.config import Config, register
 from thaw.data.places import data_name
 from thaw.errors import ThawError
 from thaw.help import help_text
+from thaw.overrides import quoted, seen_from
 from thaw.processes import STARTED_BY_THAW, Place, ProcessError, count_processes, find_place, start_processes
+from thaw.resume import as_begun
 from thaw.run import Run, typed_overrides
 from thaw.signals import Interrupted, catching, interruptible
 from thaw.sweep import (
@@ -96,7 +86,8 @@ def run_experiment(
             return
         try:
             place = find_place()
-            skip_finished = _prepare(conf, place, can_resume)
+            _introduce()
+            sys.argv[1:], skip_finished = understand(sys.argv[1:], conf, place, can_resume)
             job = _make_job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback, failures)
             hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
         except BrokenPipeError:
@@ -131,29 +122,12 @@ def run_experiment(
         sys.exit(2 if all(failure.is_mistake for failure in failures) else 1)
 
 
-def _prepare(conf: Path, place: Place, can_resume: bool) -> bool:
-    """Make the command line one that Hydra knows; returns whether finished jobs of a sweep are to be skipped.
-
-    Raises:
-        ThawError: An option is a mistake.
-    """
-    refuse_flags(sys.argv[1:])
-    sys.argv[1:] = readable(sys.argv[1:])
+def _introduce() -> None:
+    """Tell Hydra of our options, and what conf/config.yaml refers to."""
     register()
-    OmegaConf.register_new_resolver("data_name", data_name, replace=True)  # for conf/config.yaml
-    os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
+    OmegaConf.register_new_resolver("data_name", data_name, replace=True)
+    os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # in each job's process, too
     os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
-    if STARTED_BY_THAW not in os.environ:  # else another process has done so
-        if can_resume:
-            sys.argv[1:] = expand_resume(sys.argv[1:])
-        elif find_resume(sys.argv[1:]):
-            raise ThawError("resume=RUN goes on with a training: it is an option of train.py.")
-        else:
-            refuse_taken(sys.argv[1:])
-    sys.argv[1:], skip_finished = expand_sweep(sys.argv[1:])
-    _check(conf, sys.argv[1:])
-    sys.argv[1:] = in_company(place, sys.argv[1:])
-    return skip_finished
 
 
 def _make_job(
@@ -244,16 +218,3 @@ def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], N
             failures.append(Failure.of(error))
     remove_if_rejected(sweep)
     return failures
-
-
-def _check(conf: Path, arguments: list[str]) -> None:
-    """Refuse the options of a single run before Hydra makes a folder, sets up logging and composes twice more."""
-    if any(argument.startswith(("-", "hydra.mode=")) for argument in arguments):
-        return
-    is_for_hydra = any("${hydra:" in argument for argument in arguments)  # which is known to the job only
-    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-        try:
-            accept(hydra.compose("config", arguments))
-        except InterpolationResolutionError:
-            if not is_for_hydra:
-                raise

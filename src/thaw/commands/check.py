@@ -7,10 +7,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.arguments import quoted, seen_from
 from thaw.config import DatasetConfig
 from thaw.errors import ThawError, printable
 from thaw.importing import heavy_imports
+from thaw.overrides import quoted, seen_from
 
 if TYPE_CHECKING:
     from thaw.data.finding import Finding

@@ -1,0 +1,91 @@
+"""Options as texts, KEY=VALUE: what is typed, and what Hydra's grammar makes of it. Imports no torch."""
+
+import os
+import re
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from thaw.errors import ThawError
+
+TEXTS = (
+    "dataset.root", "dataset.csv", "dataset.csv_path", "dataset.exclude", "dataset.label_pattern", "backbone.weights",
+    "hydra.run.dir", "hydra.sweep.dir",
+)  # fmt: skip
+"""Options whose value is a text, which may hold a comma."""
+
+
+def is_multirun(arguments: list[str]) -> bool:
+    """True if a command line asks for a sweep."""
+    return bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
+
+
+def readable(arguments: list[str]) -> list[str]:
+    """The command line as Hydra's grammar has it: flags first, and texts that it cannot read in quotes.
+
+    `dataset.root=photos (1)` and `dataset.label_pattern=^(.+)_[0-9]+[.]` mean what they say.
+    """
+    is_sweep = is_multirun(arguments)
+    lines = [_readable(each, is_sweep) if _is_option(each) else each for each in _name_searchpath(arguments)]
+    return sorted(lines, key=_is_option)
+
+
+def _is_option(argument: str) -> bool:
+    return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+
+
+def _readable(option: str, is_sweep: bool) -> str:
+    key, _, text = option.partition("=")
+    try:
+        override = OverridesParser.create().parse_override(option)
+        is_plain = not override.is_sweep_override() or key not in TEXTS
+    except HydraException:
+        is_plain = key not in TEXTS and text.startswith(("[", "{", "'", '"'))  # no text: Hydra says what it misses
+    return option if is_plain or (is_sweep and "," in text) else f"{key}={quoted(text)}"
+
+
+def _name_searchpath(arguments: list[str]) -> list[str]:
+    """`--config-dir FOLDER` as `hydra.searchpath`, which is recorded, resumed and handed on to other processes.
+
+    Raises:
+        ThawError: There is no such folder.
+    """
+    others, folders = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, _, value = argument.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            others.append(argument)
+            continue
+        folder = Path(value or next(remaining, "")).absolute()
+        if not folder.is_dir():
+            raise ThawError(f"{flag} is not a folder: {folder}. Name one that holds presets, as conf/ does.")
+        folders.append(quoted(f"file://{folder}"))
+    return [*others, f"hydra.searchpath=[{','.join(folders)}]"] if folders else others
+
+
+def key_of(override: str) -> str:
+    """The full name of the option that is set, added or removed."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def quoted(text: Path | str) -> str:
+    """A folder, or another text, as a value on Hydra's command line."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"), str(text))
+    return f"'{escaped}'"
+
+
+def folder_of(override: str) -> Path:
+    """The folder that an option names, with or without quotes of Hydra's around it."""
+    value = override.partition("=")[2]
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return Path(value[1:-1].replace(f"\\{value[0]}", value[0]) if is_quoted else value)
+
+
+def seen_from(folder: Path, path: Path) -> Path:
+    """A path relative to a folder, or as it is where there is no such way: on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder))
+    except ValueError:
+        return path

@@ -1,0 +1,66 @@
+import ntpath
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from thaw.overrides import readable, seen_from
+
+
+def meaning(arguments: list[str]) -> dict[str, Any]:
+    """The value of each option, as Hydra reads it."""
+    return {each.key_or_group: each.value() for each in OverridesParser.create().parse_overrides(arguments)}
+
+
+# ---- what Hydra's grammar refuses
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "photos (1)",
+        "größe",
+        "x=y",
+        "it's",
+        "a,b",
+        "^(.+)_[0-9]+[.]",
+        "[a-z]+(.)",
+        r"\d(x)\\",
+        "a 'b' (c)",
+        "photos",
+        "7",
+    ],
+)
+@pytest.mark.parametrize("key", ["dataset.root", "backbone.weights"])
+def test_a_text_is_what_is_typed(key: str, text: str) -> None:
+    assert {name: str(value) for name, value in meaning(readable([f"{key}={text}"])).items()} == {key: text}
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["dataset.classes=[a,b]", "dataset.classes=[a", "resume=null", "~seed", "+trainer.extra.x={a:1}", "a='b c'"],
+)
+def test_what_is_no_plain_text_is_left_to_hydra(option: str) -> None:
+    assert readable([option]) == [option]
+
+
+def test_a_sweep_keeps_its_choices() -> None:
+    options = ["dataset.root=a,b", "optimizer.lr=tag(log,interval(1,2))"]
+    assert readable([*options, "-m"]) == ["-m", *options]
+
+
+def test_flags_may_stand_anywhere_on_the_line() -> None:  # argparse would refuse it
+    assert readable(["seed=1", "--cfg", "job", "~a"]) == ["--cfg", "job", "seed=1", "~a"]
+
+
+# ---- folders
+
+
+def test_a_folder_on_another_drive_has_no_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert seen_from(Path(), tmp_path / "outputs" / "run") == Path("outputs/run")
+    assert seen_from(tmp_path / "photos", tmp_path / "labels.csv") == Path("../labels.csv")
+    monkeypatch.setattr(os.path, "relpath", ntpath.relpath)
+    assert seen_from(Path(), Path("D:\\runs\\one")) == Path("D:\\runs\\one")

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from thaw.errors import ThawError
+from thaw.sweep_options import expand_sweep
+
+
+def test_a_single_run_stays_as_it_is() -> None:
+    assert expand_sweep(["seed=1", "dataset.root=a/b"]) == (["seed=1", "dataset.root=a/b"], False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unnamed"),
+    [
+        (["-m", "seed=1,2", "strategy=frozen"], "strategy"),
+        (["-m", "seed=1", "strategy=frozen"], ""),
+        (["-m", "sweep=frozen_head", "seed=1"], "seed,sweep"),
+        (["-m", "dataset.csv=a/b.csv,c.csv", "seed=1,2"], "dataset.csv"),
+        (["--multirun", "optimizer.lr=range(1,5)", "hydra.sweep.dir=x"], ""),
+    ],
+)
+def test_what_all_jobs_share_is_left_out_of_their_names(arguments: list[str], unnamed: str) -> None:
+    added = [f"hydra.job.config.override_dirname.exclude_keys=[{unnamed}]"]
+    assert expand_sweep(arguments) == (arguments + added, False)
+
+
+def test_a_folder_that_holds_a_sweep_is_not_begun_anew(tmp_path: Path) -> None:
+    option = f"hydra.sweep.dir={tmp_path}"
+    assert expand_sweep(["-m", "seed=1,2", option])[1] is False
+    (tmp_path / "0_seed=1" / ".hydra").mkdir(parents=True)
+    with pytest.raises(ThawError, match=rf"holds a sweep already.* sweep\.resume={tmp_path}"):
+        expand_sweep(["-m", "seed=1,2", option])
+    assert expand_sweep(["-m", "seed=1,2", f"sweep.resume={tmp_path}"])[1] is True
+
+
+def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
+    arguments, skips_finished = expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2"])
+    assert skips_finished
+    assert arguments[:3] == ["-m", "seed=1,2", f"hydra.sweep.dir='{tmp_path}'"]
+
+
+def test_another_grid_is_refused_before_its_jobs_mix_with_the_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['seed=1,2', strategy=frozen]}}\n")
+    neutral = ["hydra/launcher=joblib", "figures=false", "dataset.num_workers=0"]
+    same, _ = expand_sweep(["-m", f"sweep.resume={tmp_path}", *neutral, "seed=1,2", "strategy=frozen"])
+    assert {"seed=1,2", *neutral} < set(same)
+    for others in (
+        [],
+        ["hydra/launcher=joblib"],
+        ["figures=false"],
+        ["figures=true,false", "seed=1,2", "strategy=frozen"],
+    ):
+        with pytest.raises(ThawError, match="goes on with the options that it was started with"):
+            expand_sweep(["-m", f"sweep.resume={tmp_path}", *others])
+    with pytest.raises(ThawError) as caught:
+        expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2,3", "strategy=frozen"])
+    assert str(caught.value) == (
+        f"sweep.resume={tmp_path} goes on with the options that it was started with, seed=1,2 strategy=frozen. "
+        "Start a new sweep for others: thaw compare takes the folders of both."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep.resume=."], "sweep.resume=. goes on with a sweep: add -m and the options that it was started with."),
+        (["-m", "sweep.resume=nowhere"], "sweep.resume=nowhere is not there. Name the folder of a sweep."),
+    ],
+)
+def test_nothing_to_go_on_with_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ThawError) as caught:
+        expand_sweep(arguments)
+    assert str(caught.value) == message
