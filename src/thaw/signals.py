@@ -20,7 +20,7 @@ class Interrupted(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.code = 128 + number
+        self.code: int = 128 + number
         self.number = number
         self.signal = CAUGHT.get(signal.Signals(number), signal.Signals(number).name)
 

@@ -47,10 +47,6 @@ class OutputFolder(Callback):
         OutputFolder.failed_before = find_failed(OutputFolder.sweep)
 
 
-class JobError(ThawError):
-    """Tells the sweeper that a job failed; what happened stands in the job's `error.log`."""
-
-
 @dataclass(frozen=True)
 class Failure:
     """A job that failed, or the command itself.
@@ -70,6 +66,11 @@ class Failure:
     def is_mistake(self) -> bool:
         """True if it is the user's to mend."""
         return TRACEBACK not in self.text
+
+    @property
+    def code(self) -> int:
+        """The exit code of a process that ends by it."""
+        return 2 if self.is_mistake else 1
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
@@ -107,7 +108,7 @@ def record_failure(job: Path, error: BaseException) -> bool:
         False if another of its processes has said so first: what follows from that failure is not the reason.
 
     Raises:
-        OSError: It cannot be written down; a full disk may be what failed the job.
+        Exception: The error itself, if it cannot be written down; a full disk may be what failed the job.
     """
     try:
         with (job / ERROR_LOG).open("x", encoding="utf-8", errors="backslashreplace") as file:
@@ -117,7 +118,7 @@ def record_failure(job: Path, error: BaseException) -> bool:
     except OSError:
         with suppress(OSError):
             (job / ERROR_LOG).unlink()  # it is empty
-        raise
+        raise error from None
     return True
 
 

@@ -1,0 +1,126 @@
+"""One job of a command: an experiment in its folder, and what becomes of a failure. Imports no torch."""
+
+import gc
+import logging
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from thaw.composing import accept
+from thaw.config import Config
+from thaw.errors import ThawError
+from thaw.overrides import quoted, seen_from
+from thaw.processes import Place, ProcessError, count_processes, find_place, start_processes
+from thaw.resume import as_begun
+from thaw.run import Run, typed_overrides
+from thaw.signals import interruptible
+from thaw.sweep import ERROR_LOG, Failure, is_finished, objective, record_failure
+from thaw.writing import claimed
+
+log = logging.getLogger(__name__)
+
+Experiment = Callable[[Config, Path, str], Any]
+
+
+class JobError(ThawError):
+    """A job has failed, and why stands in the `error.log` of its folder."""
+
+
+@dataclass
+class Job:
+    """What Hydra calls for each job: in this process or, by a launcher, in another one on whatever machine.
+
+    Attributes:
+        experiment: Called with the checked options, the folder for its results and the command that asked for it.
+        script: The program, for jobs of several processes.
+        skip_finished: Whether a job that has finished in an earlier go is left as it is.
+        show_traceback: Whether the error of a single run is raised.
+        failure: Why a single run has failed, where that could not be left in its folder.
+    """
+
+    experiment: Experiment
+    script: Path
+    skip_finished: bool
+    show_traceback: bool
+    failure: Failure | None = None
+
+    def __call__(self, values: DictConfig) -> Any:
+        """What the experiment returns; None if it failed, for Hydra would print what it likes of an error.
+
+        Raises:
+            JobError: To a search, which counts failures. Hydra's basic sweeper would leave out the batches to come.
+            Exception: To a sweeper, if the error could not be left in the job's folder.
+            SystemExit: This is one of several processes, and has failed.
+        """
+        context, place = HydraConfig.get(), find_place()
+        folder, is_sweep = seen_from(Path(), Path(context.runtime.output_dir)), context.mode == RunMode.MULTIRUN
+        if place.rank > 0:
+            logging.disable(logging.WARNING)  # the first process says it
+        speaks = place.speaks_for_all and not is_sweep  # it is the sweep that is gone on with
+        try:
+            with claimed(folder) as lock, interruptible(folder, speaks):
+                return self._record(values, folder, place, lock)
+        except JobError:
+            if is_sweep and "max_failure_rate" in context.sweeper:
+                raise
+        except Exception as error:
+            if is_sweep or self.show_traceback:
+                raise
+            self.failure = Failure.of(error)
+        finally:
+            if is_sweep:
+                gc.collect()  # a Trainer and its data refer to each other: all images would stay for some jobs
+        return None
+
+    def _record(self, values: DictConfig, folder: Path, place: Place, lock: ExitStack) -> Any:
+        """What the experiment returns, or else why it failed in the folder's `error.log`.
+
+        Raises:
+            JobError: It failed.
+            Exception: It failed, and that cannot be written down, or the traceback is to be shown.
+            SystemExit: It failed in one of several processes.
+        """
+        if place.speaks_for_all:
+            (folder / ERROR_LOG).unlink(missing_ok=True)
+        try:
+            return self._run(values, folder, place, lock)
+        except Exception as error:
+            if isinstance(error, ProcessError) and error.was_silent:
+                (folder / ERROR_LOG).unlink(missing_ok=True)  # of the others, who miss it
+            is_first = record_failure(folder, error)
+            if not place.is_alone:
+                failure = Failure.of(error)
+                if is_first and not place.started_by_thaw:
+                    print(failure, file=sys.stderr)
+                raise SystemExit(failure.code) from None
+            if self.show_traceback and HydraConfig.get().mode == RunMode.RUN:
+                raise
+            raise JobError(f"{folder} failed.") from None
+
+    def _run(self, values: DictConfig, folder: Path, place: Place, lock: ExitStack) -> Any:
+        """What the experiment returns, or what a search is to know of one that has finished before."""
+        config, run, overrides = accept(values), Run(folder), typed_overrides()
+        if config.resume:
+            config = accept(as_begun(values, Run(config.resume)))
+        if self.skip_finished and is_finished(run, config):
+            log.info("Finished already.")
+            return objective(run.summary)
+        if self.skip_finished and run.last.exists():
+            config.resume = str(folder)
+            overrides.append(f"resume={quoted(folder)}")
+        if place.is_alone and (number := count_processes(config.trainer)) > 1:
+            if config.sweep.prune:
+                raise ThawError("sweep.prune=true cannot stop a trial of several processes: set sweep.prune=false.")
+            lock.close()  # the first of them takes it
+            start_processes(number, [str(self.script), *overrides, f"hydra.run.dir={quoted(folder)}"])
+            return objective(run.summary) if run.is_finished else None
+        typed = [each for each in overrides if not each.startswith("resume=")]  # its options stand there in full
+        return self.experiment(config, folder, shlex.join(["python", self.script.name, *typed]))
