@@ -294,11 +294,24 @@ def test_a_failing_batch_does_not_keep_the_sweeper_from_the_next(tmp_path: Path,
 
 @pytest.mark.slow
 def test_jobs_are_named_by_what_differs(tmp_path: Path, light: Path) -> None:
-    overrides = ["strategy=frozen,finetune", "seed=0", f"dataset.root={tmp_path}", f"backbone.weights={tmp_path},null"]
+    overrides = ["strategy=frozen,finetune", "seed=0", f"dataset.root={tmp_path}", "backbone.weights=p/a.pth,null"]
     outcome = run(light, "-m", *overrides, "hydra.sweep.dir=s", cwd=tmp_path)
     assert (outcome.code, outcome.messages) == (0, [])
-    names = [f"{number}_strategy={name}" for number, name in enumerate(("frozen", "frozen", "finetune", "finetune"))]
-    assert sorted(path.name for path in tmp_path.glob("s/*_*")) == names
+    assert sorted(path.name for path in tmp_path.glob("s/*_*")) == [
+        "0_backbone.weights=p-a.pth,strategy=frozen",
+        "1_backbone.weights=null,strategy=frozen",
+        "2_backbone.weights=p-a.pth,strategy=finetune",
+        "3_backbone.weights=null,strategy=finetune",
+    ]
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_in_the_folders_that_it_was_begun_with(tmp_path: Path, light: Path) -> None:
+    """A version before this one called them `0_` and `1_`."""
+    grid, names = ["-m", "dataset.root=a/x,b/y"], "hydra.sweep.subdir=${hydra.job.num}_"
+    for place in (["hydra.sweep.dir=s", names], ["sweep.resume=s"], ["sweep.resume=s"]):
+        assert run(light, *grid, *place, cwd=tmp_path).code == 0
+        assert sorted(path.name for path in tmp_path.glob("s/*_*")) == ["0_", "1_"]
 
 
 def test_a_range_test_does_not_write_into_a_run(tmp_path: Path) -> None:

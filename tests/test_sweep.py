@@ -18,7 +18,7 @@ import torchvision
 from thaw.config import Config, OptimizerConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
-from thaw.sweep import Failure, find_jobs, is_finished, remove_if_empty, remove_if_rejected
+from thaw.sweep import Failure, find_jobs, is_finished, job_name, remove_if_empty, remove_if_rejected
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -113,6 +113,24 @@ def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert [job.name for job in find_jobs(tmp_path)] == ["1_c", "2_b", "10_a"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("", ""),
+        ("optimizer.lr=0.1,strategy=frozen", "optimizer.lr=0.1,strategy=frozen"),
+        ("dataset.root=a/x,seed=1", "dataset.root=a-x,seed=1"),
+        ("dataset.root=/data/cats/", "dataset.root=data-cats"),
+        ("dataset.root='../my cats/x'", "dataset.root=my cats-x"),
+        (r"dataset.root=C:\data\cats.", "dataset.root=C-data-cats"),
+        ("backbone.weights=https://host/a.pth?x=1", "backbone.weights=https-host-a.pth-x=1"),
+        (f"backbone.weights={'long/' * 50}run/best.ckpt", f"backbone.weights=g-{'long-' * 5}run-best.ckpt"),
+        ("+trainer.extra.a={b:1}", "+trainer.extra.a={b-1}"),
+    ],
+)
+def test_a_jobs_name_is_one_of_a_folder_on_any_system(overrides: str, name: str) -> None:
+    assert job_name(overrides) == name
+
+
 @pytest.mark.parametrize(("result", "stays"), [("summary.json", True), ("train.log", False)])
 def test_a_sweep_of_rejected_jobs_is_removed(tmp_path: Path, result: str, stays: bool) -> None:
     for name in ("0_a", "1_b"):
@@ -146,18 +164,19 @@ def test_a_resumed_sweep_skips_the_finished_jobs_and_retries_the_others(image_fo
     command = [
         "-m", *TINY, f"dataset.root={image_folder}", "trainer.max_epochs=1", f"backbone.weights=null,{weights}",
     ]  # fmt: skip
+    null, file = sweep / "0_backbone.weights=null", sweep / f"1_{job_name(f'backbone.weights={weights}')}"
     first = run(ROOT / "train.py", *command, f"hydra.sweep.dir={sweep}", cwd=tmp_path)
     assert first.returncode == 2
-    assert str(weights) in (sweep / "1_" / "error.log").read_text()
+    assert str(weights) in (file / "error.log").read_text()
     assert f"sweep.resume={sweep}" in first.stderr
-    finished = (sweep / "0_" / "summary.json").stat()
+    finished = (null / "summary.json").stat()
     torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
     second = run(ROOT / "train.py", *command, f"sweep.resume={sweep}", cwd=tmp_path)
     assert (second.returncode, second.stderr) == (0, "")
     assert second.stdout.count("Finished already.") == 1
-    assert (sweep / "0_" / "summary.json").stat() == finished
-    assert not (sweep / "1_" / "error.log").exists()
-    assert json.loads((sweep / "1_" / "summary.json").read_text())["epochs"] == 1
+    assert (null / "summary.json").stat() == finished
+    assert not (file / "error.log").exists()
+    assert json.loads((file / "summary.json").read_text())["epochs"] == 1
     assert len((sweep / "comparison.csv").read_text().splitlines()) == 1 + 2
     other = run(ROOT / "train.py", *command, "seed=1", f"sweep.resume={sweep}", cwd=tmp_path)
     assert other.returncode == 2
@@ -266,6 +285,17 @@ def test_submitit_runs_each_job_in_a_process_of_its_own(tmp_path: Path, parallel
     assert len({pid for pid, _ in results}) == 2
     assert done.stdout.count("closed: sweep\n") == 1
     assert "Failed: seed=3\n  dataset.root has no images of seed 3.\n" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_jobs_in_other_processes_are_named_by_their_paths(tmp_path: Path, parallel: Path, launcher: str) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    done = run(
+        parallel, "-m", f"hydra/launcher={launcher}", "dataset.root=a/x,b/y", "hydra.sweep.dir=sweep", cwd=tmp_path
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [job.name for job in find_jobs(tmp_path / "sweep")] == ["0_dataset.root=a-x", "1_dataset.root=b-y"]
 
 
 @pytest.mark.slow

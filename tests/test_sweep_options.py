@@ -16,7 +16,7 @@ def test_a_single_run_stays_as_it_is() -> None:
         (["-m", "seed=1,2", "strategy=frozen"], "strategy"),
         (["-m", "seed=1", "strategy=frozen"], ""),
         (["-m", "sweep=frozen_head", "seed=1"], "seed,sweep"),
-        (["-m", "dataset.csv=a/b.csv,c.csv", "seed=1,2"], "dataset.csv"),
+        (["-m", "dataset.csv=a/b.csv,c.csv", "dataset.root=a/b"], "dataset.root"),
         (["--multirun", "optimizer.lr=range(1,5)", "hydra.sweep.dir=x"], ""),
     ],
 )
@@ -38,6 +38,21 @@ def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
     arguments, skips_finished = expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2"])
     assert skips_finished
     assert arguments[:3] == ["-m", "seed=1,2", f"hydra.sweep.dir='{tmp_path}'"]
+
+
+def test_the_jobs_of_a_sweep_that_is_gone_on_with_have_the_names_that_they_were_given(tmp_path: Path) -> None:
+    """Versions before this one left paths out of them."""
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra: {sweep: {subdir: '${hydra.job.num}_${hydra.job.override_dirname}'},"
+        " overrides: {task: ['dataset.root=a/x,b/y', seed=1]},"
+        " job: {config: {override_dirname: {exclude_keys: [dataset.root, seed]}}}}"
+    )
+    neutral = "figures=false"
+    arguments, _ = expand_sweep(["-m", f"sweep.resume={tmp_path}", "dataset.root=a/x,b/y", "seed=1", neutral])
+    assert arguments[-2:] == [
+        "hydra.sweep.subdir='${hydra.job.num}_${hydra.job.override_dirname}'",
+        "hydra.job.config.override_dirname.exclude_keys=[dataset.root,figures,seed]",
+    ]
 
 
 def test_another_grid_is_refused_before_its_jobs_mix_with_the_earlier_ones(tmp_path: Path) -> None:

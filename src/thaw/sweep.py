@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import traceback
 from contextlib import suppress
@@ -21,6 +22,8 @@ from thaw.run import Run
 ERROR_LOG = "error.log"
 SWEEPERS_OWN = ("multirun.yaml", "study.db", ".submitit")
 TRACEBACK = "Traceback (most recent call last)"
+LONGEST_PATH = 40
+"""Letters of a path in a folder's name; its end tells most."""
 
 
 class OutputFolder(Callback):
@@ -99,6 +102,19 @@ def is_finished(run: Run, config: Config) -> bool:
         names = " and ".join(dict.fromkeys(key.partition(".")[0] for key in keys))
         raise ThawError(f"{run.folder} holds a run with another {names}. sweep.resume takes the same command again.")
     return run.is_finished
+
+
+def job_name(overrides: str) -> str:
+    """What a job's folder is called after its number: its options, with paths shortened and fit for any system.
+
+    Args:
+        overrides: The options that tell it from the other jobs, as Hydra joins them.
+    """
+    short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), overrides)
+    return re.sub(r'[<>:"/\\|?*]+', "-", short)
+
+
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)  # here, as a launcher's processes load this, too
 
 
 def record_failure(job: Path, error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -11,8 +11,12 @@ from omegaconf import OmegaConf
 
 from thaw.differences import IRRELEVANT, is_one_of
 from thaw.errors import ThawError
+from thaw.options import flatten
 from thaw.overrides import folder_of, is_multirun, key_of, quoted
 from thaw.sweep import find_jobs
+
+DIRNAME = "hydra.job.config.override_dirname"
+"""How Hydra joins the options that a folder is named by."""
 
 
 def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
@@ -29,17 +33,18 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
         if resume is not None:
             raise ThawError(f"{resume} goes on with a sweep: add -m and the options that it was started with.")
         return arguments, False
-    overrides = _parse(arguments)
+    overrides, before = _parse(arguments), dict[str, Any]()
     if resume is None:
         _refuse_taken_sweep(arguments)
     else:
         folder = folder_of(resume)
         if not folder.is_dir():
             raise ThawError(f"sweep.resume={folder} is not there. Name the folder of a sweep.")
+        before = _read_record(folder)
         if overrides is not None:
-            _refuse_another(folder, overrides)
+            _refuse_another(folder, overrides, before.get("hydra.overrides.task"))
         arguments = [*(each for each in arguments if each is not resume), f"hydra.sweep.dir={quoted(folder)}"]
-    return [*arguments, *_name_by_what_differs(overrides or [])], resume is not None
+    return [*arguments, *_name_folders(overrides or [], before)], resume is not None
 
 
 def _refuse_taken_sweep(arguments: list[str]) -> None:
@@ -57,19 +62,20 @@ def _refuse_taken_sweep(arguments: list[str]) -> None:
             )
 
 
-def _refuse_another(sweep: Path, overrides: list[Override]) -> None:
-    """Refuse to go on with other options: their jobs would be numbered anew, among those of the earlier ones.
+def _read_record(sweep: Path) -> dict[str, Any]:
+    """What Hydra has recorded of a sweep, by full names; nothing of a search, whose jobs are not known beforehand."""
+    path = sweep / "multirun.yaml"
+    return flatten(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))) if path.exists() else {}
 
-    A search has no such jobs, and keeps no `multirun.yaml`.
+
+def _refuse_another(sweep: Path, overrides: list[Override], options: list[str] | None) -> None:
+    """Refuse to go on with other options: their jobs would be numbered anew, among those of the earlier ones.
 
     Raises:
         ThawError: They differ.
     """
-    path = sweep / "multirun.yaml"
-    before = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") if path.exists() else None
-    if before is None:
+    if options is None:
         return
-    options = cast(list[str], OmegaConf.to_container(before))
     if _name_jobs(overrides) != _name_jobs(_parse(options) or []):
         raise ThawError(
             f"sweep.resume={sweep} goes on with the options that it was started with, {' '.join(options)}. "
@@ -83,14 +89,16 @@ def _name_jobs(overrides: list[Override]) -> list[str | None]:
     return [each.input_line for each in own if each.is_sweep_override() or not is_one_of(each.key_or_group, IRRELEVANT)]
 
 
-def _name_by_what_differs(overrides: list[Override]) -> list[str]:
-    """The option that leaves what all jobs share out of their folders' names."""
+def _name_folders(overrides: list[Override], before: dict[str, Any]) -> list[str]:
+    """The options that name jobs' folders by what differs among them, or as they were named in an earlier go."""
     fixed = [each for each in overrides if not each.is_sweep_override()]
     if len(fixed) == len(overrides) and all(each.key_or_group != "sweep" for each in fixed):
         fixed = []  # a single job
-    slashed = [each for each in overrides if "/" in (each.input_line or "")]  # would be folders within folders
-    unnamed = sorted({each.key_or_group for each in [*fixed, *slashed] if not each.is_hydra_override()})
-    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(unnamed)}]"]
+    unnamed = {each.key_or_group for each in fixed if not each.is_hydra_override()}
+    unnamed |= {*before.get(f"{DIRNAME}.exclude_keys", ())}
+    pattern = before.get("hydra.sweep.subdir")
+    names = [f"hydra.sweep.subdir={quoted(pattern)}"] if pattern else []
+    return [*names, f"{DIRNAME}.exclude_keys=[{','.join(sorted(unnamed))}]"]
 
 
 def _parse(arguments: list[str]) -> list[Override] | None:
