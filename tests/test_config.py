@@ -216,8 +216,11 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: DatasetConfig(fold=0), "dataset.fold and dataset.num_folds must be given together, got (0, None)."),
-        (lambda: DatasetConfig(num_folds=5), "dataset.fold and dataset.num_folds must be given together"),
+        (lambda: DatasetConfig(fold=0), "dataset.num_folds must be given beside dataset.fold, got None."),
+        (
+            lambda: DatasetConfig(num_folds=5),
+            "dataset.num_folds=5 needs dataset.fold, which of them is val. For each in turn: -m dat",
+        ),
         (lambda: DatasetConfig(num_folds=5, fold=5), "dataset.fold must be below dataset.num_folds=5, got 5."),
         (
             lambda: DatasetConfig(val_fraction=0.5, test_fraction=0.5),

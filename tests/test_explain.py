@@ -87,7 +87,7 @@ def accept(compose: Compose, *overrides: str) -> None:
         ("head.dropout=2", "head.dropout must be in [0, 1), got 2.0."),
         ("head.dropout=nan", "head.dropout must be in [0, 1), got nan."),
         ("dataset.num_workers=-1", "dataset.num_workers must be auto or a whole number from 0 to 256, got -1."),
-        ("dataset.fold=1", "dataset.fold and dataset.num_folds must be given together, got (1, None)."),
+        ("dataset.fold=1", "dataset.num_folds must be given beside dataset.fold, got None."),
         (
             "a=[",
             "Cannot read the option 'a=[': write KEY=VALUE, lists as KEY=[a,b], texts with =",

@@ -128,8 +128,14 @@ class DatasetConfig:
         check(self, "dataset.")
         fractions = self.val_fraction + self.test_fraction
         require(fractions < 1, "dataset.val_fraction + dataset.test_fraction", "below 1", fractions)
-        folds = (self.fold, self.num_folds)
-        require(folds.count(None) != 1, "dataset.fold and dataset.num_folds", "given together", folds)
+        if self.num_folds is not None and self.fold is None:
+            folds = ",".join(map(str, range(min(self.num_folds, 3)))) + ",…" * (self.num_folds > 3)
+            raise ThawError(
+                f"dataset.num_folds={self.num_folds} needs dataset.fold, which of them is val. For each in turn: "
+                f"-m dataset.num_folds={self.num_folds} dataset.fold={folds}"
+            )
+        if self.fold is not None:
+            require(self.num_folds is not None, "dataset.num_folds", "given beside dataset.fold", self.num_folds)
         if self.fold is not None and self.num_folds is not None:
             require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
         labels = (self.csv, self.label_pattern)

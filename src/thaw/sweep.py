@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ class Failure:
         return cls(explain(error) or "".join(traceback.format_exception(error)).rstrip())
 
 
-def objective(summary: dict[str, Any]) -> float:
+def objective(summary: Mapping[str, Any]) -> float:
     """What a search maximises: accuracy of the last epoch on val, which no one has chosen among the epochs."""
     return float(summary["last"]["acc"])
 
