@@ -87,3 +87,10 @@ def test_nothing_to_go_on_with_is_refused(arguments: list[str], message: str) ->
     with pytest.raises(ThawError) as caught:
         expand_sweep(arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("record", ["hydra: {sweep: {subdir: 'x", "\x00", "a: [1"])
+def test_a_record_that_a_full_disk_has_cut_is_named(tmp_path: Path, record: str) -> None:
+    (tmp_path / "multirun.yaml").write_text(record)
+    with pytest.raises(ThawError, match=r"multirun\.yaml is damaged"):
+        expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2"])

@@ -42,7 +42,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ThawError: The file is damaged.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise _damaged(path, "it holds no options")
     defaults = asdict(Config())
@@ -70,7 +70,7 @@ def read_overrides(path: Path) -> list[str]:
     Raises:
         ThawError: The file is damaged.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, list):
         raise _damaged(path, "it holds no list of options")
     return list(map(str, content))
@@ -102,7 +102,12 @@ def read_summary(path: Path) -> Summary:
     return cast(Summary, content)
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, as plain Python.
+
+    Raises:
+        ThawError: The file is damaged.
+    """
     try:
         return OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, UnicodeError, YAMLError, OmegaConfBaseException) as error:

@@ -2,17 +2,17 @@
 
 import shlex
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
 from thaw.differences import IRRELEVANT, is_one_of
 from thaw.errors import ThawError
 from thaw.options import flatten
 from thaw.overrides import folder_of, is_multirun, key_of, quoted
+from thaw.reading import read_yaml
 from thaw.sweep import find_jobs
 
 DIRNAME = "hydra.job.config.override_dirname"
@@ -63,9 +63,13 @@ def _refuse_taken_sweep(arguments: list[str]) -> None:
 
 
 def _read_record(sweep: Path) -> dict[str, Any]:
-    """What Hydra has recorded of a sweep, by full names; nothing of a search, whose jobs are not known beforehand."""
+    """What Hydra has recorded of a sweep, by full names; nothing of a search, whose jobs are not known beforehand.
+
+    Raises:
+        ThawError: The record is damaged.
+    """
     path = sweep / "multirun.yaml"
-    return flatten(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))) if path.exists() else {}
+    return flatten(read_yaml(path)) if path.exists() else {}
 
 
 def _refuse_another(sweep: Path, overrides: list[Override], options: list[str] | None) -> None:
