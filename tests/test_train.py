@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from thaw.config import Config
 from thaw.evaluation import evaluate, write_evaluation
 from thaw.run import Run
 from thaw.training import train
@@ -168,6 +171,33 @@ def test_worker_processes_and_caches_do_not_change_the_result(
     for state, table in zip(states, predictions, strict=True):
         assert_equal_states(state, states[0])
         assert table == predictions[0]
+
+
+class BreaksOff(pl.Callback):
+    """Ends the training as its third epoch begins."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 2:
+            raise RuntimeError("broken off")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cache", "num_workers"), [("none", 2), ("ram", 2), ("ram", 0)])
+def test_loader_processes_go_on_with_the_epoch_that_a_resumed_run_is_in(
+    compose: Compose, image_folder: Path, tmp_path: Path, cache: str, num_workers: int
+) -> None:
+    options = [
+        *TINY, "dataset=folder", f"dataset.root={image_folder}", "strategy=finetune", "trainer.max_epochs=4",
+        "logger=csv", "dataset.batch_size=4", "trainer.checkpoint_seconds=0", "figures=false",
+        f"dataset.cache={cache}", f"dataset.num_workers={num_workers}",
+    ]  # fmt: skip
+    config: Config = OmegaConf.to_object(compose(*options))  # type: ignore[assignment]
+    train(config, tmp_path / "unbroken")
+    broken = tmp_path / "broken"
+    with pytest.raises(RuntimeError, match="broken off"):
+        train(config, broken, callbacks=[BreaksOff()])
+    train(replace(config, resume=str(broken)), broken)
+    assert_equal_states(*(state_of(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("unbroken", "broken")))
 
 
 def draw(path: Path, generator: np.random.Generator, shade: int) -> None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -128,9 +128,12 @@ class ImageDataModule(LightningDataModule):
         """Shuffled training images, augmented, or views of their features."""
         epoch, sampler = self._epoch(), self._train_sampler(*self._rank())
         if self.features.replace_images(epoch):
-            sampler.set_epoch(epoch)
-            return self._batch_loader(self.features.training(epoch), sampler)
-        return self._image_loader("train", sampler)
+            loader = self._batch_loader(self.features.training(epoch), sampler)
+        else:
+            loader = self._image_loader("train", sampler)
+        # Lightning does so when loader processes of a resumed training have begun to draw.
+        cast(EpochSampler, loader.sampler).set_epoch(epoch)
+        return loader
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """The batch without images that are no part of the epoch; if it has no others, one stays, without a label."""
