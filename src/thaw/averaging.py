@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
@@ -11,7 +12,7 @@ class MovingAverage(WeightAveraging):
     """Lightning's average of the weights, on the device and in the precision of the training.
 
     Args:
-        decay: What the average keeps of itself in each step.
+        decay: What the average keeps of itself in each step, but for the first.
     """
 
     def __init__(self, decay: float) -> None:
@@ -31,11 +32,17 @@ class MovingAverage(WeightAveraging):
 def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """The exponential moving average of a tensor, as torch's AveragedModel asks for it, after each step.
 
-    What does not change, as a frozen weight, stays as it is to the last bit; torch's own does not see to that, and
+    After t steps it keeps (1 + t) / (10 + t) of itself, and `decay` at most, as TensorFlow's ExponentialMovingAverage does:
+    else most of a short training's average would be the weights that it began with. What does not change, as a frozen weight, stays as it is to the last bit; torch's own does not see to that, and
     rounds whole numbers, such as Swin's table of positions, to others.
     """
 
     def average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
-        return mean.lerp(current, 1 - decay) if mean.is_floating_point() else current
+        if not mean.is_floating_point():
+            return current
+        precision = torch.promote_types(mean.dtype, torch.float32)
+        steps = torch.as_tensor(num_averaged, dtype=precision, device=mean.device)  # on a GPU it stays there
+        kept = ((1 + steps) / (10 + steps)).clamp(max=decay)
+        return mean.lerp(current, (1 - kept).to(mean.dtype))
 
     return average

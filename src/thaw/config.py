@@ -386,7 +386,8 @@ class TrainerConfig:
     accumulate: Annotated[int, at_least(1)] = 1
     """Batches whose gradients are averaged to one step; the last ones of an epoch may be fewer."""
     ema_decay: Annotated[float | None, within("(0, 1)")] = None
-    """Decay per step of an exponential moving average of the weights that is evaluated and kept; null is off."""
+    """Decay per step of an exponential moving average of the weights that is evaluated and kept; null is off. After t
+    steps it is (1 + t) / (10 + t) at most."""
     compile: bool = False
     """Compile the backbone with torch.compile; costs seconds of warm-up."""
     checkpoint_seconds: Annotated[float, at_least(0)] = 30.0

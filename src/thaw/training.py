@@ -36,6 +36,7 @@ from thaw.probe import LinearProbe
 from thaw.progress import stage_table
 from thaw.remarks import closing_lines, warnings_before
 from thaw.run import Run
+from thaw.seeding import seeded
 from thaw.summary import Params, Seconds, Summary
 from thaw.trainer import fit, frozen_backbone, make_trainer, require_machine
 from thaw.writing import naming, naming_events
@@ -143,7 +144,12 @@ class Training:
         for line in warnings_before(config, len(self.model.backbone.stages), num_frozen):
             log.warning(line)
         if config.figures:
-            grid = training_grid(*self.data.preview(MOST), self.data.classes)
+            images, targets = self.data.preview(MOST)
+            if self.model.mix is not None:
+                with seeded(config.seed):
+                    mixed, targets = self.model.mix(images.float(), targets)
+                images = mixed.round().to(torch.uint8)
+            grid = training_grid(images, targets, self.data.classes)
             save_figure(self.run, self.trainer, "training_batch.jpg", grid.draw())
 
     def evaluate(self, best: Mapping[str, Tensor]) -> dict[str, Predictions]:

@@ -92,6 +92,12 @@ def test_training_images_stand_under_their_class_names(number: int) -> None:
     assert grid.titles == [CLASSES[index % 2] for index in range(number)]
 
 
+def test_mixed_images_stand_under_their_shares_of_the_classes() -> None:
+    shares = torch.tensor([[0.0, 1.0], [0.25, 0.75]])
+    grid = training_grid(make_images(2), shares, CLASSES)
+    assert grid.titles == [f"{CLASSES[1]} 100%", f"{CLASSES[0]} 25%\n{CLASSES[1]} 75%"]
+
+
 def test_right_predictions_are_blue_and_wrong_ones_red_with_the_actual_class() -> None:
     predictions = make_predictions([0, 1, 0, 1], [0, 1, 1, 0])
     chosen = [0, 2, 3]

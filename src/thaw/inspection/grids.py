@@ -90,9 +90,18 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def training_grid(images: Tensor, labels: Tensor, classes: Sequence[str]) -> Grid:
-    """Augmented training images, uint8 (B, 3, H, W), under their class names."""
-    titles = [classes[label] for label in labels.tolist()]
+def training_grid(images: Tensor, targets: Tensor, classes: Sequence[str]) -> Grid:
+    """Augmented training images, uint8 (B, 3, H, W), under what they are.
+
+    Args:
+        images: The images.
+        targets: Their labels (B,), or, where images are mixed, their shares (B, K) of the classes.
+        classes: Names, by label.
+    """
+    if targets.ndim == 1:
+        titles = [classes[label] for label in targets.tolist()]
+    else:
+        titles = ["\n".join(f"{classes[k]} {row[k]:.0%}" for k in row.nonzero().flatten().tolist()) for row in targets]
     return Grid(list(images), titles, [INK] * len(titles), "Training images as the network sees them")
 
 
