@@ -32,9 +32,10 @@ class MovingAverage(WeightAveraging):
 def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """The exponential moving average of a tensor, as torch's AveragedModel asks for it, after each step.
 
-    After t steps it keeps (1 + t) / (10 + t) of itself, and `decay` at most, as TensorFlow's ExponentialMovingAverage does:
-    else most of a short training's average would be the weights that it began with. What does not change, as a frozen weight, stays as it is to the last bit; torch's own does not see to that, and
-    rounds whole numbers, such as Swin's table of positions, to others.
+    After t steps it keeps (1 + t) / (10 + t) of itself, and `decay` at most, as TensorFlow's ExponentialMovingAverage:
+    else most of a short training's average would be the weights that it began with. What does not change, as a frozen
+    weight, stays as it is to the last bit; torch's own does not see to that, and rounds whole numbers, such as Swin's
+    table of positions, to others.
     """
 
     def average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
