@@ -97,13 +97,24 @@ def test_csv_without_splits_is_split_whatever_its_order(tmp_path: Path) -> None:
     assert index_of(tmp_path, csv="data/labels.csv") == index
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_csv_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, delimiter: str) -> None:
+    plant(tmp_path, {"images": 4})
+    lines = [["file", "kind, of insect", "split"]]
+    lines += [[f"{i:03}.jpg", "ants" if i < 2 else "bees", "val" if i % 2 else "train"] for i in range(4)]
+    text = "\n".join(map(delimiter.join, lines))
+    write_csv(tmp_path, text, encoding="utf-8-sig")
+    index = index_of(tmp_path, csv="labels.csv", csv_path="images/{file}", csv_label="kind, of insect")
+    assert sizes(index) == {"train": {"ants": 1, "bees": 1}, "val": {"ants": 1, "bees": 1}}
+
+
 OTHERS = "Others are named by dataset.csv_path='folder/{{column}}.jpg' and dataset.csv_label=column."
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path;label\n", f"dataset.csv must have the columns path and label: {{file}} has path;label. {OTHERS}"),
+        ("file;label\n", f"dataset.csv must have the columns path and label: {{file}} has file, label. {OTHERS}"),
         ("file,label\n", f"dataset.csv must have the columns path and label: {{file}} has file, label. {OTHERS}"),
         ("path,label\n000.jpg,ants\n001.jpg,\n", "dataset.csv: {file}, line 3 has no label."),
         ("path,label\n000.jpg\n", "dataset.csv: {file}, line 2 has no label."),

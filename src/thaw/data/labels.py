@@ -10,6 +10,8 @@ from thaw.errors import ThawError, name_some
 
 COLUMN = re.compile("{([^{}]+)}")
 """In `dataset.csv_path`."""
+DELIMITERS = ",;\t"
+"""What may stand between the columns of a CSV file: spreadsheets write semicolons where 0.5 is written 0,5."""
 
 
 def read_table(file: Path, root: Path, options: DatasetConfig) -> list[Row]:
@@ -27,9 +29,11 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> list[Row]:
     rows: dict[Path, Row] = {}
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            lines = csv.DictReader(stream, skipinitialspace=True)
-            columns = lines.fieldnames or []
             needed = [*COLUMN.findall(options.csv_path), options.csv_label]
+            delimiter = _delimiter(stream.readline(), needed)
+            stream.seek(0)
+            lines = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True)
+            columns = lines.fieldnames or []
             if not set(needed) <= set(columns):
                 names, others = " and ".join(needed), ", ".join(columns)
                 raise ThawError(
@@ -47,6 +51,16 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> list[Row]:
             f"dataset.csv cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
         ) from error
     return list(rows.values())
+
+
+def _delimiter(header: str, needed: list[str]) -> str:
+    """What divides a file's first line into most of the columns that are needed, or else into most columns."""
+
+    def found(delimiter: str) -> tuple[int, int]:
+        columns = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        return len(set(needed) & set(columns)), len(columns)
+
+    return max(DELIMITERS, key=found)
 
 
 def _read_line(line: dict[str, str], file: Path, where: str, options: DatasetConfig) -> Row:
