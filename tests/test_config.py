@@ -65,6 +65,7 @@ UNCHECKED = {
     "dataset.csv",
     "dataset.csv_path",
     "dataset.csv_label",
+    "dataset.csv_split",
     "dataset.exclude",
     "dataset.classes",
     "backbone.weights",
@@ -229,6 +230,10 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
         (
             lambda: DatasetConfig(csv="a.csv", label_pattern="^(.)"),
             "dataset.csv and dataset.label_pattern must be used one at a time",
+        ),
+        (
+            lambda: DatasetConfig(csv_split="is_valid"),
+            "dataset.csv must be given beside dataset.csv_split, got None.",
         ),
         (lambda: OptimizerConfig("adamw", nesterov=True), "optimizer.nesterov must be false unless"),
         (lambda: OptimizerConfig(momentum=0, nesterov=True), "optimizer.nesterov must be false unless"),

@@ -87,6 +87,9 @@ class DatasetConfig:
     """How a line's path is made of its columns: 'train_images/{image_id}.jpg'."""
     csv_label: str = "label"
     """Column of the CSV file that holds the class."""
+    csv_split: str = "split"
+    """Column of the CSV file that holds train, val or test; in one that is called as is_valid is, true means val, and
+    false train. Without a column split the images are split here."""
     exclude: str | None = None
     """CSV file with a column path of images to leave out, as `thaw check --fix` writes it. Paths in it are relative to
     the data's root, as its own may be."""
@@ -140,6 +143,8 @@ class DatasetConfig:
             require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
         labels = (self.csv, self.label_pattern)
         require(None in labels, "dataset.csv and dataset.label_pattern", "used one at a time", labels)
+        if self.csv_split != "split":
+            require(self.csv is not None, "dataset.csv", "given beside dataset.csv_split", self.csv)
         for key in ("label_pattern", "csv", "exclude") if self.name == "stream" else ():
             value, rule = getattr(self, key), "null for dataset=stream, as `thaw pack` has it"
             require(value is None, f"dataset.{key}", rule, value)

@@ -115,6 +115,15 @@ def test_a_misspelt_split_folder(tmp_path: Path) -> None:
     assert finding.message == "Misspelt split folders: 1 (vaild (val?)). They are not used as splits: rename them."
 
 
+def test_an_unused_split_is_worth_a_thought(insects: ImageIndex) -> None:
+    (finding,) = find_problems(replace(insects, unused_splits=("is_valid",)))
+    assert finding.message == (
+        "Columns that look like a split and are not used: 1 (is_valid). "
+        "Images are split at random instead: dataset.csv_split=is_valid goes by it."
+    )
+    assert not finding.is_wrong
+
+
 def test_missing_files_do_not_stop_the_search_for_copies(insects: ImageIndex) -> None:
     (insects.root / "train/ants/0.jpg").unlink()
     assert find_problems(insects) == []

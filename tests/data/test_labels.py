@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
-from test_index import error_of, index_of, plant, sizes
+from test_index import error_of, index_of, names, plant, sizes
 
 # File-name pattern
 
@@ -108,7 +108,74 @@ def test_csv_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, delimiter: s
     assert sizes(index) == {"train": {"ants": 1, "bees": 1}, "val": {"ants": 1, "bees": 1}}
 
 
-OTHERS = "Others are named by dataset.csv_path='folder/{{column}}.jpg' and dataset.csv_label=column."
+@pytest.mark.parametrize(
+    ("column", "train", "val"),
+    [
+        ("is_valid", "False", "True"),
+        ("is_valid", "0", "1"),
+        ("Set", "train", "valid"),
+        ("is_train", "true", "false"),
+        ("fold", "Train", "VALIDATION"),
+    ],
+)
+def test_csv_split_names_the_column_of_the_splits(tmp_path: Path, column: str, train: str, val: str) -> None:
+    plant(tmp_path, {"": 8})
+    lines = [f"{i:03}.jpg,{'ants' if i < 4 else 'bees'},{val if i % 4 == 3 else train}\n" for i in range(8)]
+    write_csv(tmp_path, f"path,label,{column}\n" + "".join(lines))
+    index = index_of(tmp_path, csv="labels.csv", csv_split=column)
+    assert names(index, "val") == ["003.jpg", "007.jpg"]
+    assert len(names(index, "train")) == 6
+    assert index.unused_splits == ()
+
+
+def test_csv_split_may_tell_test_from_train(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 8})
+    lines = [f"{i:03}.jpg,{'ants' if i < 4 else 'bees'},{i % 4 == 3}\n" for i in range(8)]
+    write_csv(tmp_path, "path,label,is_test\n" + "".join(lines))
+    index = index_of(tmp_path, csv="labels.csv", csv_split="is_test", val_fraction=0.4)
+    assert names(index, "test") == ["003.jpg", "007.jpg"]
+    assert sorted(index.splits) == ["test", "train", "val"]
+
+
+def test_csv_split_names_another_column_than_split(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, "path,label,split,fold\n000.jpg,ants,val,train\n001.jpg,bees,val,train\n002.jpg,ants,val,val\n")
+    assert names(index_of(tmp_path, csv="labels.csv", csv_split="fold"), "val") == ["002.jpg"]
+
+
+def test_csv_split_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, "path,label,fold\n000.jpg,ants,1\n")
+    assert error_of(tmp_path, csv="labels.csv", csv_split="is_valid") == (
+        "dataset.csv must have the columns path and label and is_valid: "
+        f"{tmp_path}/labels.csv has path, label, fold. {OTHERS.format()}"
+    )
+    assert error_of(tmp_path, csv="labels.csv", csv_split="fold") == (
+        f"dataset.csv: {tmp_path}/labels.csv, line 2: fold must be train, val or test, got '1'."
+    )
+    write_csv(tmp_path, "path,label,is_valid\n000.jpg,ants,2\n")
+    assert error_of(tmp_path, csv="labels.csv", csv_split="is_valid") == (
+        f"dataset.csv: {tmp_path}/labels.csv, line 2: is_valid must be train, val or test, or true (val) or "
+        "false (train), got '2'."
+    )
+
+
+@pytest.mark.parametrize(
+    "column", ["is_valid", "valid", "Split", "set", "Subset", "partition", "fold", "k-fold", "phase", "is_train"]
+)
+def test_a_column_that_looks_like_a_split_and_is_not_used_is_told(tmp_path: Path, column: str) -> None:
+    plant(tmp_path, {"": 10})
+    lines = [f"{i:03}.jpg,{'ants' if i < 5 else 'bees'},{i % 2}\n" for i in range(10)]
+    write_csv(tmp_path, f"path,label,{column}\n" + "".join(lines))
+    assert index_of(tmp_path, csv="labels.csv").unused_splits == (column,)
+    write_csv(tmp_path, f"path,{column},validity,settlement\n" + "".join(lines).replace("\n", ",1\n"))
+    assert index_of(tmp_path, csv="labels.csv", csv_label=column).unused_splits == ()
+
+
+OTHERS = (
+    "Others are named by dataset.csv_path='folder/{{column}}.jpg', dataset.csv_label=column and "
+    "dataset.csv_split=column."
+)
 
 
 @pytest.mark.parametrize(

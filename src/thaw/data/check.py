@@ -48,7 +48,7 @@ def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:
 
 
 def find_problems(index: ImageIndex) -> list[Finding]:
-    """Copies, strays, classes that are rare, missing or outnumbered, and folders that are empty or misspelt.
+    """Copies, strays, classes that are rare, missing or outnumbered, folders that are empty or misspelt, unused splits.
 
     No image is decoded. Copies are compared byte by byte.
     """
@@ -76,6 +76,13 @@ def find_problems(index: ImageIndex) -> list[Finding]:
             "Misspelt split folders",
             index.misspelt,
             "They are not used as splits: rename them.",
+        ),
+        Finding(
+            "unused_split",
+            "Columns that look like a split and are not used",
+            index.unused_splits,
+            f"Images are split at random instead: dataset.csv_split={''.join(index.unused_splits[:1])} goes by it.",
+            is_wrong=False,
         ),
     ]
     return [finding for finding in findings if finding.items]

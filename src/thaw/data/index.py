@@ -36,6 +36,8 @@ class ImageIndex:
     """Folders of a class or a split, relative to `root`, that have no image."""
     misspelt: tuple[str, ...] = ()
     """Folders whose names are nearly those of a split, each with what it may be meant to be: `vaild (val?)`."""
+    unused_splits: tuple[str, ...] = ()
+    """Columns of the CSV file that seem to tell the split, where none is used."""
     shards: Shards | None = field(default=None, compare=False)
     """Where the images lie if not in files at their paths."""
 
@@ -125,5 +127,5 @@ def _index(
     root: Path, classes: tuple[str, ...], splits: dict[str, list[Sample]], epoch_chosen_on: str, scan: Scan
 ) -> ImageIndex:
     ignored = {reason: tuple(paths) for reason, paths in scan.ignored.items() if paths}
-    empty_folders, misspelt = tuple(scan.empty_folders), tuple(scan.misspelt)
-    return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, empty_folders, misspelt, scan.shards)
+    noted = tuple(scan.empty_folders), tuple(scan.misspelt), tuple(scan.unused_splits)
+    return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, *noted, scan.shards)

@@ -30,6 +30,7 @@ class Scan:
     ignored: Ignored = field(default_factory=lambda: defaultdict(list))
     empty_folders: list[str] = field(default_factory=list)
     misspelt: list[str] = field(default_factory=list)
+    unused_splits: list[str] = field(default_factory=list)
     shards: Shards | None = None
 
 
@@ -45,8 +46,9 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     excluded = read_excluded(_find_list(root, options.exclude), root) if options.exclude else frozenset()
     if not options.csv:
         return _read_folders(root, options, excluded)
-    scan = Scan()
-    for row in read_table(root / options.csv, root, options):
+    table = read_table(root / options.csv, root, options)
+    scan = Scan(unused_splits=table.unused_splits)
+    for row in table.rows:
         if absolute(row.path) in excluded:
             scan.ignored["excluded"].append(row.path)
         else:
