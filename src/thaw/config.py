@@ -108,7 +108,8 @@ class DatasetConfig:
     fold: Annotated[int | None, at_least(0)] = None
     """Which fold, counted from 0, is the val split."""
     on_bad: Annotated[str, one_of("error", "skip")] = "error"
-    """What to do with files that cannot be read as images: error (naming all of them) or skip."""
+    """What to do with files that cannot be read as images, and with lines of the CSV file that have no label or name no
+    file: error (naming them) or skip."""
     batch_size: Annotated[int, at_least(1)] = 32
     """Images per step, shared equally among the processes: the same result on one as on several."""
     drop_last: bool = False

@@ -183,12 +183,17 @@ OTHERS = (
     [
         ("file;label\n", f"dataset.csv must have the columns path and label: {{file}} has file, label. {OTHERS}"),
         ("file,label\n", f"dataset.csv must have the columns path and label: {{file}} has file, label. {OTHERS}"),
-        ("path,label\n000.jpg,ants\n001.jpg,\n", "dataset.csv: {file}, line 3 has no label."),
-        ("path,label\n000.jpg\n", "dataset.csv: {file}, line 2 has no label."),
         (
-            "path,label\n9.jpg,ants\n",
-            "dataset.csv: {file}, line 2 names a file that does not exist: {root}/9.jpg. "
-            "Paths are as seen from the CSV file.",
+            "path,label\n000.jpg,ants\n001.jpg,\n",
+            "dataset.csv: {file} has 1 of 2 lines without a label: 001.jpg (line 3). "
+            "Mend or remove them; dataset.on_bad=skip leaves them out.",
+        ),
+        (
+            "path,label\n000.jpg\n9.jpg,ants\n1/8.jpg,ants\n001.jpg,bees\n7.jpg,ants\n6.jpg,\n5.jpg,ants\n4.jpg,bees\n",
+            "dataset.csv: {file} has 2 of 8 lines without a label: 000.jpg (line 2), 6.jpg (line 7); "
+            "5 of 8 lines of a file that does not exist, as seen from {root}: "
+            "9.jpg (line 3), 1/8.jpg (line 4), 7.jpg (line 6) and 2 more. "
+            "Mend or remove them; dataset.on_bad=skip leaves them out.",
         ),
         (
             "path,label,split\n000.jpg,ants,dev\n",
@@ -210,6 +215,50 @@ def test_csv_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None
     plant(tmp_path, {"": 3})
     write_csv(tmp_path, text)
     assert error_of(tmp_path, csv="labels.csv") == message.format(file=tmp_path / "labels.csv", root=tmp_path)
+
+
+def test_lines_without_a_file_or_a_label_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plant(tmp_path, {"": 20})
+    lines = [f"{i:03}.jpg,{'ants' if i % 2 else 'bees'}\n" for i in range(24)]
+    write_csv(tmp_path, "path,label\n" + "".join(lines).replace("004.jpg,bees", "004.jpg, "))
+    index = index_of(tmp_path, csv="labels.csv", on_bad="skip")
+    assert sum(map(len, index.splits.values())) == 19
+    assert {why: [path.name for path in paths] for why, paths in index.ignored.items()} == {
+        "without a label": ["004.jpg"],
+        "missing": ["020.jpg", "021.jpg", "022.jpg", "023.jpg"],
+    }
+    assert caplog.messages == [
+        f"dataset.csv: {tmp_path}/labels.csv has 1 of 24 lines without a label: 004.jpg (line 6). Left out",
+        f"dataset.csv: {tmp_path}/labels.csv has 4 of 24 lines of a file that does not exist, as seen from {tmp_path}: "
+        "020.jpg (line 22), 021.jpg (line 23), 022.jpg (line 24) and 1 more. Left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\nimages/000.jpg,ants\nimages/001.jpg,bees\n", "train has no images left"),
+        ("path,label,split\n000.jpg,ants,train\n001.jpg,bees,train\n8.jpg,bees,val\n", "val has no images left"),
+        ("path,label\n000.jpg,ants\n001.jpg,bees\n8.jpg,wasps\n", "train has no images of 'wasps' left"),
+        (
+            "path,label,split\n000.jpg,ants,train\n001.jpg,bees,train\n8.jpg,wasps,train\n002.jpg,wasps,val\n",
+            "train has no images of 'wasps' left",
+        ),
+    ],
+)
+def test_not_all_images_of_a_split_or_class_are_left_out(tmp_path: Path, text: str, message: str) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, text)
+    assert error_of(tmp_path, csv="labels.csv", on_bad="skip").startswith(
+        f"{message}: dataset.on_bad=skip leaves out all of its files, such as "
+    )
+
+
+def test_a_class_that_is_not_kept_may_lose_all_images(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 10})
+    lines = [f"{i:03}.jpg,{'ants' if i < 5 else 'bees'}\n" for i in range(10)]
+    write_csv(tmp_path, "path,label\n" + "".join(lines) + "8.jpg,wasps\n")
+    assert len(index_of(tmp_path, csv="labels.csv", on_bad="skip", classes=["ants", "bees"]).splits["train"]) == 8
 
 
 def test_csv_of_other_columns(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Classes that no folder tells: those that a CSV file names, or a pattern finds in the names of files."""
 
 import csv
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +11,17 @@ from thaw.config import DatasetConfig
 from thaw.data.splits import SPLIT_NAMES, Row
 from thaw.errors import ThawError, name_some
 
+log = logging.getLogger(__name__)
+
 COLUMN = re.compile("{([^{}]+)}")
 """In `dataset.csv_path`."""
 DELIMITERS = ",;\t"
 """What may stand between the columns of a CSV file: spreadsheets write semicolons where 0.5 is written 0,5."""
+BAD_LINES = {
+    "without a label": "without a label",
+    "missing": "of a file that does not exist, as seen from {folder}",
+}
+"""Why lines are refused or left out, and how to say so."""
 SPLIT_LIKE = re.compile(
     r"(is|image|train|test|val|cv|k|[\W_])*(splits?|set|subset|partition|folds?|phase|usage|val|valid|validation)"
     r"([\W_]?(id|name|\d+))?|is[\W_]?(train|test)(ing)?",
@@ -28,6 +36,8 @@ class Table(NamedTuple):
     rows: list[Row]
     unused_splits: list[str]
     """Columns that seem to tell the split, where none is used."""
+    left_out: dict[str, list[Path]]
+    """Files of lines that are left out, by reason."""
 
 
 def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
@@ -39,10 +49,12 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
         options: What the columns are called.
 
     Raises:
-        ThawError: The file is missing or no such table; or a line lacks a label, or names no split, no file, or one
-            that an earlier line names too.
+        ThawError: The file is missing or no such table; a line names no split, or an image that an earlier line names
+            too; or lines lack a label or name no file, and `dataset.on_bad` is error or they are all of a split or
+            class.
     """
     rows: dict[Path, Row] = {}
+    bad: list[tuple[str, Row, int]] = []
     split_names = _split_names(options.csv_split)
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -61,6 +73,9 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
             for line in lines:
                 where = f"dataset.csv: {file}, line {lines.line_num}"
                 row = _read_line(line, file, where, options, split_names)
+                if not row.name or not row.path.is_file():
+                    bad.append(("missing" if row.name else "without a label", row, lines.line_num))
+                    continue
                 if row.path in rows:
                     raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
                 rows[row.path] = row
@@ -68,9 +83,51 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
         raise ThawError(
             f"dataset.csv cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
         ) from error
+    left_out = _leave_out(bad, list(rows.values()), file, options)
     has_splits = options.csv_split in columns
     unused = [] if has_splits else [name for name in columns if name not in needed and SPLIT_LIKE.fullmatch(name)]
-    return Table(list(rows.values()), unused)
+    return Table(list(rows.values()), unused, left_out)
+
+
+def _leave_out(
+    bad: list[tuple[str, Row, int]], rows: list[Row], file: Path, options: DatasetConfig
+) -> dict[str, list[Path]]:
+    """The files of bad lines by reason, which are told of; none if all lines are good.
+
+    Args:
+        bad: Reason, row and number of each bad line.
+        rows: Those of the others.
+        file: The CSV file.
+        options: Whether bad lines may be left out.
+    """
+    left_out: dict[str, list[Path]] = {}
+    facts, home = [], file.parent
+    for reason, what in BAD_LINES.items():
+        found = {line: row.path for why, row, line in bad if why == reason}
+        if found:
+            left_out[reason] = list(found.values())
+            shown = {
+                line: path.relative_to(home) if path.is_relative_to(home) else path for line, path in found.items()
+            }
+            some = name_some([f"{path} (line {line})" for line, path in shown.items()], most=3)
+            facts.append(f"{len(found)} of {len(bad) + len(rows)} lines {what.format(folder=home)}: {some}")
+    if bad and options.on_bad == "error":
+        raise ThawError(
+            f"dataset.csv: {file} has {'; '.join(facts)}. Mend or remove them; dataset.on_bad=skip leaves them out."
+        )
+    for fact in facts:
+        log.warning(f"dataset.csv: {file} has {fact}. Left out")
+    splits, classes = {row.split for row in rows}, {row.name for row in rows if row.split in ("", "train")}
+    for _, row, _ in bad:
+        split, name = row.split or "train", row.name
+        of_class = f" of {name!r}" if row.split in splits else ""
+        is_kept = name and (options.classes is None or name in options.classes)
+        if row.split not in splits or (split == "train" and is_kept and name not in classes):
+            raise ThawError(
+                f"{split} has no images{of_class} left: dataset.on_bad=skip leaves out all of its files, such as "
+                f"{row.path}."
+            )
+    return left_out
 
 
 def _delimiter(header: str, needed: list[str]) -> str:
@@ -99,12 +156,6 @@ def _read_line(
     columns = {name: value or "" for name, value in line.items()}
     path = COLUMN.sub(lambda found: columns[found[1]], options.csv_path)
     label, split = columns[options.csv_label], columns.get(options.csv_split, "").strip().lower()
-    if not label.strip():
-        raise ThawError(f"{where} has no label.")
-    if not (file.parent / path).is_file():
-        raise ThawError(
-            f"{where} names a file that does not exist: {file.parent / path}. Paths are as seen from the CSV file."
-        )
     if options.csv_split in line and split not in split_names:
         flags = f", or true ({split_names['true']}) or false ({split_names['false']})" if "true" in split_names else ""
         raise ThawError(f"{where}: {options.csv_split} must be train, val or test{flags}, got {split!r}.")

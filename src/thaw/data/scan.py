@@ -48,6 +48,7 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
         return _read_folders(root, options, excluded)
     table = read_table(root / options.csv, root, options)
     scan = Scan(unused_splits=table.unused_splits)
+    scan.ignored.update(table.left_out)
     for row in table.rows:
         if absolute(row.path) in excluded:
             scan.ignored["excluded"].append(row.path)
