@@ -217,6 +217,19 @@ def test_csv_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None
     assert error_of(tmp_path, csv="labels.csv") == message.format(file=tmp_path / "labels.csv", root=tmp_path)
 
 
+def test_a_column_for_each_label_is_not_what_thaw_reads(tmp_path: Path) -> None:
+    write_csv(tmp_path, "path,MEL,NV,age,sex\n000.jpg,1.0,0.0,5,1\n001.jpg,0,1,7,0\n002.jpg,0,1,,m\n")
+    start = f"dataset.csv must have the columns path and label: {tmp_path}/labels.csv has path, MEL, NV, age, sex. "
+    assert error_of(tmp_path, csv="labels.csv") == (
+        f"{start}The columns MEL, NV hold only 0 and 1: Thaw is for one label per image, its name in one column. "
+        f"{OTHERS.format()}"
+    )
+    write_csv(tmp_path, "path,label,one,two\n000.jpg,ants,0,1\n")
+    assert "one label" not in error_of(tmp_path, csv="labels.csv", csv_path="{file}")
+    write_csv(tmp_path, "path,one,two\n")
+    assert "one label" not in error_of(tmp_path, csv="labels.csv")
+
+
 def test_lines_without_a_file_or_a_label_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plant(tmp_path, {"": 20})
     lines = [f"{i:03}.jpg,{'ants' if i % 2 else 'bees'}\n" for i in range(24)]

@@ -3,7 +3,7 @@
 import csv
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,8 +66,9 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
             columns = lines.fieldnames or []
             if not set(needed) <= set(columns):
                 names, others = " and ".join(needed), ", ".join(columns)
+                advice = "" if options.csv_label in columns else _advise_on_flags(columns, list(lines))
                 raise ThawError(
-                    f"dataset.csv must have the columns {names}: {file} has {others}. Others are named by "
+                    f"dataset.csv must have the columns {names}: {file} has {others}.{advice} Others are named by "
                     "dataset.csv_path='folder/{column}.jpg', dataset.csv_label=column and dataset.csv_split=column."
                 )
             for line in lines:
@@ -87,6 +88,15 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
     has_splits = options.csv_split in columns
     unused = [] if has_splits else [name for name in columns if name not in needed and SPLIT_LIKE.fullmatch(name)]
     return Table(list(rows.values()), unused, left_out)
+
+
+def _advise_on_flags(columns: Sequence[str], lines: list[dict[str, str]]) -> str:
+    """What to know where each class has a column of its own, of ones and zeros; or nothing."""
+    flags = [name for name in columns if lines and all(line[name] in ("0", "1", "0.0", "1.0") for line in lines)]
+    if len(flags) < 2:
+        return ""
+    rule = "Thaw is for one label per image, its name in one column."
+    return f" The columns {name_some(flags, most=5)} hold only 0 and 1: {rule}"
 
 
 def _leave_out(
