@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,13 @@ def test_a_table_may_lie_on_another_drive(
     ("arguments", "message"),
     [
         (["nowhere"], "FOLDER must be a folder that exists, got 'nowhere'."),
+        (
+            ["my labels.csv"],
+            "FOLDER must be a folder, got the file 'my labels.csv'. A CSV file of labels is named by --csv, behind its "
+            "folder: . --csv 'my labels.csv'\n",
+        ),
+        (["train/red/0.png"], "FOLDER must be a folder, got the file 'train/red/0.png'.\n"),
+        ([".", "--csv", "my labels.csv"], "--csv must have the columns path and label: my labels.csv has file, kind."),
         ([".", "--pattern", "("], "--pattern is no regular expression: '('"),
         ([".", "--csv", "none.csv"], "--csv cannot be read: "),
         ([".", "--exclude", "none.csv"], "--exclude cannot be read: "),
@@ -150,11 +158,14 @@ def test_misuse(
     arguments: list[str],
     message: str,
     image_folder: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(image_folder)
+    monkeypatch.chdir(copytree(image_folder, tmp_path / "photos"))
+    Path("my labels.csv").write_text("file,kind\n")
     assert main(["check", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith(message)
+    assert not re.search("--[a-z]+_", error)  # options that have no flag go by their own names
     assert "data's root" not in error  # paths of flags are seen from where one is

@@ -93,6 +93,14 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         return None if file is None else str(seen_from(options.folder, file.absolute()))
 
     root = options.folder
+    if root.is_file():
+        there = shlex.join([str(root.parent), "--csv", str(root)])
+        advice = (
+            f" A CSV file of labels is named by --csv, behind its folder: {there}"
+            if root.suffix.lower() == ".csv"
+            else ""
+        )
+        raise ThawError(f"FOLDER must be a folder, got the file {str(root)!r}.{advice}")
     dataset = DatasetConfig(
         root=str(root), csv=from_root(options.csv), label_pattern=options.pattern, exclude=from_root(options.exclude)
     )
@@ -100,8 +108,7 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         return survey(root, dataset)
     except ThawError as error:
         message = str(error).replace(f" Its path is relative to the data's root, {root}.", "")  # that of a flag is not
-        for option, flag in FLAGS.items():
-            message = message.replace(option, flag)
+        message = re.sub(r"dataset\.\w+", lambda found: FLAGS.get(found[0], found[0]), message)
         raise ThawError(message) from error
 
 
