@@ -111,6 +111,28 @@ def test_a_list_elsewhere_is_named_in_full(dirty: Path, tmp_path: Path, capsys: 
     assert main(["check", str(dirty), "--exclude", str(tmp_path / "list.csv")]) == 0
 
 
+@pytest.mark.parametrize("folder", ["", "large/"])
+def test_a_folder_too_high_is_told_of(
+    image_folder: Path, tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copytree(image_folder / "train", tmp_path / f"data/photos/{folder}")
+    assert main(["check", str(tmp_path / "data")]) == 1
+    place = (tmp_path / "data/photos" / folder).as_posix()
+    assert (
+        "\nImages of one class only: 1. Training needs two classes at least. If the classes are the folders in it, set "
+        f"dataset.root={place}.\n  photos\n"
+    ) in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "data/photos" / folder)]) == 0
+
+
+def test_one_class_without_folders_in_it(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copytree(image_folder / "train/red", tmp_path / "data/red")
+    assert main(["check", str(tmp_path / "data")]) == 1
+    assert "\nImages of one class only: 1. Training needs two classes at least.\n  red\n" in (capsys.readouterr().out)
+
+
 def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()

@@ -14,7 +14,7 @@ from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import ImageIndex
 from thaw.data.scan import STRAYS, name_ignored
-from thaw.data.splits import Sample
+from thaw.data.splits import Sample, name_deeper_folder
 from thaw.data.threads import in_threads
 from thaw.errors import ThawError, printable
 
@@ -101,6 +101,7 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
         for label, name in enumerate(index.classes)
         if label not in present
     ]
+    only = index.classes if len(index.classes) == 1 else ()
     by_size = sorted((size, index.classes[label]) for label, size in sizes.items())
     unbalanced = []
     if by_size:
@@ -108,6 +109,12 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
         if most >= UNBALANCED * least:
             unbalanced = [f"{largest} {most} to {smallest} {least}"]
     return [
+        Finding(
+            "one_class",
+            "Images of one class only",
+            only,
+            f"Training needs two classes at least.{_name_deeper(index, only)}",
+        ),
         Finding(
             "rare_class",
             f"Classes with a single {'training image' if main == 'train' else 'image'}",
@@ -125,6 +132,13 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
             is_wrong=False,
         ),
     ]
+
+
+def _name_deeper(index: ImageIndex, only: tuple[str, ...]) -> str:
+    """Where the classes may be, if the only one is a folder right below the root."""
+    paths = [sample.path for sample in index.samples] if only else []
+    in_class_folder = paths and all(index.place(path).startswith(f"{only[0]}/") for path in paths)
+    return name_deeper_folder(paths) if in_class_folder else ""
 
 
 def find_unreadable(index: ImageIndex, threads: int | None = None, most: int = MOST_READ) -> dict[Path, str]:

@@ -12,8 +12,8 @@ class Finding:
     """A probable mistake in the data, which can be trained on nevertheless unless files cannot be read."""
 
     kind: str
-    """`unreadable`, `wrong_type`, `tiny`, `in_two_splits`, `two_labels`, `in_one_split`, `stray`, `rare_class`,
-    `missing_class`, `unbalanced`, `empty_folder`, `misspelt_split` or `unused_split`."""
+    """`unreadable`, `wrong_type`, `tiny`, `in_two_splits`, `two_labels`, `in_one_split`, `stray`, `one_class`,
+    `rare_class`, `missing_class`, `unbalanced`, `empty_folder`, `misspelt_split` or `unused_split`."""
     title: str
     """What is wrong, in a few words."""
     items: tuple[str, ...]

@@ -120,16 +120,17 @@ def learn_classes(splits: dict[str, list[Row]]) -> tuple[str, ...]:
                 f"Classes are taken from train: {name_some(classes)}."
             )
     if len(classes) < 2:
-        deeper = _name_deeper_folder(splits["train"])
+        first = splits["train"][0]
+        in_class_folder = first.source == first.name  # right below the root, and not labelled otherwise
+        deeper = name_deeper_folder([row.path for row in splits["train"]]) if in_class_folder else ""
         raise ThawError(f"train must have images of at least two classes, got one: {classes[0]!r}.{deeper}")
     return tuple(classes)
 
 
-def _name_deeper_folder(rows: list[Row]) -> str:
+def name_deeper_folder(paths: Collection[Path]) -> str:
     """What may be meant by `dataset.root` where the folder of the only class has its images in several; or nothing."""
-    folders = {row.path.parent for row in rows}
-    in_class_folder = rows[0].source == rows[0].name  # right below the root, and not labelled otherwise
-    if len(folders) == 1 or not in_class_folder:
+    folders = {path.parent for path in paths}
+    if len(folders) == 1:
         return ""
     return f" If the classes are the folders in it, set dataset.root={os.path.commonpath(folders)}."
 
