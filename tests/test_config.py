@@ -66,6 +66,7 @@ UNCHECKED = {
     "dataset.csv_path",
     "dataset.csv_label",
     "dataset.csv_split",
+    "dataset.csv_group",
     "dataset.exclude",
     "dataset.classes",
     "backbone.weights",
@@ -234,6 +235,10 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
         (
             lambda: DatasetConfig(csv_split="is_valid"),
             "dataset.csv must be given beside dataset.csv_split, got None.",
+        ),
+        (
+            lambda: DatasetConfig(csv_group="patient"),
+            "dataset.csv must be given beside dataset.csv_group, got None.",
         ),
         (lambda: OptimizerConfig("adamw", nesterov=True), "optimizer.nesterov must be false unless"),
         (lambda: OptimizerConfig(momentum=0, nesterov=True), "optimizer.nesterov must be false unless"),

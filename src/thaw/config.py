@@ -90,6 +90,9 @@ class DatasetConfig:
     csv_split: str = "split"
     """Column of the CSV file that holds train, val or test; in one that is called as is_valid is, true means val, and
     false train. Without a column split the images are split here."""
+    csv_group: str | None = None
+    """Column of the CSV file whose equal values (a patient, a series) stay on one side of every split that is made
+    here; null splits image by image."""
     exclude: str | None = None
     """CSV file with a column path of images to leave out, as `thaw check --fix` writes it. Paths in it are relative to
     the data's root, as its own may be."""
@@ -144,8 +147,8 @@ class DatasetConfig:
             require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
         labels = (self.csv, self.label_pattern)
         require(None in labels, "dataset.csv and dataset.label_pattern", "used one at a time", labels)
-        if self.csv_split != "split":
-            require(self.csv is not None, "dataset.csv", "given beside dataset.csv_split", self.csv)
+        for key, is_set in (("csv_split", self.csv_split != "split"), ("csv_group", self.csv_group is not None)):
+            require(self.csv is not None or not is_set, "dataset.csv", f"given beside dataset.{key}", self.csv)
         for key in ("label_pattern", "csv", "exclude") if self.name == "stream" else ():
             value, rule = getattr(self, key), "null for dataset=stream, as `thaw pack` has it"
             require(value is None, f"dataset.{key}", rule, value)

@@ -109,6 +109,123 @@ def test_class_with_fewer_images_than_folds(tmp_path: Path) -> None:
     )
 
 
+# Groups
+
+
+def plant_groups(root: Path, groups: dict[str, dict[str, int]]) -> dict[str, str]:
+    """A CSV file of so many images by group and class; the group of each image by name."""
+    group_of, lines = {}, ["path,label,patient"]
+    for group, counts in groups.items():
+        for name, count in counts.items():
+            for i in range(count):
+                path = f"{group}_{name}_{i}.jpg"
+                (root / path).touch()
+                lines.append(f"{path},{name},{group}")
+                group_of[path] = group
+    (root / "labels.csv").write_text("\n".join(lines))
+    return group_of
+
+
+PATIENTS = {f"p{i:02}": {"ill" if i % 3 else "well": 2 + i % 4} for i in range(30)}
+BY_PATIENT = {"csv": "labels.csv", "csv_group": "patient"}
+
+
+def test_images_are_split_as_ever_without_groups(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 10})
+    found = [
+        {
+            split: " ".join(name[0] + name[7] for name in names(index, split))
+            for split in index.splits
+            if split != "train"
+        }
+        for index in (
+            index_of(tmp_path),
+            index_of(tmp_path, test_fraction=0.2),
+            index_of(tmp_path, num_folds=4, fold=1),
+        )
+    ]
+    assert found == [
+        {"val": "a0 a5 b4 b7"},
+        {"val": "a1 a6 b1 b5", "test": "a0 a5 b4 b7"},
+        {"val": "a2 a7 a9 b0 b3"},
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("val", "test"), [(0.2, 0), (0.2, 0.1), (0.3, 0.3), (0.5, 0)])
+def test_a_group_stays_on_one_side(tmp_path: Path, val: float, test: float, seed: int) -> None:
+    group_of = plant_groups(tmp_path, PATIENTS)
+    options = {"val_fraction": val, "test_fraction": test, "split_seed": seed} | BY_PATIENT
+    index = index_of(tmp_path, **options)
+    groups = {split: {group_of[name] for name in names(index, split)} for split in index.splits}
+    assert sum(map(len, groups.values())) == len(PATIENTS)
+    for split, fraction in (("val", val), ("test", test)):
+        if fraction:
+            found = sizes(index)[split]
+            assert abs(sum(found.values()) - fraction * len(group_of)) < 8
+            assert abs(found["well"] / sum(found.values()) - 1 / 3) < 0.15
+    assert index_of(tmp_path, **options) == index
+    assert index_of(tmp_path, **options | {"split_seed": seed + 10}) != index
+
+
+def test_folds_keep_groups_whole(tmp_path: Path) -> None:
+    group_of = plant_groups(tmp_path, PATIENTS)
+    val = [names(index_of(tmp_path, num_folds=5, fold=fold, **BY_PATIENT), "val") for fold in range(5)]
+    assert sorted(name for fold in val for name in fold) == sorted(group_of)
+    assert sum(len({group_of[name] for name in fold}) for fold in val) == len(PATIENTS)
+
+
+def test_the_only_group_of_a_class_stays_in_train(tmp_path: Path) -> None:
+    plant_groups(tmp_path, PATIENTS | {"alone": {"rare": 40}, "both": {"rarer": 1, "ill": 9}})
+    for seed in range(5):
+        index = index_of(tmp_path, split_seed=seed, val_fraction=0.4, **BY_PATIENT)
+        assert (sizes(index)["train"]["rare"], sizes(index)["train"]["rarer"]) == (40, 1)
+        assert set(sizes(index)["val"]) == {"ill", "well"}
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.97])
+def test_every_class_of_few_groups_is_in_train(tmp_path: Path, fraction: float) -> None:
+    group_of = plant_groups(tmp_path, {f"{i}{side}": {f"class{i}": 4} for i in range(20) for side in "lr"})
+    for seed in range(5):
+        index = index_of(tmp_path, split_seed=seed, val_fraction=fraction, **BY_PATIENT)
+        assert len(sizes(index)["train"]) == 20
+        assert not {group_of[name] for name in names(index, "train")} & {group_of[name] for name in names(index, "val")}
+
+
+def test_too_few_groups_to_split(tmp_path: Path) -> None:
+    plant_groups(tmp_path, {"a": {"ill": 9}, "b": {"well": 9}})
+    assert error_of(tmp_path, **BY_PATIENT) == (
+        "dataset.val_fraction cannot give val a group of dataset.csv_group=patient: each of the 2 groups would leave "
+        "train without a class. Add groups, name another column, or leave small classes out with dataset.classes."
+    )
+    plant_groups(tmp_path, {"a": {"ill": 9, "well": 9}, "b": {"ill": 9, "well": 9}})
+    assert {split: len(samples) for split, samples in index_of(tmp_path, **BY_PATIENT).splits.items()} == {
+        "train": 18,
+        "val": 18,
+    }
+    assert error_of(tmp_path, num_folds=3, fold=0, **BY_PATIENT) == (
+        "dataset.num_folds=3 needs as many groups of dataset.csv_group=patient, and there are 2. Lower it, or name "
+        "another column."
+    )
+
+
+def test_class_of_groups_with_fewer_images_than_folds(tmp_path: Path) -> None:
+    plant_groups(tmp_path, {f"p{i}": {"ill" if i % 2 else "well": 1} for i in range(8)})
+    message = "dataset.num_folds=5 needs as many images of each class, and 'ill' has 4. "
+    assert error_of(tmp_path, num_folds=5, fold=0, **BY_PATIENT).startswith(message)
+
+
+def test_each_image_needs_a_group(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 2})
+    (tmp_path / "labels.csv").write_text("path,label,patient\n000.jpg,ants,7\n001.jpg,bees, \n")
+    assert error_of(tmp_path, **BY_PATIENT) == (
+        f"dataset.csv: {tmp_path}/labels.csv, line 3 has no patient, by which dataset.csv_group keeps images together."
+    )
+    assert error_of(tmp_path, csv="labels.csv", csv_group="series").startswith(
+        "dataset.csv must have the columns path and label and series: "
+    )
+
+
 # Classes
 
 

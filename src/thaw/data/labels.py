@@ -60,6 +60,7 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             needed = [*COLUMN.findall(options.csv_path), options.csv_label]
             needed += [options.csv_split] * (options.csv_split != "split")
+            needed += [options.csv_group] if options.csv_group is not None else []
             delimiter = _delimiter(stream.readline(), needed)
             stream.seek(0)
             lines = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True)
@@ -169,7 +170,10 @@ def _read_line(
     if options.csv_split in line and split not in split_names:
         flags = f", or true ({split_names['true']}) or false ({split_names['false']})" if "true" in split_names else ""
         raise ThawError(f"{where}: {options.csv_split} must be train, val or test{flags}, got {split!r}.")
-    return Row(file.parent / path, label.strip(), split_names.get(split, ""), file.name)
+    group = "" if options.csv_group is None else columns[options.csv_group].strip()
+    if options.csv_group is not None and not group:
+        raise ThawError(f"{where} has no {options.csv_group}, by which dataset.csv_group keeps images together.")
+    return Row(file.parent / path, label.strip(), split_names.get(split, ""), file.name, group)
 
 
 def label_by_name(rows: list[Row], label_pattern: str) -> list[Row]:

@@ -1,8 +1,11 @@
 """Images with the names of their classes -> train, val and test, or folds; which classes there are."""
 
 import os
-from collections import Counter
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Collection
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +16,8 @@ from thaw.errors import ThawError, did_you_mean, name_some
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What folders and CSV files call a split, and what we do."""
+MOST_PARTS = 10
+"""Of groups, some of which make up a split: as fine as a fraction is met."""
 
 
 class Row(NamedTuple):
@@ -22,6 +27,8 @@ class Row(NamedTuple):
     name: str
     split: str
     source: str
+    group: str = ""
+    """What it shares with the images that it stays together with; empty where each goes its own way."""
 
 
 class Sample(NamedTuple):
@@ -49,19 +56,23 @@ def by_split(rows: list[Row]) -> dict[str, list[Row]]:
 def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
     """The rows of each split: the data's own splits, completed as the options ask."""
     seed, val_fraction = options.split_seed, options.val_fraction
+    take, divide = _take, _fold
+    if options.csv_group is not None:
+        take = partial(_take_groups, options.csv_group)
+        divide = partial(_fold_groups, options.csv_group)
     splits = by_split(rows)
     if "" in splits:
         splits["train"] = splits.pop("")
         if options.test_fraction:
-            splits["train"], splits["test"] = _take("test", options.test_fraction, splits["train"], seed)
+            splits["train"], splits["test"] = take("test", options.test_fraction, splits["train"], seed)
             val_fraction /= 1 - options.test_fraction  # it is a share of all images, and these are fewer
     if "train" not in splits:
         raise ThawError("train has no images. The data needs some in a train split, or no splits at all.")
     if options.num_folds is not None and options.fold is not None:
         outside_test = sorted(splits["train"] + splits.get("val", []))
-        splits["train"], splits["val"] = _fold(outside_test, options.num_folds, options.fold, seed)
+        splits["train"], splits["val"] = divide(outside_test, options.num_folds, options.fold, seed)
     elif "val" not in splits and val_fraction:
-        splits["train"], splits["val"] = _take("val", val_fraction, splits["train"], seed)
+        splits["train"], splits["val"] = take("val", val_fraction, splits["train"], seed)
     elif "val" not in splits and "test" not in splits:
         raise ThawError("dataset.val_fraction=0 validates on the test split, and there is none. Use 0.2, for example.")
     return splits
@@ -94,16 +105,73 @@ def _fold(rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[R
     """The rows outside and those inside one of the stratified folds."""
     from sklearn.model_selection import StratifiedKFold  # slow to import
 
+    _check_sizes(rows, num_folds)
     names = [row.name for row in rows]
-    for name, count in sorted(Counter(names).items()):
+    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(names, names)
+    outside, inside = list(folds)[fold]
+    return [rows[i] for i in outside], [rows[i] for i in inside]
+
+
+def _check_sizes(rows: list[Row], num_folds: int) -> None:
+    for name, count in sorted(Counter(row.name for row in rows).items()):
         if count < num_folds:
             raise ThawError(
                 f"dataset.num_folds={num_folds} needs as many images of each class, and {name!r} has {count}. "
                 "Lower it, add images, or leave small classes out with dataset.classes."
             )
-    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(names, names)
-    outside, inside = list(folds)[fold]
-    return [rows[i] for i in outside], [rows[i] for i in inside]
+
+
+def _take_groups(column: str, split: str, fraction: float, rows: list[Row], seed: int) -> tuple[list[Row], list[Row]]:
+    """As `_take` does, but whole groups, with the fraction of each class as nearly as they allow.
+
+    A group that alone has some class stays in train.
+    """
+    groups_of: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        groups_of[row.name].add(row.group)
+    fixed = {group for groups in groups_of.values() if len(groups) == 1 for group in groups}
+    common = [row for row in rows if row.group not in fixed]
+    sizes = Counter(row.name for row in common).values()
+    most = min(len({row.group for row in common}), max(sizes, default=0), MOST_PARTS)  # that can be made
+    if not common:
+        raise ThawError(
+            f"dataset.{split}_fraction cannot give {split} a group of dataset.csv_group={column}: each of the "
+            f"{len(fixed)} groups would leave train without a class. Add groups, name another column, or leave small "
+            "classes out with dataset.classes."
+        )
+    share = max(Fraction(fraction).limit_denominator(most), Fraction(1, most))
+    parts = _group_parts(common, share.denominator, seed)[: share.numerator]
+    taken = {common[i].group for part in parts for i in part}
+    for _, groups in sorted(groups_of.items()):
+        if groups <= taken:  # train would lack the class
+            taken.remove(min(groups))
+    return [row for row in rows if row.group not in taken], [row for row in rows if row.group in taken]
+
+
+def _fold_groups(column: str, rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """As `_fold` does, with whole groups in the folds."""
+    _check_sizes(rows, num_folds)
+    count = len({row.group for row in rows})
+    if count < num_folds:
+        raise ThawError(
+            f"dataset.num_folds={num_folds} needs as many groups of dataset.csv_group={column}, and there are {count}. "
+            "Lower it, or name another column."
+        )
+    inside = set(_group_parts(rows, num_folds, seed)[fold])
+    return [row for i, row in enumerate(rows) if i not in inside], [rows[i] for i in sorted(inside)]
+
+
+def _group_parts(rows: list[Row], count: int, seed: int) -> list[list[int]]:
+    """So many parts of the rows by number, each with whole groups and a like share of each class."""
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
+
+    if count == 1:
+        return [list(range(len(rows)))]
+    names, groups = [row.name for row in rows], [row.group for row in rows]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # it is in as many parts as it can be
+        parts = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(names, names, groups)
+        return [inside.tolist() for _, inside in parts]
 
 
 def learn_classes(splits: dict[str, list[Row]]) -> tuple[str, ...]:
