@@ -286,12 +286,58 @@ def test_damaged_file_gives_an_image_or_a_bad_image(tmp_path: Path, suffix: str,
             assert "\n" not in error.reason  # noqa: PT017  (either outcome is right)
 
 
-@pytest.mark.parametrize("limit", [900, 400], ids=["a warning of Pillow's", "an error of Pillow's"])
-def test_too_large_to_decode_safely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    Image.fromarray(gradient()).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(BadImage, match="decompression bomb"):
-        read_image(tmp_path / "a.png")
+@pytest.fixture
+def at_most(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets the number of pixels that are decoded at the most."""
+
+    def set_limit(pixels: int) -> None:
+        monkeypatch.setattr(images, "MOST_PIXELS", pixels)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
+
+    return set_limit
+
+
+@pytest.mark.parametrize("limit", [959, 400], ids=["a warning of Pillow's", "an error of Pillow's"])
+@pytest.mark.parametrize("suffix", ["png", "gif", "webp", "tif"])
+def test_too_many_pixels_to_decode(tmp_path: Path, at_most: Callable[[int], None], suffix: str, limit: int) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(gradient()).save(path)
+    at_most(limit)
+    with pytest.raises(BadImage) as caught:
+        read_image(path, min_size=1)
+    assert str(caught.value) == (
+        f"{path} cannot be read as an image: it has 960 pixels to decode, and {limit} are the most: scale it down, "
+        "or cut it into parts."
+    )
+    at_most(960)
+    assert read_image(path).shape == (3, 24, 40)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("limit", [319 * 400, 40 * 50], ids=["a warning of Pillow's", "an error of Pillow's"])
+def test_a_jpeg_counts_by_the_pixels_that_are_decoded(
+    tmp_path: Path, at_most: Callable[[int], None], limit: int, in_memory: bool
+) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(gradient(320, 400)).save(path)
+    file = io.BytesIO(path.read_bytes()) if in_memory else None
+    at_most(limit)
+    assert read_header(path) == ("JPEG", 400, 320)
+    assert read_image(path, 40, file).shape == (3, 40, 50)
+    with pytest.raises(BadImage, match=f"it has 128,000 pixels to decode, and {limit:,} are the most"):
+        read_image(path, None, file)
+
+
+def test_a_progressive_jpeg_counts_in_full(tmp_path: Path, at_most: Callable[[int], None]) -> None:
+    Image.fromarray(gradient(320, 400)).save(tmp_path / "a.jpg", progressive=True)
+    at_most(100_000)
+    with pytest.raises(BadImage, match="it has 128,000 pixels to decode"):
+        read_image(tmp_path / "a.jpg", 40)
+
+
+def test_an_aerial_photograph_is_read(tmp_path: Path) -> None:
+    Image.new("L", (14_000, 10_000), 100).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg", 256).shape == (3, 1250, 1750)
 
 
 def test_bad_image_survives_pickling() -> None:

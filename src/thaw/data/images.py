@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import stat
 import warnings
 from collections.abc import Callable
@@ -12,13 +13,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from thaw.errors import ThawError, printable
+
+MOST_PIXELS = 500_000_000
+"""Pixels of an image that are decoded: slides and aerial photographs have some hundreds of millions. A file of a few
+kilobytes may claim any number. Pillow takes 4 bytes for each, the tensor 3, laying an image on white 8 more: this many
+take up to 7.5 GB, in each process or thread that reads."""
+BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 # Set once: `warnings.catch_warnings` around each read is not safe in threads. What Pillow warns of (odd metadata)
 # does not change the pixels, except for an image so large that decoding it may fill the memory.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # beyond it, Pillow warns, and raises an error at twice as many
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
 """What a file is tried as, where Pillow knows it: AVIF came with 11.3. It reads more: PostScript, for one, which it has
@@ -58,12 +67,15 @@ def read_image(path: Path, min_size: int | None = None, file: BytesIO | None = N
         file: What to read in its place, where there is no such file.
 
     Raises:
-        BadImage: The file is missing, damaged, not an image, or too large to be decoded safely.
+        BadImage: The file is missing, damaged, not an image, or has more pixels than `MOST_PIXELS` to decode.
     """
     try:
         with open_image(file or path) as image:
+            whole = image.size
             if min_size is not None:
                 image.draft(None, (min_size, min_size))
+            # At any scale, the decoder of a progressive JPEG keeps the coefficients of all of it.
+            _require_decodable(*(whole if "progressive" in image.info else image.size))
             image.load()
             return _pixels(image)
     except Exception as error:  # Pillow raises whatever its parsers run into
@@ -111,7 +123,29 @@ def open_image(file: Path | BytesIO) -> Image.Image:
     """
     if isinstance(file, Path):
         regular_size(file)
-    return Image.open(file, formats=known_formats())
+    try:
+        return Image.open(file, formats=known_formats())
+    except BOMB:
+        # Pillow counts what the file holds, and a JPEG may be decoded at a fraction of it.
+        if isinstance(file, BytesIO):
+            file.seek(0)
+        with contextlib.suppress(SyntaxError):  # it is no JPEG
+            return JpegImageFile(file)
+        raise
+
+
+def _require_decodable(width: int, height: int) -> None:
+    """Check the size to decode, before any memory is taken for it.
+
+    Raises:
+        ValueError: It has more than `MOST_PIXELS`.
+    """
+    if width * height > MOST_PIXELS:
+        raise ValueError(_too_many(width * height))
+
+
+def _too_many(pixels: int) -> str:
+    return f"it has {pixels:,} pixels to decode, and {MOST_PIXELS:,} are the most: scale it down, or cut it into parts"
 
 
 @cache
@@ -170,5 +204,7 @@ def _reason(error: Exception) -> str:
         return "its contents are in no image format that Thaw reads"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, BOMB) and (pixels := re.search(r"\((\d+) pixels\)", str(error))):
+        return _too_many(int(pixels[1]))
     lines = str(error).strip().splitlines()
     return printable(lines[0].rstrip(".")) if lines else type(error).__name__
