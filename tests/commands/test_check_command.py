@@ -13,7 +13,6 @@ from thaw.cli import main
 from thaw.config import DatasetConfig
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.transforms import EvaluationTransform
-from thaw.run import Run
 
 
 @pytest.fixture
@@ -24,6 +23,15 @@ def dirty(image_folder: Path, tmp_path: Path) -> Path:
     copy(root / "train/red/1.png", root / "train/blue/red.png")
     (root / "train/green/0.png").write_text("<html>404</html>")
     return root
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which is not the data's."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def contents(root: Path) -> dict[Path, bytes]:
@@ -51,23 +59,45 @@ def test_what_is_wrong_is_told_and_nothing_changed(dirty: Path, capsys: pytest.C
 
 
 def test_the_list_of_a_fix_makes_the_folder_sound_and_training_reads_it(
-    dirty: Path, finished_run: Run, capsys: pytest.CaptureFixture[str]
+    dirty: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(dirty)
     assert main(["check", str(dirty), "--fix"]) == 1
-    assert capsys.readouterr().out.endswith("exclude.csv lists them. Train with dataset.exclude=exclude.csv\n")
-    after = contents(dirty)
-    assert {path: after[path] for path in before} == before
-    with (dirty / "exclude.csv").open(newline="") as file:
+    option = f"dataset.exclude={here / 'exclude.csv'}"
+    assert capsys.readouterr().out.endswith(f"\nexclude.csv lists them. Train with {option}\n")
+    assert contents(dirty) == before
+    with (here / "exclude.csv").open(newline="") as file:
         names = [row["path"] for row in csv.DictReader(file)]
     assert names == ["train/blue/red.png", "train/green/0.png", "train/red/1.png", "train/red/leak.png"]
 
-    assert main(["check", str(dirty), "--exclude", str(dirty / "exclude.csv")]) == 0
-    data = ImageDataModule(DatasetConfig(root=str(dirty), exclude="exclude.csv"), EvaluationTransform(64, 64))
-    data.setup()
-    used = {data.index.place(sample.path) for samples in data.index.splits.values() for sample in samples}
-    assert len(used) == 25
-    assert not used & set(names)
+    assert main(["check", str(dirty), "--exclude", "exclude.csv"]) == 0
+    for exclude in (str(here / "exclude.csv"), "exclude.csv"):
+        data = ImageDataModule(DatasetConfig(root=str(dirty), exclude=exclude), EvaluationTransform(64, 64))
+        data.setup()
+        used = {data.index.place(sample.path) for samples in data.index.splits.values() for sample in samples}
+        assert len(used) == 25
+        assert not used & set(names)
+
+
+def test_a_list_within_the_data_is_named_as_seen_from_there(dirty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(dirty), "--fix", str(dirty / "list.csv")]) == 1
+    assert capsys.readouterr().out.endswith(f"{dirty / 'list.csv'} lists them. Train with dataset.exclude=list.csv\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name,age\nbee,3\n", "exclude.csv is there already and no list of images to leave out. Name another: --fix"),
+        ("path,reason\ncats/1.jpg,tiny\n", "exclude.csv is a list of other data: none of its files is in "),
+    ],
+)
+def test_another_file_is_not_overwritten(
+    dirty: Path, here: Path, content: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "exclude.csv").write_text(content)
+    assert main(["check", str(dirty), "--fix"]) == 2
+    assert capsys.readouterr().err.startswith(message)
+    assert (here / "exclude.csv").read_text() == content
 
 
 def test_a_further_list_has_what_was_left_out_before(dirty: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +106,8 @@ def test_a_further_list_has_what_was_left_out_before(dirty: Path, capsys: pytest
     assert main(["check", str(dirty), "--exclude", str(known)]) == 1
     assert capsys.readouterr().out.endswith(f"dataset.exclude: thaw check {dirty} --exclude {known} --fix\n")
     assert main(["check", str(dirty), "--exclude", str(known), "--fix"]) == 1
+    assert known.read_text() == "path,reason\ntrain/green/1.png,blurred\n"
+    known = Path("exclude.csv")
     with known.open(newline="") as file:
         reasons = {row["path"]: row["reason"] for row in csv.DictReader(file)}
     assert reasons["train/green/1.png"] == "blurred"
@@ -84,7 +116,7 @@ def test_a_further_list_has_what_was_left_out_before(dirty: Path, capsys: pytest
 
 
 def test_what_is_to_be_typed_can_be_typed(
-    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flat = tmp_path / "my photos"
     copytree(image_folder / "train" / "red", flat)
@@ -92,7 +124,7 @@ def test_what_is_to_be_typed_can_be_typed(
     assert main(["check", str(flat), "--pattern", "([0-9])"]) == 1
     command = capsys.readouterr().out.splitlines()[-1].partition("thaw ")[2]
     assert main(shlex.split(command)) == 1
-    assert capsys.readouterr().out.endswith("exclude.csv lists them. Train with dataset.exclude=exclude.csv\n")
+    assert capsys.readouterr().out.endswith(f"Train with dataset.exclude={here / 'exclude.csv'}\n")
 
 
 @pytest.mark.parametrize("name", ["lists, (1)", "it's größer", "a=b"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Reads every image of a folder and tells what is wrong: unreadable files, files of another type than their name "
     "says, tiny images, byte-identical copies (twice in a split, in two splits, with two labels), classes that are "
-    "rare or missing from a split, empty and misspelt folders. Nothing is changed. "
+    "rare or missing from a split, empty and misspelt folders. Nothing in the folder is changed. "
     "Exit code: 0 if all is well, 1 if something is wrong, 2 if the folder cannot be checked."
 )
 EXAMPLE = "thaw check photos --fix"
@@ -51,10 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fix",
         nargs="?",
         type=Path,
-        const=Path(),
+        const=Path("exclude.csv"),
         metavar="FILE",
-        help="list the images to leave out in this file, for dataset.exclude; default FOLDER/exclude.csv. Of copies "
-        "the one in test is kept, else the one in val, else one; of copies with two labels none",
+        help="list the images to leave out in this file, for dataset.exclude; default exclude.csv, here and not in the "
+        "data's folder. Of copies the one in test is kept, else the one in val, else one; of copies with two labels "
+        "none",
     )
 
 
@@ -78,8 +79,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"\n{found if num_wrong else 'Nothing is wrong.'}")
     if options.fix is not None and reasons:
         earlier = read_reasons(options.exclude, index.root) if options.exclude else {}
-        file = options.folder / "exclude.csv" if options.fix == Path() else options.fix
-        _write(index, earlier | reasons, file)
+        _write(index, earlier | reasons, options.fix)
     elif reasons:
         print(printable(f"List them for dataset.exclude: {command_to_fix(options)}"))
     return int(num_wrong > 0)
@@ -135,8 +135,12 @@ def _print(finding: "Finding") -> None:
 
 def _write(index: "ImageIndex", reasons: dict[str, str], file: Path) -> None:
     """Write the list of images to leave out, and print the option that reads it."""
-    from thaw.data.exclude import write_excluded
+    from thaw.data.exclude import is_of_other_data, write_excluded
 
+    if is_of_other_data(file, index.root):
+        raise ThawError(
+            f"{file} is a list of other data: none of its files is in {index.root}. Name another: --fix FILE."
+        )
     write_excluded(file, reasons)
     root, place = index.root.resolve(), file.resolve()
     name = place.relative_to(root) if place.is_relative_to(root) else place

@@ -28,6 +28,16 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
         raise ThawError(f"{file} cannot be written ({error.strerror}). Name another file: --fix FILE.") from error
 
 
+def is_of_other_data(file: Path, root: Path) -> bool:
+    """Whether a list is there already that names files, and none of those below `root`."""
+    try:
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+            names = [line["path"] for line in csv.DictReader(stream) if line.get("path")]
+    except (OSError, csv.Error):
+        return False
+    return bool(names) and not any(os.path.lexists(root / name) for name in names)
+
+
 def read_excluded(file: Path, root: Path) -> frozenset[Path]:
     """The images that the file names, as absolute paths; see `read_reasons`."""
     return frozenset(absolute(root / name) for name in read_reasons(file, root))
