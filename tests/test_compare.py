@@ -254,6 +254,43 @@ def test_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     assert verdicts(tmp_path) == ["best", "undecided, p = 1"] * 2
 
 
+@pytest.mark.parametrize(
+    ("runs", "best"),
+    [
+        ([{"overrides": "strategy=frozen", "wrong": [0]}], "0"),
+        ([{"overrides": "strategy=frozen", "wrong": [0, 1]}, {"overrides": "strategy=finetune", "wrong": [0]}], "1"),
+        ([{"overrides": f"dataset.num_folds=3 dataset.fold={fold}", "wrong": [fold]} for fold in range(3)], None),
+        ([{"overrides": "strategy=frozen", "wrong": [seed], "seed": seed} for seed in range(3)], None),
+        (
+            [
+                {"overrides": "dataset.split_seed=0", "wrong": [0]},
+                {"overrides": "dataset.split_seed=1", "wrong": [0, 1], "images": "train/ants"},
+            ],
+            None,
+        ),
+        (
+            [
+                {"overrides": "dataset=digits", "wrong": [0]},
+                {"overrides": "dataset=hymenoptera", "wrong": [0, 1], "n": 100},
+            ],
+            None,
+        ),
+    ],
+    ids=["one run", "two settings", "folds of one", "seeds of one", "other images", "other data"],
+)
+def test_a_best_run_is_named_where_there_is_one(
+    tmp_path: Path, runs: list[dict[str, Any]], best: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, run in enumerate(runs):
+        write_run(tmp_path / f"{number}", **run)
+    assert main(["compare", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    if best:
+        assert printed.endswith(f"\nBest: {tmp_path / best}\n")
+    else:
+        assert "Best:" not in printed
+
+
 def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
     write_run(tmp_path / "b", "strategy=finetune", acc=0.9)

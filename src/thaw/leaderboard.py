@@ -155,9 +155,20 @@ class Leaderboard:
         return [setting for section in self.sections for setting in section.settings]
 
     @property
-    def best(self) -> Path:
-        """Folder of the first run of the best setting."""
-        return self.sections[0].settings[0].records[0].run.folder
+    def spans_images(self) -> bool:
+        """Whether some of the settings are judged on other images than others, so that none is the best."""
+        others = any(verdict.reason == OTHER_IMAGES for verdict in self.sections[0].verdicts)
+        return len(self.sections) > 1 or others
+
+    @property
+    def best(self) -> Path | None:
+        """Folder of the first run of the best setting; None where nothing tells which that is.
+
+        So it is of settings on other images, and of the seeds or folds of a single one.
+        """
+        first = self.settings[0].records
+        is_alone = len(self.settings) == 1 and len(first) > 1
+        return None if self.spans_images or is_alone else first[0].run.folder
 
     def __str__(self) -> str:
         notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())
@@ -200,7 +211,7 @@ class Leaderboard:
             pairs = max(verdict.num_pairs for verdict in verdicts)
             times = f" times the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
             notes.append(f"p: McNemar's exact test against the best{shares}. Worse: p{times} is below {ALPHA}.")
-        if len(self.sections) > 1 or any(verdict.reason == OTHER_IMAGES for verdict in self.sections[0].verdicts):
+        if self.spans_images:
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
         failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]
         for what, paths in {

@@ -28,7 +28,9 @@ def run(options: argparse.Namespace) -> int:
     from thaw.writing import drafting
 
     leaderboard = compare(options.folders)
-    print(f"{leaderboard}\nBest: {leaderboard.best}")
+    print(leaderboard)
+    if leaderboard.best:
+        print(f"Best: {leaderboard.best}")
     try:
         if options.csv:
             leaderboard.write_csv(options.csv)
