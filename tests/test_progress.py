@@ -33,12 +33,13 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
     resume: Path | None = None,
     strategy: StrategyConfig | None = None,
+    monitor: str = "val/acc",
     **flags: Any,
 ) -> tuple[EpochLog, pl.Trainer]:
     """Train on stored features: eight to train on and four to validate."""
     torch.manual_seed(0)
     features, labels = torch.randn(NUM_IMAGES, 512), torch.arange(NUM_IMAGES) % 2
-    epochs = EpochLog(path)
+    epochs = EpochLog(path, monitor)
     trainer = pl.Trainer(
         max_epochs=max_epochs,
         accelerator="cpu",
@@ -156,6 +157,15 @@ def test_an_epoch_is_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         part = r"loss \d+\.\d{4} acc [01]\.\d{4}"
         expected = rf"epoch {epoch}/2 \| train {part} \| val {part} \| \d+\.\d s, \d+ images/s \| lr head \S+"
         assert re.fullmatch(expected, line)
+
+
+def test_the_line_has_the_macro_f1_where_it_decides(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="thaw"):
+        fit(tmp_path / "metrics.csv", 2, [EvaluationEpochs(2, 2)], monitor="val/macro_f1")
+    first, second = (message for message in caplog.messages if message.startswith("epoch "))
+    assert "macro-F1" not in first  # was not validated
+    value = read_metrics(tmp_path / "metrics.csv")[1]["val/macro_f1"]
+    assert re.search(rf"\| val loss \S+ acc \S+ macro-F1 {value:.4f} \| ", second)
 
 
 def test_images_that_are_left_out_are_not_counted(tmp_path: Path) -> None:

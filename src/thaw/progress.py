@@ -35,14 +35,18 @@ CHARTS = {
 class EpochLog(Callback):
     """Prints a line after each epoch and appends it to `metrics.csv`.
 
+    Args:
+        path: Of `metrics.csv`.
+        monitor: Metric that decides which epoch is the best: where it is the macro-F1, the lines have it too.
+
     Attributes:
         num_images: That this process has trained on and validated in the current epoch.
         starts: Of each epoch; with `end`, that of the training, in seconds on the clock.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, monitor: str = "val/acc") -> None:
         super().__init__()
-        self.path = path
+        self.path, self.monitor = path, monitor
         self.num_images = 0
         self.starts: list[float] = []
         self.end = 0.0
@@ -121,6 +125,8 @@ class EpochLog(Callback):
         for split in ("train", "val"):
             if f"{split}/acc" in metrics:
                 parts.append(f"{split} loss {metrics[f'{split}/loss']:.4f} acc {metrics[f'{split}/acc']:.4f}")
+        if self.monitor == "val/macro_f1" and self.monitor in metrics:
+            parts[-1] += f" macro-F1 {metrics[self.monitor]:.4f}"
         num_images = self.num_images * trainer.world_size  # which differ by one at most
         parts.append(f"{seconds:.1f} s, {num_images / seconds:.0f} images/s")
         stages = [value for name, value in metrics.items() if name.startswith("lr/stage") and value > 0]

@@ -118,9 +118,11 @@ def closing_lines(run: Run, config: Config, summary: Summary) -> str:
         lines = [f"The probe's {chosen_on} accuracy is {accuracy_text(best)}; nothing was trained"]
     else:
         probe = f"; the probe alone {summary['probe']['acc']:.4f}" if summary["probe"] else ""
-        is_best = config.trainer.monitor == "val/acc"
+        monitor = config.trainer.monitor
+        is_best = monitor == "val/acc"
         figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
-        reason = "" if is_best else f" for its {'loss' if config.trainer.monitor == 'val/loss' else 'macro-F1'}"
+        chosen_for = "loss" if monitor == "val/loss" else f"macro-F1 of {best['macro_f1']:.4f}"
+        reason = "" if is_best else f" for its {chosen_for}"
         lines = [
             f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, which was "
             f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",

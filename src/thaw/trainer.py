@@ -65,7 +65,7 @@ def make_trainer(
     """
     options = config.trainer
     num_stages = len(model.backbone.stages)
-    epochs = EpochLog(run.metrics_csv)
+    epochs = EpochLog(run.metrics_csv, options.monitor)
     callbacks = [*make_callbacks(config, run, num_stages, epochs, probe), *further]
     show_bar = options.progress_bar and sys.stdout.isatty()
     if show_bar:

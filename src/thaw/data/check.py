@@ -128,7 +128,7 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
             "unbalanced",
             f"Classes of very different sizes, {UNBALANCED} times or more",
             tuple(unbalanced),
-            "Accuracy hides the small ones: see macro-F1, and dataset.balance.",
+            "Accuracy hides the small ones: see macro-F1 (trainer.monitor=val/macro_f1), and dataset.balance.",
             is_wrong=False,
         ),
     ]
