@@ -7,7 +7,7 @@ from PIL import Image
 
 from thaw.config import DatasetConfig
 from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
-from thaw.data.index import ImageIndex, build_index
+from thaw.data.index import ImageIndex, build_index, survey
 from thaw.errors import ThawError
 
 
@@ -71,7 +71,20 @@ def test_rare_class(tmp_path: Path) -> None:
 def test_a_class_that_a_split_lacks(tmp_path: Path) -> None:
     folders = {"train/ants": 3, "train/bees": 2, "val/ants": 1, "test/bees": 1}
     (finding,) = find_problems(plant_folders(tmp_path, folders))
-    assert finding.message.startswith("Splits that lack a class: 2 (val lacks bees, test lacks ants).")
+    assert finding.message == (
+        "Splits that lack a class: 2 (val lacks bees, test lacks ants). "
+        "It is learned, but not judged there: macro-F1 leaves it out, unless it is predicted."
+    )
+
+
+def test_a_class_that_train_lacks_is_not_learned(tmp_path: Path) -> None:
+    plant_folders(tmp_path, {"train/ants": 3, "train/bees": 2, "val/ants": 1, "val/bees": 1})
+    (tmp_path / "val/wasps").mkdir()
+    (tmp_path / "val/wasps/0.jpg").write_text("wasps")
+    (finding,) = find_problems(survey(tmp_path, DatasetConfig()))
+    assert finding.message == (
+        "Classes that are not learned: 1 (train lacks wasps). Training refuses the images of them in other splits."
+    )
 
 
 @pytest.mark.parametrize(("largest", "found"), [(19, []), (20, ["Classes of very different sizes, 10 times or more"])])

@@ -96,7 +96,7 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
     rare = {label for label in sizes if sizes[label] == 1}
     lone = [sample.path for sample in index.splits.get(main, ()) if sample.label in rare]
     missing = [
-        f"{split} lacks {name}"
+        (split, f"{split} lacks {name}")
         for split, present in counts.items()
         for label, name in enumerate(index.classes)
         if label not in present
@@ -122,7 +122,16 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
             paths=tuple(lone),
         ),
         Finding(
-            "missing_class", "Splits that lack a class", tuple(missing), "Nothing is learned or known of it there."
+            "missing_class",
+            "Classes that are not learned",
+            tuple(lack for split, lack in missing if split == main),
+            "Training refuses the images of them in other splits.",
+        ),
+        Finding(
+            "missing_class",
+            "Splits that lack a class",
+            tuple(lack for split, lack in missing if split != main),
+            "It is learned, but not judged there: macro-F1 leaves it out, unless it is predicted.",
         ),
         Finding(
             "unbalanced",
