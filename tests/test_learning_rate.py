@@ -65,6 +65,7 @@ def test_the_curve_is_drawn_and_in_tensorboard(
     for rate in (test.valley, test.steepest):
         assert f"optimizer.lr={rate:g} " in caplog.text
     assert f"{len(test.rates)} steps from 1e-05" in caplog.text
+    assert ("The loss never diverged up to find_lr.highest=" in caplog.text) == (not test.diverged)
     assert (folder / "figures" / "learning_rate.png").stat().st_size > 10_000
     assert not (folder / "checkpoints").exists()
     events = scalars(folder)

@@ -196,6 +196,15 @@ def test_a_loss_that_diverges_or_is_no_number_ends_the_test(make: Make, highest:
     assert 20 < len(test.losses) < 150
     assert np.isfinite(test.losses).all()
     assert test.valley < 10
+    assert test.doubt() is None
+
+
+def test_a_range_that_ends_before_the_loss_diverges_is_told(make: Make) -> None:
+    test = measure(make(find_lr=FindLrConfig(30, 1e-5, 0.05)))
+    assert len(test.rates) == 30
+    assert test.doubt() == (
+        "The loss never diverged up to find_lr.highest=0.05, so the suggestion is weak: try find_lr.highest=0.5"
+    )
 
 
 def test_model_data_and_generators_are_left_as_they_were(make: Make) -> None:

@@ -59,6 +59,8 @@ def _find_lr(config: Config, run: Run) -> RangeTest:
         log.info(f"{_facts(test)}, {time.perf_counter() - started:.1f} s")
         log.info(f"optimizer.lr={test.valley:<8g} valley: halfway down the longest fall of the loss")
         log.info(f"optimizer.lr={test.steepest:<8g} steepest: where it falls fastest")
+        if doubt := test.doubt():
+            log.info(doubt)
         log.info(f"The curve is in {run.rate_curve}")
     return test
 
@@ -77,9 +79,11 @@ def settle_rate(config: Config, run: Run, data: ImageDataModule, model: Classifi
 
 
 def announce_rate(run: Run, trainer: pl.Trainer, config: Config, test: RangeTest) -> None:
-    """One line about the rate that a training has found for itself, and its curve."""
+    """One line about the rate that a training has found for itself, one more if it is in doubt, and its curve."""
     save_range_test(run, trainer, config, test)
     log.info(f"optimizer.lr={test.valley:g} (steepest: {test.steepest:g}). {_facts(test)}")
+    if doubt := test.doubt():
+        log.info(doubt)
 
 
 def save_range_test(run: Run, trainer: pl.Trainer, config: Config, test: RangeTest) -> None:

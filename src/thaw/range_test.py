@@ -37,11 +37,13 @@ class RangeTest:
         rates: `optimizer.lr` of each step (N,), rising by a constant factor.
         losses: Training loss of each step's batch (N,).
         learns: What learned, in words.
+        diverged: Whether the loss did, at the last of these rates.
     """
 
     rates: NDArray[np.float64]
     losses: NDArray[np.float64]
     learns: str
+    diverged: bool = True
 
     @cached_property
     def smoothed(self) -> NDArray[np.float64]:
@@ -62,6 +64,16 @@ class RangeTest:
         curve = self._middle(self.smoothed)
         slopes = savgol_filter(curve, min(15, len(curve)), polyorder=1, deriv=1)
         return _round(self._middle(self.rates)[int(np.argmin(slopes))])
+
+    def doubt(self) -> str | None:
+        """A line about a range that ends too early, where most of the curve is missing; None where it does not."""
+        if self.diverged:
+            return None
+        highest = self.rates[-1]
+        return (
+            f"The loss never diverged up to find_lr.highest={highest:g}, so the suggestion is weak: try "
+            f"find_lr.highest={_round(10 * highest):g}"
+        )
 
     def require_fall(self) -> None:
         """Check that there is something to suggest.
@@ -92,6 +104,7 @@ class RateRamp(pl.Callback):
     Attributes:
         rates: `optimizer.lr` of each step with a finite loss.
         losses: Their losses.
+        diverged: Whether the loss has, which ends the test.
     """
 
     def __init__(self, options: FindLrConfig, progress: Progress) -> None:
@@ -101,6 +114,7 @@ class RateRamp(pl.Callback):
         self.task = progress.add_task("Learning-rate range test", total=options.num_steps)
         self.rates: list[float] = []
         self.losses: list[float] = []
+        self.diverged = False
         self._parts: list[float] = []
 
     def on_train_batch_start(
@@ -125,7 +139,7 @@ class RateRamp(pl.Callback):
             self.rates.append(float(self.ramp[step]))
             self.losses.append(loss)
         smoothed = smooth(np.array(self.losses))
-        trainer.should_stop = not isfinite(loss) or smoothed[-1] > DIVERGED * smoothed.min()
+        self.diverged = trainer.should_stop = not isfinite(loss) or bool(smoothed[-1] > DIVERGED * smoothed.min())
         self.progress.update(self.task, completed=step + 1)
 
 
@@ -196,7 +210,7 @@ def run_range_test(config: Config, data: ImageDataModule, model: Classifier) -> 
         data.features.backbone = frozen_backbone(config, trainer, test)
         fit(trainer, test, data)
         data.features.backbone = data.trainer = None
-    result = RangeTest(np.array(ramp.rates), np.array(ramp.losses), _what_learns(test))
+    result = RangeTest(np.array(ramp.rates), np.array(ramp.losses), _what_learns(test), ramp.diverged)
     result.require_fall()
     return result
 
