@@ -23,6 +23,11 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert run.summary == {"val": {"acc": 0.1 + 0.2}}
 
 
+def test_a_run_is_printed_as_it_is_made() -> None:
+    assert repr(Run("outputs/it's a run")) == str(Run(Path("outputs/it's a run"))) == """Run("outputs/it's a run")"""
+    assert repr(Run("outputs/run/checkpoints/best.ckpt")) == "Run('outputs/run')"
+
+
 @pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "summary.json"])
 @pytest.mark.parametrize("resume", [None, "elsewhere"])
 def test_a_run_is_not_begun_anew_where_one_lies(tmp_path: Path, name: str, resume: str | None) -> None:

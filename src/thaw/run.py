@@ -66,6 +66,9 @@ class Run:
         self._tracking_id = self.folder / "tracking_id.txt"
         self._summary = self.folder / "summary.json"
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
     @property
     def config(self) -> dict[str, Any]:
         """Every option of the run, resolved, as plain Python; one that came after its version has its default."""
