@@ -40,6 +40,29 @@ def accept(compose: Compose, *overrides: str) -> None:
             "backbone must be one of those that `python train.py --help` lists, got 'resnet_50'. "
             "Did you mean 'resnet50'?",
         ),
+        *(
+            (
+                f"backbone={name}",
+                f"backbone must be the name of a torchvision classifier, got '{name}': say backbone={own}.",
+            )
+            for name, own in {
+                "timm/efficientnet_b0": "efficientnet_b0",
+                "hf_hub:timm/efficientnet_b0.ra_in1k": "efficientnet_b0",
+                "hf-hub:timm/resnet50.a1_in1k": "resnet50",
+                "timm:resnet50": "resnet50",
+                "torchvision.models.resnet50": "resnet50",
+            }.items()
+        ),
+        (
+            "backbone=microsoft/resnet-50",
+            "backbone must be the name of a torchvision classifier, got 'microsoft/resnet-50'. "
+            "Did you mean 'resnet50'? `python train.py --help` lists them.",
+        ),
+        (
+            "backbone=timm/xcit_tiny_12_p16_224",
+            "backbone must be the name of a torchvision classifier, got 'timm/xcit_tiny_12_p16_224'. "
+            "`python train.py --help` lists them.",
+        ),
         ("strategy=", "strategy must be one of "),
         (
             "strategy.head_epoch=3",

@@ -17,6 +17,7 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config
 from thaw.errors import ThawError, did_you_mean, printable
 
@@ -142,6 +143,8 @@ def _explain_choice(error: MissingConfigException) -> str:
     group, _, choice = missing.rpartition("/")
     if missing.startswith("dataset/") and ("/" in (path := missing.removeprefix("dataset/")) or Path(path).is_dir()):
         return f"dataset must be a data set's name, got {path!r}: say dataset=folder dataset.root={path}."
+    if missing.startswith("backbone/") and re.search(r"[/:.]", name := missing.removeprefix("backbone/")):
+        return _explain_foreign_backbone(name)
     choices = [str(option) for option in error.options or []]
     if choice in _PLUGINS.get(group, ()):
         return f"{group}={choice} needs packages: pip install -e '.[sweeps]'."
@@ -150,6 +153,16 @@ def _explain_choice(error: MissingConfigException) -> str:
     listed = ", ".join(choices) if len(choices) <= 20 else "one of those that `python train.py --help` lists"
     rule = f"one of {listed}" if len(choices) <= 20 else listed
     return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}"
+
+
+def _explain_foreign_backbone(name: str) -> str:
+    """One sentence for a name as other libraries have them, such as `timm/efficientnet_b0` or `hf_hub:timm/…`."""
+    last = re.split("[/:]", name)[-1]
+    own = next((part for part in (last, *last.split(".")) if part in BACKBONE_NAMES), None)
+    rule = f"backbone must be the name of a torchvision classifier, got {name!r}"
+    if own:
+        return f"{rule}: say backbone={own}."
+    return f"{rule}.{did_you_mean(last, BACKBONE_NAMES)} `python train.py --help` lists them."
 
 
 def _explain_key_or_value(error: BaseException) -> str:
