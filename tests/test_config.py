@@ -265,7 +265,22 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
             lambda: Config(
                 strategy=StrategyConfig(backbone_factor=1, head_epochs=3), trainer=TrainerConfig(max_epochs=3)
             ),
-            "strategy.head_epochs=3 leaves no epoch for the backbone: trainer.max_epochs is 3. Raise",
+            "strategy.head_epochs=3 leaves no epoch for the backbone: trainer.max_epochs is 3. Set "
+            "strategy.head_epochs=1, raise trainer.max_epochs, or use strategy=frozen.",
+        ),
+        (
+            lambda: Config(
+                strategy=StrategyConfig(backbone_factor=1, head_epochs=10), trainer=TrainerConfig(max_epochs=10)
+            ),
+            "strategy.head_epochs=10 leaves no epoch for the backbone: trainer.max_epochs is 10. Set "
+            "strategy.head_epochs=3, raise trainer.max_epochs, or use strategy=frozen.",
+        ),
+        (
+            lambda: Config(
+                strategy=StrategyConfig(backbone_factor=1, head_epochs=10), trainer=TrainerConfig(max_epochs=1)
+            ),
+            "strategy.head_epochs=10 leaves no epoch for the backbone: trainer.max_epochs is 1. Raise "
+            "trainer.max_epochs, or use strategy=frozen.",
         ),
         (
             lambda: Config(schedule=ScheduleConfig(warmup_epochs=3), trainer=TrainerConfig(max_epochs=3)),

@@ -512,10 +512,11 @@ class Config:
                 "head.init=probe is fitted to the features of pretrained weights: it needs features=auto, "
                 "backbone.weights, and a strategy that does not start from scratch."
             )
-        if self.strategy.head_epochs >= self.trainer.max_epochs and self.strategy.backbone_factor > 0:
+        if self.strategy.head_epochs >= (epochs := self.trainer.max_epochs) and self.strategy.backbone_factor > 0:
+            fewer = f"Set strategy.head_epochs={max(1, epochs // 3)}, raise" if epochs > 1 else "Raise"
             raise ThawError(
                 f"strategy.head_epochs={self.strategy.head_epochs} leaves no epoch for the backbone: "
-                f"trainer.max_epochs is {self.trainer.max_epochs}. Raise trainer.max_epochs, or use strategy=frozen."
+                f"trainer.max_epochs is {epochs}. {fewer} trainer.max_epochs, or use strategy=frozen."
             )
         warmup, shortest = self.schedule.warmup_epochs, self._shortest_schedule()
         rule = f"below {shortest:g}, the epochs that the schedule runs for"
