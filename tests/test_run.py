@@ -23,9 +23,9 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert run.summary == {"val": {"acc": 0.1 + 0.2}}
 
 
-def test_a_run_is_printed_as_it_is_made() -> None:
+def test_a_run_is_printed_as_it_is_made(finished_run: Run) -> None:
     assert repr(Run("outputs/it's a run")) == str(Run(Path("outputs/it's a run"))) == """Run("outputs/it's a run")"""
-    assert repr(Run("outputs/run/checkpoints/best.ckpt")) == "Run('outputs/run')"
+    assert repr(Run(finished_run.best)) == f"Run('{finished_run.folder}')"
 
 
 @pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "summary.json"])
