@@ -19,8 +19,8 @@ from thaw.errors import ThawError, printable
 
 MOST_PIXELS = 500_000_000
 """Pixels of an image that are decoded: slides and aerial photographs have some hundreds of millions. A file of a few
-kilobytes may claim any number. Pillow takes 4 bytes for each, the tensor 3, laying an image on white 8 more: this many
-take up to 7.5 GB, in each process or thread that reads."""
+kilobytes may claim any number. Pillow takes 4 bytes for each, and 4 more to convert it, the copy to the tensor 6: this
+many take up to 7 GB, in each process or thread that reads."""
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 # Set once: `warnings.catch_warnings` around each read is not safe in threads. What Pillow warns of (odd metadata)
