@@ -50,8 +50,9 @@ def in_turn(values: Sequence[str], number: int) -> Sequence[str]:
 
 def answer(compose: Compose, override: str) -> str | None:
     """What a user reads; None if the option is accepted."""
+    beside = ["dataset.csv=images.csv"] if override.startswith("dataset.csv_") else []  # what they are options of
     try:
-        values = compose(override)
+        values = compose(override, *beside)
         refuse_unknown(values)
         OmegaConf.to_object(values)
     except Exception as error:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hydra.utils import instantiate
-
 from thaw.errors import ThawError
 
 
@@ -18,6 +16,8 @@ def make(key: str, recipe: Any) -> Any:
     Raises:
         ThawError: It is no recipe, there is no such class, or it does not take these arguments.
     """
+    from hydra.utils import instantiate  # who uses the parts from Python has no need of Hydra
+
     if not isinstance(recipe, Mapping) or "_target_" not in recipe:
         raise ThawError(f"{key} must be {{_target_: MODULE.CLASS, …}}, got {recipe!r}.")
     try:
