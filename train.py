@@ -29,7 +29,9 @@ def close_sweep(folder: Path) -> None:
     if not find_runs(folder):
         return
     leaderboard = compare([folder])
-    print(f"{leaderboard}\nBest: {leaderboard.best}")
+    print(leaderboard)
+    if leaderboard.best:
+        print(f"Best: {leaderboard.best}")
     leaderboard.write_csv(folder / "comparison.csv")
     write_figure(accuracy_chart(leaderboard), folder / "comparison.png")
 

@@ -1,4 +1,5 @@
 import json
+import runpy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from thaw.compare import compare
 from thaw.config import Config, DatasetConfig, OptimizerConfig, StrategyConfig, SweepConfig
 from thaw.errors import ThawError
 from thaw.run import Run
+
+ROOT = Path(__file__).parents[1]
 
 
 def write_run(
@@ -283,12 +286,14 @@ def test_a_best_run_is_named_where_there_is_one(
 ) -> None:
     for number, run in enumerate(runs):
         write_run(tmp_path / f"{number}", **run)
-    assert main(["compare", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    if best:
-        assert printed.endswith(f"\nBest: {tmp_path / best}\n")
-    else:
-        assert "Best:" not in printed
+    close_sweep = runpy.run_path(str(ROOT / "train.py"))["close_sweep"]
+    for end in (lambda: main(["compare", str(tmp_path)]), lambda: close_sweep(tmp_path)):
+        assert not end()
+        printed = capsys.readouterr().out
+        if best:
+            assert printed.endswith(f"\nBest: {tmp_path / best}\n")
+        else:
+            assert "Best:" not in printed
 
 
 def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
