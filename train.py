@@ -30,8 +30,6 @@ def close_sweep(folder: Path) -> None:
         return
     leaderboard = compare([folder])
     print(leaderboard)
-    if leaderboard.best:
-        print(f"Best: {leaderboard.best}")
     leaderboard.write_csv(folder / "comparison.csv")
     write_figure(accuracy_chart(leaderboard), folder / "comparison.png")
 

@@ -258,9 +258,10 @@ class OptimizerConfig:
         for key in ("lr", "weight_decay", "momentum", "nesterov") if self.is_own else ("lr", "weight_decay"):
             rule = f"left out (optimizer.{key} takes its place)"
             require(key not in self.extra, f"optimizer.extra.{key}", rule, self.extra.get(key))
-        if self.is_own and (betas := self.extra.get("betas")):
-            rule = f"two numbers, the first of them optimizer.momentum={self.momentum}"
-            require(len(betas) == 2 and betas[0] == self.momentum, "optimizer.extra.betas", rule, betas)
+        if self.is_own and "betas" in self.extra:
+            betas, rule = self.extra["betas"], f"two numbers, the first of them optimizer.momentum={self.momentum}"
+            is_pair = isinstance(betas, list | tuple) and len(betas) == 2
+            require(is_pair and betas[0] == self.momentum, "optimizer.extra.betas", rule, betas)
 
     @property
     def is_own(self) -> bool:
@@ -410,8 +411,9 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check(self, "trainer.")
-        for flag in self.extra.keys() & OWN_FLAGS.keys():
-            require(False, f"trainer.extra.{flag}", f"left out ({OWN_FLAGS[flag]} takes its place)", self.extra[flag])
+        for flag, place in OWN_FLAGS.items():
+            rule = f"left out ({place} takes its place)"
+            require(flag not in self.extra, f"trainer.extra.{flag}", rule, self.extra.get(flag))
         for flag in ("limit_train_batches", "limit_val_batches"):
             rule = "more than 0 (an epoch is chosen by its validation)"
             require(self.extra.get(flag) != 0, f"trainer.extra.{flag}", rule, 0)

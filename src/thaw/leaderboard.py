@@ -172,7 +172,8 @@ class Leaderboard:
 
     def __str__(self) -> str:
         notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())
-        return "\n\n".join([*(section.text() for section in self.sections), "\n".join(notes)]).strip()
+        text = "\n\n".join([*(section.text() for section in self.sections), "\n".join(notes)]).strip()
+        return f"{text}\nBest: {self.best}" if self.best else text
 
     def markdown(self) -> str:
         """The tables and the notes in Markdown."""

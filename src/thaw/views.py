@@ -36,7 +36,7 @@ def other_views(data: ImageDataModule, split: str, tta: bool, random_views: int)
     """Loaders of the mirror images and of random views of a split's images."""
     dataset, augment = data.datasets[split], data.augment
     for axes in augment.mirrored_axes if tta else ():
-        mirrored = ImageDataset(dataset.samples, Mirrored(dataset.transform, axes), data.seed, dataset.read)
+        mirrored = dataset.through(Mirrored(dataset.transform, axes))
         yield data.images.loader(mirrored, SequentialPositions(len(dataset)))
     read = partial(data.index.read, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
     random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)

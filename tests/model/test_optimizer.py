@@ -83,6 +83,7 @@ def test_what_is_no_optimizer_of_these_arguments_is_named(options: dict[str, Any
         ({"name": "torch.optim.NAdam", "extra": {"weight_decay": 1}}, "weight_decay"),
         ({"name": "adamw", "extra": {"betas": [0.5, 0.99]}}, "betas"),
         ({"name": "adamw", "extra": {"betas": [0.9]}}, "betas"),
+        ({"name": "adamw", "extra": {"betas": 0.9}}, "betas"),
     ],
 )
 def test_an_argument_that_contradicts_an_option_is_refused(options: dict[str, Any], key: str) -> None:

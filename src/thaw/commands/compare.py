@@ -29,8 +29,6 @@ def run(options: argparse.Namespace) -> int:
 
     leaderboard = compare(options.folders)
     print(leaderboard)
-    if leaderboard.best:
-        print(f"Best: {leaderboard.best}")
     try:
         if options.csv:
             leaderboard.write_csv(options.csv)
