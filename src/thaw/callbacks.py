@@ -8,12 +8,12 @@ from thaw.averaging import MovingAverage
 from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
 from thaw.config import Config
 from thaw.errors import ThawError
+from thaw.instantiation import make
 from thaw.model.strategy import phase_starts
 from thaw.one_thread import OneThread
 from thaw.probe import LinearProbe
 from thaw.progress import EpochLog
 from thaw.pruning import TrialPruning, current_trial
-from thaw.recipes import make
 from thaw.run import Run
 from thaw.stopping import FiniteLoss, Interruption
 

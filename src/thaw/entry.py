@@ -15,10 +15,10 @@ from pathlib import Path
 import hydra
 from omegaconf import OmegaConf
 
-from thaw.command_line import understand
 from thaw.config import register
 from thaw.data.places import data_name
 from thaw.help import help_text
+from thaw.hydra_arguments import translate
 from thaw.job import Experiment, Job, JobError
 from thaw.processes import STARTED_BY_THAW, Place, find_place
 from thaw.signals import Interrupted, catching
@@ -91,7 +91,7 @@ def _run_jobs(
     os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
     OmegaConf.register_new_resolver("data_name", data_name, replace=True)  # for conf/config.yaml
     register()
-    sys.argv[1:], skip_finished = understand(sys.argv[1:], conf, place, can_resume)
+    sys.argv[1:], skip_finished = translate(sys.argv[1:], conf, place, can_resume)
     job = Job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback)
     with suppress(JobError):  # more of them than the search puts up with; their folders tell why
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()

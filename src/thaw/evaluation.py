@@ -33,7 +33,7 @@ from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
 from thaw.precision import keep_precision
 from thaw.trainer import make_predictor
-from thaw.views import average, check_views, other_views
+from thaw.tta import average, check_views, other_views
 from thaw.writing import drafting
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
 from thaw.errors import ThawError
-from thaw.recipes import make
+from thaw.instantiation import make
 from thaw.seeding import seeded
 
 ImageTransform = Callable[[Tensor], Tensor]

@@ -1,7 +1,7 @@
 import pytest
 
-from thaw.command_line import refuse_flags
 from thaw.errors import ThawError
+from thaw.hydra_arguments import refuse_flags
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from thaw.resume import expand_resume, find_resume, refuse_taken
 from thaw.sweep_options import expand_sweep
 
 
-def understand(arguments: list[str], conf: Path, place: Place, can_resume: bool) -> tuple[list[str], bool]:
+def translate(arguments: list[str], conf: Path, place: Place, can_resume: bool) -> tuple[list[str], bool]:
     """The command line as Hydra knows it, and whether finished jobs of a sweep are to be skipped.
 
     Args:

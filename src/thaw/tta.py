@@ -1,4 +1,4 @@
-"""Several views of each image to be judged by: its mirror images and random ones, and the mean of what is said."""
+"""Test-time augmentation: what is said of each image is the mean over its mirror images and random views."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from thaw.errors import ThawError
 from thaw.evaluation import evaluate
 from thaw.inspection.predictions import Predictions
 from thaw.run import Run
-from thaw.views import average
+from thaw.tta import average
 
 
 def test_tta_is_the_mean_of_the_probabilities_of_crop_and_mirror(finished_run: Run, image_folder: Path) -> None:
