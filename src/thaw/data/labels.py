@@ -56,11 +56,11 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
     rows: dict[Path, Row] = {}
     bad: list[tuple[str, Row, int]] = []
     split_names = _split_names(options.csv_split)
+    needed = [*COLUMN.findall(options.csv_path), options.csv_label]
+    needed += [options.csv_split] if options.csv_split != "split" else []
+    needed += [options.csv_group] if options.csv_group is not None else []
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            needed = [*COLUMN.findall(options.csv_path), options.csv_label]
-            needed += [options.csv_split] * (options.csv_split != "split")
-            needed += [options.csv_group] if options.csv_group is not None else []
             delimiter = _delimiter(stream.readline(), needed)
             stream.seek(0)
             lines = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True)
