@@ -178,7 +178,7 @@ def test_links(tmp_path: Path) -> None:
     root = tmp_path / "data"
     (tmp_path / "circle").mkdir()
     (tmp_path / "circle/back").symlink_to(tmp_path / "circle")
-    assert error_of(tmp_path / "circle").startswith(f"dataset.root has no class folders: {tmp_path}/circle. ")
+    assert error_of(tmp_path / "circle").startswith(f"dataset.root has no images: {tmp_path}/circle. ")
     (root / "train/bees").symlink_to(tmp_path / "elsewhere/bees")
     (root / "train/ants/linked.jpg").symlink_to(root / "train/ants/000.jpg")
     (root / "train/ants/circle").symlink_to(root / "train")
@@ -195,6 +195,16 @@ def test_no_class_folders(tmp_path: Path, folder: str) -> None:
         f"dataset.root has no class folders: {tmp_path / folder}. "
         "Expected one folder per class, or set dataset.label_pattern."
     )
+
+
+def test_class_folders_without_images_are_not_said_to_lack(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 0, "bees": 0})
+    assert error_of(tmp_path) == f"dataset.root has no images: {tmp_path}."
+    for name in ("ants/1.HEIC", "ants/2.HEIC", "bees/3"):
+        (tmp_path / name).touch()
+    others = "3 files ignored (not images by their names: ants/1.HEIC, ants/2.HEIC, bees/3)"
+    for options in ({}, {"label_pattern": "^(.)"}):
+        assert error_of(tmp_path, **options) == f"dataset.root has no images: {tmp_path}. {others}."
 
 
 @pytest.mark.parametrize("beside", [[], ["__MACOSX/photos/.x", "read me.txt"]])

@@ -81,9 +81,13 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
         found = {source: find_images(source, left_out, scan.ignored) for source in sources}
         places = {source: source.relative_to(root).as_posix() for source in [folder, *sources]}
         if not any(found.values()) and split not in ("val", "test"):
-            remedy = "Expected one folder per class, or set dataset.label_pattern."
-            lack = f"images: {folder}." if by_name else f"class folders: {folder}. {remedy}"
-            raise ThawError(f"dataset.root has no {lack}")
+            if not sources:
+                raise ThawError(
+                    f"dataset.root has no class folders: {folder}. Expected one folder per class, or set "
+                    "dataset.label_pattern."
+                )
+            others = name_ignored(scan.ignored, lambda path: path.relative_to(root).as_posix())
+            raise ThawError(f"dataset.root has no images: {folder}." + f" {others}." * bool(others))
         scan.rows += [
             Row(path, source.name, split, places[source]) for source, paths in found.items() for path in paths
         ]
@@ -163,6 +167,8 @@ def find_images(folder: Path, left_out: Mapping[Path, str], ignored: Ignored) ->
 
     images = []
     for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders.sort()  # or what is left out would be told in the file system's order
+        files.sort()
         ignored["linked folders"] += [path for name in folders if (path := Path(parent, name)).is_symlink()]
         ignored["hidden"] += [Path(parent, name) for name in folders + files if _is_hidden(name)]
         folders[:] = [name for name in folders if not _is_hidden(name)]
