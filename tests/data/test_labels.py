@@ -289,5 +289,15 @@ def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
     message = error_of(tmp_path, csv="labels.csv")
     assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
     assert message.endswith(f"Its path is relative to the data's root, {tmp_path}.")
-    write_csv(tmp_path, "path,label\né.jpg,a\n", encoding="latin-1")
-    assert error_of(tmp_path, csv="labels.csv").startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
+    write_csv(tmp_path, f'path,label\n0.jpg,{"a" * 200_000}\n')  # no field of a table is so long
+    message = error_of(tmp_path, csv="labels.csv")
+    assert message == f"dataset.csv cannot be read: {tmp_path}/labels.csv (field larger than field limit (131072))."
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_csv_of_another_encoding(tmp_path: Path, encoding: str) -> None:
+    write_csv(tmp_path, "path,label\né.jpg,a\n", encoding)
+    message = error_of(tmp_path, csv="labels.csv")
+    start = f"dataset.csv must be in UTF-8, as spreadsheets save by 'CSV UTF-8', got {tmp_path}/labels.csv ("
+    assert message.startswith(start)
+    assert message.endswith(" byte).")  # where the file lies is not the mistake

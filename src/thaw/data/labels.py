@@ -81,10 +81,16 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
                 if row.path in rows:
                     raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
                 rows[row.path] = row
-    except (OSError, UnicodeError, csv.Error) as error:
+    except OSError as error:
         raise ThawError(
             f"dataset.csv cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
         ) from error
+    except UnicodeError as error:
+        raise ThawError(
+            f"dataset.csv must be in UTF-8, as spreadsheets save by 'CSV UTF-8', got {file} ({error})."
+        ) from error
+    except csv.Error as error:
+        raise ThawError(f"dataset.csv cannot be read: {file} ({error}).") from error
     left_out = _leave_out(bad, list(rows.values()), file, options)
     has_splits = options.csv_split in columns
     unused = [] if has_splits else [name for name in columns if name not in needed and SPLIT_LIKE.fullmatch(name)]
