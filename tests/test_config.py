@@ -233,6 +233,11 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
             "dataset.csv and dataset.label_pattern must be used one at a time",
         ),
         (
+            lambda: DatasetConfig(csv_path="images/{id}.jpg"),
+            "dataset.csv must be given beside dataset.csv_path, got None.",
+        ),
+        (lambda: DatasetConfig(csv_label="breed"), "dataset.csv must be given beside dataset.csv_label, got None."),
+        (
             lambda: DatasetConfig(csv_split="is_valid"),
             "dataset.csv must be given beside dataset.csv_split, got None.",
         ),

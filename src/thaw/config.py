@@ -147,8 +147,9 @@ class DatasetConfig:
             require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
         labels = (self.csv, self.label_pattern)
         require(None in labels, "dataset.csv and dataset.label_pattern", "used one at a time", labels)
-        for key, is_set in (("csv_split", self.csv_split != "split"), ("csv_group", self.csv_group is not None)):
-            require(self.csv is not None or not is_set, "dataset.csv", f"given beside dataset.{key}", self.csv)
+        for key in ("csv_path", "csv_label", "csv_split", "csv_group"):
+            is_default = getattr(self, key) == getattr(DatasetConfig, key)
+            require(self.csv is not None or is_default, "dataset.csv", f"given beside dataset.{key}", self.csv)
         for key in ("label_pattern", "csv", "exclude") if self.name == "stream" else ():
             value, rule = getattr(self, key), "null for dataset=stream, as `thaw pack` has it"
             require(value is None, f"dataset.{key}", rule, value)
