@@ -1,5 +1,4 @@
 import csv
-import os
 import re
 import shlex
 from collections.abc import Callable
@@ -178,18 +177,22 @@ def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: 
     assert main(["check", str(flat), "--csv", str(tmp_path / "labels.csv")]) == 0
 
 
-def test_a_table_may_lie_on_another_drive(
+def test_the_folder_may_be_a_link(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def relpath(path: Path, start: Path) -> str:
-        raise ValueError("path is on mount 'C:', start on mount 'D:'")
-
-    rows = [f"{path},{path.parent.name}" for path in sorted(image_folder.rglob("*.png"))]
-    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    copytree(image_folder, tmp_path / "disk/deep/photos")
+    copy(image_folder / "val/red/0.png", tmp_path / "disk/deep/photos/train/red/leak.png")
+    rows = [
+        f"photos/{path.relative_to(image_folder).as_posix()},{path.parent.name}" for path in image_folder.rglob("*.png")
+    ]
+    (tmp_path / "photos").symlink_to("disk/deep/photos")
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows, "photos/train/red/leak.png,red"]))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os.path, "relpath", relpath)
-    assert main(["check", str(image_folder), "--csv", "labels.csv"]) == 0
-    assert "PNG 27" in capsys.readouterr().out
+    assert main(["check", "photos", "--fix"]) == 1
+    assert main(["check", "photos", "--exclude", "exclude.csv"]) == 0
+    capsys.readouterr()
+    assert main(["check", "photos", "--csv", "labels.csv"]) == 1
+    assert "\n  train/red/leak.png = val/red/0.png\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

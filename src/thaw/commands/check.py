@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from thaw.config import DatasetConfig
 from thaw.errors import ThawError, printable
 from thaw.importing import heavy_imports
-from thaw.overrides import quoted, seen_from
+from thaw.overrides import quoted
 
 if TYPE_CHECKING:
     from thaw.data.finding import Finding
@@ -90,7 +90,11 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     from thaw.data.index import survey
 
     def from_root(file: Path | None) -> str | None:
-        return None if file is None else str(seen_from(options.folder, file.absolute()))
+        """Below the folder as seen from there; else in full, for a folder that is a link has other parents."""
+        if file is None:
+            return None
+        folder, place = options.folder.absolute(), file.absolute()
+        return str(place.relative_to(folder) if place.is_relative_to(folder) else place)
 
     root = options.folder
     if root.is_file():

@@ -48,7 +48,8 @@ class ImageIndex:
 
     def place(self, path: Path) -> str:
         """The path as seen from the data's root, or as it is where it lies elsewhere."""
-        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+        root = self.root.absolute() if path.is_absolute() else self.root  # a CSV file may name images in full
+        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
     def read(self, path: Path, min_size: int | None = None) -> Tensor:
         """An image, uint8 (3, H, W), from its file or its shard; see `read_image`."""
