@@ -177,6 +177,23 @@ def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: 
     assert main(["check", str(flat), "--csv", str(tmp_path / "labels.csv")]) == 0
 
 
+def test_a_table_may_have_other_columns(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [path.relative_to(image_folder).parts for path in sorted(image_folder.rglob("*.png"))]
+    lines = [f"{split}/{kind}/{Path(name).stem},{kind},{split == 'val'}" for split, kind, name in rows]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["id,kind,is_valid", *lines, "val/red/gone,red,True"]))
+    path = f"{image_folder}/{{id}}.png"
+    flags = ["--csv", str(table), "--csv-path", path, "--csv-label", "kind", "--csv-split", "is_valid"]
+    assert main(["check", str(image_folder), *flags]) == 2
+    assert "1 of 28 lines of a file that does not exist" in capsys.readouterr().err
+    table.write_text("\n".join(["id,kind,is_valid", *lines]))
+    assert main(["check", str(image_folder), *flags]) == 0
+    assert "train 18 (blue 4, green 6, red 8), val 9 (blue 3, green 3, red 3)" in capsys.readouterr().out
+    assert main(["check", str(image_folder), *flags, "--min-size", "500"]) == 1
+    command = capsys.readouterr().out.splitlines()[-1].partition("thaw ")[2]
+    assert main(shlex.split(command)) == 0
+
+
 def test_the_folder_may_be_a_link(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,7 +222,13 @@ def test_the_folder_may_be_a_link(
             "folder: . --csv 'my labels.csv'\n",
         ),
         (["train/red/0.png"], "FOLDER must be a folder, got the file 'train/red/0.png'.\n"),
-        ([".", "--csv", "my labels.csv"], "--csv must have the columns path and label: my labels.csv has file, kind."),
+        (
+            [".", "--csv", "my labels.csv"],
+            "--csv must have the columns path and label: my labels.csv has file, kind. Others are named by "
+            "--csv-path='folder/{column}.jpg', --csv-label=column and --csv-split=column.",
+        ),
+        ([".", "--csv-label", "kind"], "--csv must be given beside --csv-label, got None."),
+        ([".", "--csv", "my labels.csv", "--csv-path", "file"], "--csv-path must be made of columns in braces, such "),
         ([".", "--pattern", "("], "--pattern is no regular expression: '('"),
         ([".", "--csv", "none.csv"], "--csv cannot be read: "),
         ([".", "--exclude", "none.csv"], "--exclude cannot be read: "),

@@ -47,7 +47,9 @@ def test_it_packs_a_folder_and_says_what_trains_on_it(
     assert {path.name for path in out.iterdir()} == {"chunk-0-0.bin", "index.json"}
 
 
-def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: Path) -> None:
+def test_labels_may_be_in_a_table_or_in_the_names(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
     rows = [("path", "label", "split")]
@@ -60,6 +62,14 @@ def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: 
 
     assert main(["pack", str(flat), str(tmp_path / "by_csv"), "--csv", str(flat / "labels.csv")]) == 0
     assert labelled(index_of(tmp_path / "by_csv")) == {(split, name, label) for name, label, split in rows[1:]}
+
+    text = (flat / "labels.csv").read_text().replace("path,label,split", "file,kind,is_valid")
+    (tmp_path / "others.csv").write_text(text.replace("val\r", "1\r").replace("train\r", "0\r"))
+    flags = ["--csv", str(tmp_path / "others.csv"), "--csv-path", "flat/{file}", "--csv-label", "kind"]
+    assert main(["pack", str(flat), str(tmp_path / "no_splits"), *flags]) == 0
+    assert "(is_valid). Images are split at random instead: --csv-split=is_valid goes by it." in capsys.readouterr().out
+    assert main(["pack", str(flat), str(tmp_path / "by_others"), *flags, "--csv-split=is_valid"]) == 0
+    assert labelled(index_of(tmp_path / "by_others")) == {(split, name, label) for name, label, split in rows[1:]}
 
     assert main(["pack", str(flat), str(tmp_path / "by_name"), "--pattern", "^([a-z]+)_"]) == 0
     expected = build_index(flat, DatasetConfig(root=str(flat), label_pattern="^([a-z]+)_"))

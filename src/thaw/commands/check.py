@@ -26,10 +26,15 @@ EXAMPLE = "thaw check photos --fix"
 FLAGS = {
     "dataset.label_pattern": "--pattern",
     "dataset.csv": "--csv",
+    "dataset.csv_path": "--csv-path",
+    "dataset.csv_label": "--csv-label",
+    "dataset.csv_split": "--csv-split",
     "dataset.exclude": "--exclude",
     "dataset.root": "FOLDER",
 }
 """What the options are called here, for the messages of mistakes."""
+COLUMNS = {"csv_path": "PATTERN", "csv_label": "COLUMN", "csv_split": "COLUMN"}
+"""Options that tell the columns of a CSV file, and of what kind each is."""
 MOST_LINES = 20
 """Of a finding; the others are counted."""
 
@@ -40,6 +45,8 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument("--csv", type=Path, metavar="FILE", help="labels are in this file, as in dataset.csv")
     labels.add_argument("--pattern", metavar="REGEX", help="labels are in the file names, as in dataset.label_pattern")
+    for name, kind in COLUMNS.items():
+        parser.add_argument(FLAGS[f"dataset.{name}"], metavar=kind, help=f"beside --csv, as dataset.{name}")
     parser.add_argument("--exclude", type=Path, metavar="FILE", help="leave out what this list names")
 
 
@@ -105,20 +112,25 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
             else ""
         )
         raise ThawError(f"FOLDER must be a folder, got the file {str(root)!r}.{advice}")
-    dataset = DatasetConfig(
-        root=str(root), csv=from_root(options.csv), label_pattern=options.pattern, exclude=from_root(options.exclude)
-    )
+    columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
+    csv, exclude = from_root(options.csv), from_root(options.exclude)
     try:
+        dataset = DatasetConfig(root=str(root), csv=csv, label_pattern=options.pattern, exclude=exclude, **columns)
         return survey(root, dataset)
     except ThawError as error:
         message = str(error).replace(f" Its path is relative to the data's root, {root}.", "")  # that of a flag is not
-        message = re.sub(r"dataset\.\w+", lambda found: FLAGS.get(found[0], found[0]), message)
-        raise ThawError(message) from error
+        raise ThawError(in_flags(message)) from error
+
+
+def in_flags(message: str) -> str:
+    """The message with flags in place of the options that have some."""
+    return re.sub(r"dataset\.\w+", lambda found: FLAGS.get(found[0], found[0]), message)
 
 
 def command_to_fix(options: argparse.Namespace) -> str:
     """What to type to have the images listed that are to be left out, with those that are left out already."""
     flags = {"--csv": options.csv, "--pattern": options.pattern, "--exclude": options.exclude}
+    flags |= {FLAGS[f"dataset.{name}"]: getattr(options, name) for name in COLUMNS}
     given = chain.from_iterable((flag, str(value)) for flag, value in flags.items() if value is not None)
     return shlex.join(["thaw", "check", str(options.folder), *given, "--fix"])
 

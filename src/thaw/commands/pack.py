@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from thaw.commands.check import add_folder, command_to_fix, option_to_type, survey_folder
+from thaw.commands.check import add_folder, command_to_fix, in_flags, option_to_type, survey_folder
 from thaw.errors import ThawError, printable
 from thaw.importing import heavy_imports
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         )
     print(count_types(files))
     for finding in find_problems(index):
-        print(finding.message)
+        print(in_flags(finding.message))
     rows = [
         Row(path, index.classes[label], "" if split == "all" else split, index.place(path))
         for split, samples in index.splits.items()
