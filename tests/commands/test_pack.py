@@ -71,6 +71,13 @@ def test_labels_may_be_in_a_table_or_in_the_names(
     assert main(["pack", str(flat), str(tmp_path / "by_others"), *flags, "--csv-split=is_valid"]) == 0
     assert labelled(index_of(tmp_path / "by_others")) == {(split, name, label) for name, label, split in rows[1:]}
 
+    assert main(["pack", str(flat), str(tmp_path / "by_group"), *flags, "--csv-group=kind"]) == 2
+    assert capsys.readouterr().err.startswith("--csv-group is for images with a val split: shards keep no groups, ")
+    assert (
+        main(["pack", str(flat), str(tmp_path / "by_group"), *flags, "--csv-group=kind", "--csv-split=is_valid"]) == 0
+    )
+    assert "Groups of --csv-group in several splits: 3 (blue (train, val), " in capsys.readouterr().out
+
     assert main(["pack", str(flat), str(tmp_path / "by_name"), "--pattern", "^([a-z]+)_"]) == 0
     expected = build_index(flat, DatasetConfig(root=str(flat), label_pattern="^([a-z]+)_"))
     assert labelled(index_of(tmp_path / "by_name")) == labelled(expected)

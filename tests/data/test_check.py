@@ -137,6 +137,26 @@ def test_an_unused_split_is_worth_a_thought(insects: ImageIndex) -> None:
     assert not finding.is_wrong
 
 
+def test_groups_that_the_splits_of_the_data_tear(tmp_path: Path) -> None:
+    lines = [
+        "a,ants,train,p1",
+        "b,bees,train,p2",
+        "c,ants,train,p1",
+        "d,bees,train,p2",
+        "e,ants,val,p1",
+        "f,bees,val,p3",
+    ]
+    lines += ["g,bees,test,p2", "h,ants,test,p1"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,split,patient", *lines]))
+    files = {line[0]: line for line in lines}
+    (finding,) = find_problems(plant(tmp_path, files, csv="labels.csv", csv_group="patient"))
+    assert (finding.kind, finding.is_wrong) == ("torn_group", True)
+    assert finding.items == ("p1 (test, train, val)", "p2 (test, train)")
+    assert not find_problems(plant(tmp_path, files, csv="labels.csv"))
+    (finding,) = find_problems(survey(tmp_path, DatasetConfig(csv="labels.csv", csv_group="patient")))
+    assert finding.kind == "torn_group"
+
+
 def test_missing_files_do_not_stop_the_search_for_copies(insects: ImageIndex) -> None:
     (insects.root / "train/ants/0.jpg").unlink()
     assert find_problems(insects) == []

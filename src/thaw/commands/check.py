@@ -29,11 +29,12 @@ FLAGS = {
     "dataset.csv_path": "--csv-path",
     "dataset.csv_label": "--csv-label",
     "dataset.csv_split": "--csv-split",
+    "dataset.csv_group": "--csv-group",
     "dataset.exclude": "--exclude",
     "dataset.root": "FOLDER",
 }
 """What the options are called here, for the messages of mistakes."""
-COLUMNS = {"csv_path": "PATTERN", "csv_label": "COLUMN", "csv_split": "COLUMN"}
+COLUMNS = {"csv_path": "PATTERN", "csv_label": "COLUMN", "csv_split": "COLUMN", "csv_group": "COLUMN"}
 """Options that tell the columns of a CSV file, and of what kind each is."""
 MOST_LINES = 20
 """Of a finding; the others are counted."""
@@ -123,8 +124,8 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
 
 
 def in_flags(message: str) -> str:
-    """The message with flags in place of the options that have some."""
-    return re.sub(r"dataset\.\w+", lambda found: FLAGS.get(found[0], found[0]), message)
+    """The message with flags in place of the options that have some; FOLDER, which is none, takes no value."""
+    return re.sub(r"dataset\.(?!root=)\w+", lambda found: FLAGS.get(found[0], found[0]), message)
 
 
 def command_to_fix(options: argparse.Namespace) -> str:

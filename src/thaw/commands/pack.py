@@ -39,6 +39,11 @@ def run(options: argparse.Namespace) -> int:
 
         import_litdata()
     index = survey_folder(options)
+    if options.csv_group is not None and "val" not in index.splits:
+        raise ThawError(
+            "--csv-group is for images with a val split: shards keep no groups, by which the training could divide "
+            "them. Name a column of splits by --csv-split, or leave --csv-group out."
+        )
     print(facts(index))
     files = examine(index)
     if bad := [f"\n  {printable(index.place(file.path))}: {file.fault}" for file in files if file.fault]:

@@ -48,7 +48,7 @@ def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:
 
 
 def find_problems(index: ImageIndex) -> list[Finding]:
-    """Copies, strays, classes that are rare, missing or outnumbered, folders that are empty or misspelt, unused splits.
+    """What is probably wrong with the table: copies, strays, classes and groups, folders, unused splits.
 
     No image is decoded. Copies are compared byte by byte.
     """
@@ -76,6 +76,12 @@ def find_problems(index: ImageIndex) -> list[Finding]:
             "Misspelt split folders",
             index.misspelt,
             "They are not used as splits: rename them.",
+        ),
+        Finding(
+            "torn_group",
+            "Groups of dataset.csv_group in several splits",
+            index.torn_groups,
+            "The data's own splits stay as they are, and a score on groups that were trained on misleads.",
         ),
         Finding(
             "unused_split",

@@ -13,7 +13,7 @@ class Finding:
 
     kind: str
     """`unreadable`, `wrong_type`, `tiny`, `in_two_splits`, `two_labels`, `in_one_split`, `stray`, `one_class`,
-    `rare_class`, `missing_class`, `unbalanced`, `empty_folder`, `misspelt_split` or `unused_split`."""
+    `rare_class`, `missing_class`, `unbalanced`, `empty_folder`, `misspelt_split`, `torn_group` or `unused_split`."""
     title: str
     """What is wrong, in a few words."""
     items: tuple[str, ...]

@@ -15,7 +15,16 @@ from thaw.data.cache import file_stamp
 from thaw.data.images import read_image
 from thaw.data.scan import Scan, scan_data
 from thaw.data.shards import Shards
-from thaw.data.splits import Row, Sample, by_split, draw, keep_classes, learn_classes, split_rows
+from thaw.data.splits import (
+    Row,
+    Sample,
+    by_split,
+    draw,
+    find_torn_groups,
+    keep_classes,
+    learn_classes,
+    split_rows,
+)
 from thaw.errors import ThawError
 
 
@@ -38,6 +47,8 @@ class ImageIndex:
     """Folders whose names are nearly those of a split, each with what it may be meant to be: `vaild (val?)`."""
     unused_splits: tuple[str, ...] = ()
     """Columns of the CSV file that seem to tell the split, where none is used."""
+    torn_groups: tuple[str, ...] = ()
+    """Groups with images in several splits, each with these: `p07 (train, val)`."""
     shards: Shards | None = field(default=None, compare=False)
     """Where the images lie if not in files at their paths."""
 
@@ -96,7 +107,7 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     epoch_chosen_on = "val" if "val" in splits else "test"
     if epoch_chosen_on == "test":
         splits["val"] = splits.pop("test")
-    return _index(root, classes, splits, epoch_chosen_on, scan)
+    return _index(root, classes, splits, epoch_chosen_on, scan, find_torn_groups(rows_by_split))
 
 
 def survey(root: Path, options: DatasetConfig) -> ImageIndex:
@@ -111,7 +122,8 @@ def survey(root: Path, options: DatasetConfig) -> ImageIndex:
     classes = tuple(sorted({row.name for row in scan.rows}))
     if not scan.rows:
         raise ThawError(f"dataset.root has no images: {root}.")
-    return _index(root, classes, _number(by_split(scan.rows), classes), "val", scan)
+    rows_by_split = by_split(scan.rows)
+    return _index(root, classes, _number(rows_by_split, classes), "val", scan, find_torn_groups(rows_by_split))
 
 
 def _number(rows_by_split: Mapping[str, list[Row]], classes: tuple[str, ...]) -> dict[str, list[Sample]]:
@@ -125,8 +137,13 @@ def _number(rows_by_split: Mapping[str, list[Row]], classes: tuple[str, ...]) ->
 
 
 def _index(
-    root: Path, classes: tuple[str, ...], splits: dict[str, list[Sample]], epoch_chosen_on: str, scan: Scan
+    root: Path,
+    classes: tuple[str, ...],
+    splits: dict[str, list[Sample]],
+    epoch_chosen_on: str,
+    scan: Scan,
+    torn_groups: tuple[str, ...],
 ) -> ImageIndex:
     ignored = {reason: tuple(paths) for reason, paths in scan.ignored.items() if paths}
-    noted = tuple(scan.empty_folders), tuple(scan.misspelt), tuple(scan.unused_splits)
+    noted = tuple(scan.empty_folders), tuple(scan.misspelt), tuple(scan.unused_splits), torn_groups
     return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, *noted, scan.shards)

@@ -174,6 +174,19 @@ def _group_parts(rows: list[Row], count: int, seed: int) -> list[list[int]]:
         return [inside.tolist() for _, inside in parts]
 
 
+def find_torn_groups(splits: dict[str, list[Row]]) -> tuple[str, ...]:
+    """Groups with images in several splits, as the data's own may be, each with its splits: `p07 (train, val)`."""
+    splits_of: defaultdict[str, set[str]] = defaultdict(set)
+    for split, rows in splits.items():
+        for row in rows:
+            splits_of[row.group].add(split)
+    return tuple(
+        f"{group} ({', '.join(sorted(found))})"
+        for group, found in sorted(splits_of.items())
+        if group and len(found) > 1
+    )
+
+
 def learn_classes(splits: dict[str, list[Row]]) -> tuple[str, ...]:
     """The classes of train, which the other splits must not go beyond."""
     known = {row.name for row in splits["train"]}
