@@ -164,6 +164,8 @@ def test_a_file_that_no_pattern_fits_can_be_left_out(tmp_path: Path) -> None:
         (["Train/a", "Train/b", "Tests/a"], ["Tests (test?)"]),
         (["train/a", "train/b", "val/a", "unlabelled", "notes"], []),
         (["trail", "test", "bees"], []),
+        (["train/a", "train/b", ".vaild/a"], []),
+        (["ants", "bees", ".tests/a"], []),
     ],
 )
 def test_folders_whose_names_are_nearly_those_of_splits(

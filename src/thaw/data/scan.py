@@ -139,7 +139,7 @@ def _misspelt(root: Path, has_splits: bool) -> dict[Path, str]:
     for a class may be called trail.
     """
     names: dict[Path, str] = {}
-    for path in sorted(root.iterdir()):
+    for path in _visible(root):
         is_other = path.is_dir() and path.name.lower() not in SPLIT_NAMES
         if is_other and (has_splits or any(child.is_dir() for child in path.iterdir())):
             near = get_close_matches(path.name.lower(), SPLIT_NAMES, n=1, cutoff=0.7)
