@@ -274,6 +274,15 @@ def test_a_class_that_is_not_kept_may_lose_all_images(tmp_path: Path) -> None:
     assert len(index_of(tmp_path, csv="labels.csv", on_bad="skip", classes=["ants", "bees"]).splits["train"]) == 8
 
 
+def test_csv_of_which_no_file_exists(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, "path,label\n000,ants\n001,bees\n")
+    for options, path in ({}, "{path}"), ({"csv_path": "{path}.png"}, "{path}.png"):
+        assert error_of(tmp_path, csv="labels.csv", **options).endswith(
+            f"(line 3). dataset.csv_path={path} makes these paths of the columns: change it, or mend the lines."
+        )
+
+
 def test_csv_of_other_columns(tmp_path: Path) -> None:
     plant(tmp_path / "data", {"images": 20})
     lines = [f"{i:03},{'ants' if i < 10 else 'bees'}\n" for i in range(20)]

@@ -129,9 +129,11 @@ def _leave_out(
             some = name_some([f"{path} (line {line})" for line, path in shown.items()], most=3)
             facts.append(f"{len(found)} of {len(bad) + len(rows)} lines {what.format(folder=home)}: {some}")
     if bad and options.on_bad == "error":
-        raise ThawError(
-            f"dataset.csv: {file} has {'; '.join(facts)}. Mend or remove them; dataset.on_bad=skip leaves them out."
-        )
+        remedy = "Mend or remove them; dataset.on_bad=skip leaves them out."
+        if not rows and list(left_out) == ["missing"]:
+            path = options.csv_path
+            remedy = f"dataset.csv_path={path} makes these paths of the columns: change it, or mend the lines."
+        raise ThawError(f"dataset.csv: {file} has {'; '.join(facts)}. {remedy}")
     for fact in facts:
         log.warning(f"dataset.csv: {file} has {fact}. Left out")
     splits, classes = {row.split for row in rows}, {row.name for row in rows if row.split in ("", "train")}
