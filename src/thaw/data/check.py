@@ -52,8 +52,8 @@ def find_problems(index: ImageIndex) -> list[Finding]:
 
     No image is decoded. Copies are compared byte by byte.
     """
-    known = {name for names in STRAYS.values() for name in names}
-    strays = [sample.path for sample in index.samples if index.place(sample.path) in known]
+    known = {index.root / name for names in STRAYS.values() for name in names}
+    strays = [sample.path for sample in index.samples if sample.path in known]
     findings = [
         *find_copies(index),
         Finding(
