@@ -244,7 +244,7 @@ def test_name_does_not_matter(tmp_path: Path, name: str) -> None:
     ("contents", "reason"),
     [
         (b"<html><body>404 Not Found</body></html>", "its contents are in no image format that Thaw reads"),
-        (b"", "its contents are in no image format that Thaw reads"),
+        (b"", "it is empty"),
         (None, "No such file or directory"),
     ],
     ids=["html", "empty", "missing"],

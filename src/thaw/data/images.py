@@ -121,8 +121,8 @@ def open_image(file: Path | BytesIO) -> Image.Image:
     Raises:
         Exception: There is none; Pillow raises whatever its parsers run into.
     """
-    if isinstance(file, Path):
-        regular_size(file)
+    if isinstance(file, Path) and not regular_size(file):  # as a download that failed leaves it
+        raise ValueError("it is empty")
     try:
         return Image.open(file, formats=known_formats())
     except BOMB:
