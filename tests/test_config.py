@@ -212,6 +212,12 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
         with_value(key, value)
 
 
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    options = DatasetConfig(root="~/photos", csv="~/labels.csv", exclude="~nobody1.csv")
+    assert (options.root, options.csv, options.exclude) == ("/home/me/photos", "/home/me/labels.csv", "~nobody1.csv")
+
+
 # ---- options that contradict each other
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from thaw.errors import ThawError
 from thaw.overrides import readable, seen_from
 
 
@@ -56,6 +57,24 @@ def test_flags_may_stand_anywhere_on_the_line() -> None:  # argparse would refus
 
 
 # ---- folders
+
+
+@pytest.mark.parametrize("key", ["resume", "sweep.resume", "hydra.run.dir", "hydra.sweep.dir"])
+def test_a_folder_of_results_may_lie_at_home(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert meaning(readable([f"{key}=~/my runs"])) == {key: "/home/me/my runs"}
+    assert meaning(readable([f"{key}=./~/runs"])) == {key: "./~/runs"}
+
+
+def test_presets_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert meaning(readable([f"--config-dir=~/{tmp_path.name}"])) == {"hydra.searchpath": [f"file://{tmp_path}"]}
+
+
+@pytest.mark.parametrize("arguments", [["--config-dir"], ["-cd="]])
+def test_no_folder_of_presets_is_not_the_working_directory(arguments: list[str]) -> None:
+    with pytest.raises(ThawError, match=r"is not a folder: nothing is named\."):
+        readable(arguments)
 
 
 def test_a_folder_on_another_drive_has_no_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ What concerns one option alone is the rule beside its type; `__post_init__` hold
 The YAML files in `conf/` hold named presets, that is, only what differs from the defaults here.
 """
 
+import os.path
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
 from typing import Annotated, Any, TypeAlias
@@ -133,6 +134,9 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         check(self, "dataset.")
+        for key in ("root", "csv", "exclude"):  # `~`: no shell replaces it behind `KEY=`
+            if (path := getattr(self, key)) is not None:
+                setattr(self, key, os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser takes no ~1.csv
         fractions = self.val_fraction + self.test_fraction
         require(fractions < 1, "dataset.val_fraction + dataset.test_fraction", "below 1", fractions)
         if self.num_folds is not None and self.fold is None:

@@ -14,6 +14,8 @@ TEXTS = (
     "hydra.run.dir", "hydra.sweep.dir",
 )  # fmt: skip
 """Options whose value is a text, which may hold a comma."""
+FOLDERS = ("resume", "hydra.run.dir", "sweep.resume", "hydra.sweep.dir")
+"""Options that name a folder of results, in which `~` is the user's home: no shell replaces it behind `KEY=`."""
 
 
 def is_multirun(arguments: list[str]) -> bool:
@@ -37,6 +39,9 @@ def _is_option(argument: str) -> bool:
 
 def _readable(option: str, is_sweep: bool) -> str:
     key, _, text = option.partition("=")
+    if key in FOLDERS:
+        text = _at_home(text)
+        option = f"{key}={text}"
     try:
         override = OverridesParser.create().parse_override(option)
         is_plain = not override.is_sweep_override() or key not in TEXTS
@@ -58,11 +63,17 @@ def _name_searchpath(arguments: list[str]) -> list[str]:
         if flag not in ("--config-dir", "-cd"):
             others.append(argument)
             continue
-        folder = Path(value or next(remaining, "")).absolute()
-        if not folder.is_dir():
-            raise ThawError(f"{flag} is not a folder: {folder}. Name one that holds presets, as conf/ does.")
+        name = value or next(remaining, "")
+        folder = Path(_at_home(name)).absolute()
+        if not (name and folder.is_dir()):
+            got = folder if name else "nothing is named"
+            raise ThawError(f"{flag} is not a folder: {got}. Name one that holds presets, as conf/ does.")
         folders.append(quoted(f"file://{folder}"))
     return [*others, f"hydra.searchpath=[{','.join(folders)}]"] if folders else others
+
+
+def _at_home(folder: str) -> str:
+    return os.path.expanduser(folder)  # noqa: PTH111 - Path.expanduser takes no folder that is called ~1
 
 
 def key_of(override: str) -> str:

@@ -114,6 +114,12 @@ def test_file_that_does_not_exist(spec: str, tmp_path: Path, monkeypatch: pytest
         find_weights(NAME, spec)
 
 
+def test_a_file_may_be_called_as_if_it_were_at_somebodys_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ThawError, match=r"a file that does not exist: ~1\.pth"):
+        find_weights(NAME, "~1.pth")
+
+
 @pytest.mark.parametrize(
     ("spec", "suggestion"),
     [

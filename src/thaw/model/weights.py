@@ -1,6 +1,7 @@
 """Where a backbone's weights come from: torchvision, a file, or an earlier run."""
 
 import hashlib
+import os.path
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ def find_weights(backbone: str, spec: str) -> Weights:
     Raises:
         ThawError: There is nothing of that name, it cannot be read, or it cannot be downloaded.
     """
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))  # noqa: PTH111 - Path.expanduser takes no file that is called ~1.pth
     official = torchvision.models.get_model_weights(backbone)
     if spec == "default":
         return _official(backbone, official.DEFAULT)
