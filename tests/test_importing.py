@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 import subprocess
 import sys
 import weakref
@@ -43,6 +44,32 @@ def test_a_collector_that_was_off_stays_off() -> None:
     with heavy_imports():
         pass
     assert not gc.isenabled()
+
+
+IMPORTS = """
+import os, sys
+from thaw.importing import heavy_imports
+from thaw.signals import catching
+with catching():
+    with heavy_imports():
+        for _ in range(int(sys.argv[2])):
+            try:
+                os.kill(os.getpid(), int(sys.argv[1]))
+            except BaseException:  # as a module without which another does
+                pass
+        print("all of it", flush=True)
+    print("goes on", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("times", "imported"), [(1, "all of it\n"), (2, "")])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_waits_for_the_end_of_the_imports_and_a_second_one_does_not(
+    number: int, code: int, times: int, imported: str
+) -> None:
+    command = [sys.executable, "-c", IMPORTS, str(int(number)), str(times)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, imported, "")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from thaw.postponed import postpone
+from thaw.signals import deferred
 
 SPIN_COUNT = "2000"
 """How often a thread of OpenMP looks for work before it sleeps: by default some 300,000 times, about a millisecond.
@@ -54,7 +55,7 @@ POSTPONED: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def heavy_imports() -> Iterator[None]:
-    """Inside, nothing is collected; what is there afterwards is left alone until the process ends, and at its end.
+    """Inside, nothing is collected and signals wait; what is there afterwards is left alone until the process ends.
 
     torch and Lightning come to half a million objects, none of which is ever garbage; to look through them again and
     again takes two seconds of nine.
@@ -65,7 +66,8 @@ def heavy_imports() -> Iterator[None]:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        yield
+        with deferred():
+            yield
     finally:
         gc.freeze()
         if was_enabled:

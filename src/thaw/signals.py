@@ -69,6 +69,34 @@ def catching(to_the_end: bool = False) -> Iterator[None]:
 
 
 @contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, a signal waits for the end; a second one ends the program at once.
+
+    Amid an import the exception would abort the program where C++ initialises a module, or be taken for a module that
+    is not there, and the program would go on with half of another one.
+    """
+    come: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if come:
+            os._exit(128 + number)
+        come.append(number)
+
+    handlers = {number: handler for number in CAUGHT if callable(handler := signal.getsignal(number))}
+    if threading.current_thread() is not threading.main_thread():
+        handlers.clear()
+    for number in handlers:
+        signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if come:
+            signal.raise_signal(come[0])
+
+
+@contextmanager
 def interruptible(folder: Path, speaks: bool = True) -> Iterator[None]:
     """Inside, both signals raise `Interrupted`; on its way out one line says how the run in the folder goes on.
 
