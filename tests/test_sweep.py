@@ -125,6 +125,8 @@ def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         ("backbone.weights=https://host/a.pth?x=1", "backbone.weights=https-host-a.pth-x=1"),
         (f"backbone.weights={'long/' * 50}run/best.ckpt", f"backbone.weights=g-{'long-' * 5}run-best.ckpt"),
         ("+trainer.extra.a={b:1}", "+trainer.extra.a={b-1}"),
+        (f"strategy.name={'n' * 300}", f"strategy.name={'n' * 226}"),
+        (f"dataset.classes=[{'犬' * 100}]", f"dataset.classes=[{'犬' * 74}"),
     ],
 )
 def test_a_jobs_name_is_one_of_a_folder_on_any_system(overrides: str, name: str) -> None:

@@ -25,6 +25,8 @@ SWEEPERS_OWN = ("multirun.yaml", "study.db", ".submitit")
 TRACEBACK = "Traceback (most recent call last)"
 LONGEST_PATH = 40
 """Letters of a path in a folder's name; its end tells most."""
+LONGEST_NAME = 240
+"""Bytes of a folder's name after the job's number; systems take 255 for both."""
 
 
 class OutputFolder(Callback):
@@ -106,13 +108,16 @@ def is_finished(run: Run, config: Config) -> bool:
 
 
 def job_name(overrides: str) -> str:
-    """What a job's folder is called after its number: its options, with paths shortened and fit for any system.
+    """What a job's folder is called after its number: its options, shortened and fit for any system.
 
     Args:
         overrides: The options that tell it from the other jobs, as Hydra joins them.
     """
     short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), overrides)
-    return re.sub(r'[<>:"/\\|?*]+', "-", short)
+    name = re.sub(r'[<>:"/\\|?*]+', "-", short)
+    while len(os.fsencode(name)) > LONGEST_NAME:
+        name = name[:-1]
+    return name
 
 
 OmegaConf.register_new_resolver("job_name", job_name, replace=True)  # here, as a launcher's processes load this, too
