@@ -90,6 +90,8 @@ def light(tmp_path: Path) -> Path:
         (["dataset.classes=[ants"], "Cannot read the option 'dataset.classes=.ants': write KEY=VALUE, .*"),
         (["resume=outputs/none"], "resume=outputs/none has no checkpoints/last.ckpt to go on from[.].*"),
         (["--epochs", "3"], "Options are written KEY=VALUE, e.g. trainer.max_epochs=3, got --epochs[.]"),
+        (["sweep=frozen_head"], "sweep=frozen_head searches by many trainings: add -m[.]"),
+        (["-m", "optimizer.lr=interval(1,2)"], "Intervals are tried by a search: add sweep=search, .*"),
         (["-m", "strategy=frozen,frozn"], "strategy must be one of .*, got 'frozn'[.] Did you mean 'frozen'[?]"),
     ],
 )

@@ -116,6 +116,13 @@ def accept(compose: Compose, *overrides: str) -> None:
             "Cannot read the option 'a=[': write KEY=VALUE, lists as KEY=[a,b], texts with =",
         ),
         ("frozen", "Cannot read the option 'frozen': write KEY=VALUE"),
+        ("strategy=frozen,finetune", "strategy=frozen,finetune is a sweep: add -m. A list is written KEY=[A,B], "),
+        ("optimizer.lr=interval(1e-3,1)", "optimizer.lr=interval(1e-3,1) is a sweep: add -m. "),
+        ("+seed=3", "seed is an option as it is: leave the plus sign out, seed=3."),
+        (
+            "+experiment=pets",
+            "experiment has a choice already: leave the plus sign out, experiment=NAME, and in a file",
+        ),
         ("dataset.root=a=b", "Cannot read the option 'dataset.root=a=b': write KEY=VALUE"),
     ],
 )
@@ -161,6 +168,12 @@ def test_a_value_of_a_wrong_kind_is_answered_in_one_sentence(compose: Compose, o
             "In dataset/mine.yaml: dataset.rot is not an option. Did you mean 'dataset.root'?",
         ),
         ("head/mine", "init: zeros", GROUP.format("head")),
+        (
+            "experiment/mine",
+            "# @package _global_\ndefaults: [/dataset: pets]",
+            "dataset has a choice already: leave the plus sign out, dataset=NAME, and in a file of your own write "
+            "`override /dataset: NAME`.",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_of_ones_own_is_told(

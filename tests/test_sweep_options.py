@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from thaw.errors import ThawError
-from thaw.sweep_options import expand_sweep
+from thaw.sweep_options import expand_sweep, refuse_lone_search
 
 
 def test_a_single_run_stays_as_it_is() -> None:
@@ -94,3 +94,11 @@ def test_a_record_that_a_full_disk_has_cut_is_named(tmp_path: Path, record: str)
     (tmp_path / "multirun.yaml").write_text(record)
     with pytest.raises(ThawError, match=r"multirun\.yaml is damaged"):
         expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2"])
+
+
+@pytest.mark.parametrize("look", ["-m", "--cfg", "hydra.mode=MULTIRUN"])
+def test_a_search_is_no_single_run(look: str) -> None:
+    refuse_lone_search(["sweep=frozen_head", look])
+    refuse_lone_search(["sweep=null", "sweep.prune=false"])
+    with pytest.raises(ThawError, match=r"^sweep=frozen_head searches by many trainings: add -m\.$"):
+        refuse_lone_search(["sweep=frozen_head"])

@@ -68,6 +68,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         place = printable(str(error.filename)) if error.filename else "A file of the run"
         return f"{place}: {error.strerror}. Mend that and start again."
+    if isinstance(error, HydraException) and "does not support sweep type" in str(error):
+        return "Intervals are tried by a search: add sweep=search, or give the values, KEY=A,B."
     return str(error) if isinstance(error, HydraException) else None
 
 
@@ -168,6 +170,15 @@ def _explain_foreign_backbone(name: str) -> str:
 def _explain_key_or_value(error: BaseException) -> str:
     """One sentence for an unknown option or a value of the wrong type; the original text for anything else."""
     text = f"{error}\n{error.__cause__ or ''}"
+    if several := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        return f"{several[1]} is a sweep: add -m. A list is written KEY=[A,B], a text with a comma \"KEY='A,B'\"."
+    if there := re.search(r"Either remove \+ prefix: '(.*)'", text):
+        return f"{there[1].partition('=')[0]} is an option as it is: leave the plus sign out, {there[1]}."
+    if chosen := re.match(r"Multiple values for (\S+)\.", text):
+        return (
+            f"{chosen[1]} has a choice already: leave the plus sign out, {chosen[1]}=NAME, and in a file of your own "
+            f"write `override /{chosen[1]}: NAME`."
+        )
     if unknown := re.search(r"Could not override '([^']+)'|Key '[^']+' (?:is )?not in [\s\S]*?full_key: (\S+)", text):
         name = next(filter(None, unknown.groups()))
         if name.startswith(("trainer.extra.", "trainer.callbacks.")):

@@ -13,7 +13,7 @@ from thaw.explain import find_option
 from thaw.overrides import is_multirun, readable
 from thaw.processes import Place
 from thaw.resume import expand_resume, find_resume, refuse_taken
-from thaw.sweep_options import expand_sweep
+from thaw.sweep_options import expand_sweep, refuse_lone_search
 
 
 def translate(arguments: list[str], conf: Path, place: Place, can_resume: bool) -> tuple[list[str], bool]:
@@ -31,6 +31,7 @@ def translate(arguments: list[str], conf: Path, place: Place, can_resume: bool) 
     refuse_flags(arguments)
     arguments = readable(arguments)
     if not place.started_by_thaw:  # else another process has done so
+        refuse_lone_search(arguments)
         if can_resume:
             arguments = expand_resume(arguments)
         elif find_resume(arguments):

@@ -47,6 +47,19 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
     return [*arguments, *_name_folders(overrides or [], before)], resume is not None
 
 
+def refuse_lone_search(arguments: list[str]) -> None:
+    """Refuse a search without `-m`, which would be a single training with none of its options; a look at it passes.
+
+    Raises:
+        ThawError: It is one.
+    """
+    if any(argument.startswith(("-", "hydra.mode=")) for argument in arguments):
+        return
+    for argument in arguments:
+        if argument.startswith("sweep=") and argument not in ("sweep=", "sweep=null"):
+            raise ThawError(f"{argument} searches by many trainings: add -m.")
+
+
 def _refuse_taken_sweep(arguments: list[str]) -> None:
     """Refuse a folder that holds a sweep: jobs of both would lie there, under the same numbers.
 
