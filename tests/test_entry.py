@@ -350,6 +350,28 @@ def test_ctrl_c_outside_a_job_shows_no_traceback(tmp_path: Path) -> None:
     assert (outcome.code, outcome.messages) == (130, [])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["seed=0", "hydra.run.dir=a"], "Ended by SIGPIPE before an epoch was saved in a: start anew."),
+        (["-m", "seed=0,4", "hydra.sweep.dir=a"], "Ended by SIGPIPE. To go on: the same command and sweep.resume=a"),
+    ],
+    ids=["run", "sweep"],
+)
+def test_a_reader_that_has_read_enough_ends_it_with_a_line(
+    tmp_path: Path, light: Path, arguments: list[str], advice: str
+) -> None:
+    speaking = '    import logging\n    logging.getLogger("thaw").info("Images")\n    (folder / "command.txt")'
+    light.write_text(light.read_text().replace('    (folder / "command.txt")', speaking))
+    command = [sys.executable, str(light), *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines() == [advice]
+    assert process.returncode == 141
+
+
 # ---- signals when all is done
 
 

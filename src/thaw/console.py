@@ -1,6 +1,7 @@
 """What is printed: log lines above a running progress bar, tables as text."""
 
 import logging
+import signal
 import sys
 from io import StringIO, TextIOWrapper
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thaw.errors import printable
+from thaw.signals import Interrupted
 from thaw.writing import naming
 
 
@@ -18,14 +20,23 @@ class ConsoleHandler(logging.Handler):
     """Prints log records through rich's console, so that lines stay whole and appear above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record; warnings in yellow."""
+        """Print one record; warnings in yellow.
+
+        Raises:
+            Interrupted: Whoever reads it has read enough, as in `| head`; rich itself ends the program without a word.
+        """
         style = "yellow" if record.levelno >= logging.WARNING else None
         try:
             line = self.format(record)
         except Exception:  # some library's mistake
             self.handleError(record)
-        else:
+            return
+        try:
             get_console().print(line, style=style, soft_wrap=True, markup=False, highlight=False)
+        except Interrupted:  # by a signal of the user's
+            raise
+        except SystemExit:
+            raise Interrupted(signal.SIGPIPE) from None
 
 
 class LogFile(logging.FileHandler):
