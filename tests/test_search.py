@@ -114,6 +114,20 @@ def test_a_search_that_puts_up_with_no_failure_ends_with_it(light: Path, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_search_whose_study_cannot_be_opened_is_one_line(light: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    search = ["sweep=search", "head.dropout=interval(0,0.9)", f"hydra.sweep.dir={tmp_path / 'taken' / 'sweep'}"]
+    done = subprocess.run(command(light, *search), cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            "The study of the search cannot be opened or written: (sqlite3.OperationalError) unable to open database "
+            "file. Mend that and start again."
+        ],
+    )
+
+
+@pytest.mark.slow
 def test_a_search_in_which_all_fail_names_each_failure(light: Path, tmp_path: Path) -> None:
     search = ["sweep=search", "head.dropout=interval(0.4,0.9)", "hydra.sweeper.n_trials=2"]
     done = subprocess.run(

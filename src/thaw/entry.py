@@ -104,7 +104,7 @@ def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], N
         failure = Failure((run / ERROR_LOG).read_text(encoding="utf-8").rstrip())
         remove_if_empty(run)
         return [failure]
-    if sweep is None or not sweep.exists():
+    if sweep is None or not sweep.is_dir():
         return []
     failures = find_failures(sweep, OutputFolder.failed_before)
     if close_sweep and len(find_failed(sweep)) < len(find_jobs(sweep)):
@@ -125,7 +125,7 @@ def _tell(failures: Sequence[Failure], ended_by: Interrupted | None, place: Plac
             print(failure, file=sys.stderr)
     elif failures:
         time.sleep(SECONDS_TO_SPEAK)
-    if OutputFolder.sweep is not None and OutputFolder.sweep.exists() and (failures or ended_by):
+    if OutputFolder.sweep is not None and OutputFolder.sweep.is_dir() and (failures or ended_by):
         goal = f"Ended by {ended_by.signal}. To go on" if ended_by else "To retry what failed"
         option = shlex.quote(f"sweep.resume={OutputFolder.sweep}")
         print(f"{goal}: the same command and {option}", file=sys.stderr)

@@ -33,7 +33,7 @@ def abridge(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-most // 2 :]}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says, in one line; its kind if it says nothing."""
     lines = str(error).strip().splitlines()
     return printable(lines[0]) if lines else type(error).__name__

@@ -19,7 +19,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config
-from thaw.errors import ThawError, did_you_mean, printable
+from thaw.errors import ThawError, did_you_mean, first_line, printable
 
 SYSTEM_FAULTS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.EMFILE, errno.ENAMETOOLONG,
@@ -65,6 +65,8 @@ def explain(error: BaseException) -> str | None:
         return "A group takes the name of one of its choices: see `python train.py --help`."
     if isinstance(error, ValueError) and str(error) == "Record does not exist.":  # Optuna's of its study
         return "The search has no best trial, for none has finished."
+    if type(error).__name__ == "OperationalError":  # SQLAlchemy's, of the file of Optuna's study
+        return f"The study of the search cannot be opened or written: {first_line(error)}. Mend that and start again."
     if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         place = printable(str(error.filename)) if error.filename else "A file of the run"
         return f"{place}: {error.strerror}. Mend that and start again."

@@ -49,7 +49,8 @@ class OutputFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note the sweep's folder and what has failed there, and make it."""
         OutputFolder.sweep = Path(config.hydra.sweep.dir)
-        OutputFolder.sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
+        with suppress(OSError):  # Hydra makes it too, and raises what it only warns of here
+            OutputFolder.sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
         OutputFolder.failed_before = find_failed(OutputFolder.sweep)
 
 
