@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from thaw.config import Config, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.config import Config, DatasetConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.loggers import log_final_metrics, make_logger
 from thaw.run import Run
@@ -89,6 +89,18 @@ def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path:
 
 
 @pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
+def test_a_path_that_is_no_utf_8_does_not_end_a_training_at_its_last_step(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="tensorboard", default_hp_metric=False)
+    config = Config(dataset=DatasetConfig(root="gr\udcf6\udcdfe"))
+    figures = {"acc": 0.5, "loss": 1.0, "macro_f1": 0.5}
+    log_final_metrics(
+        pl.Trainer(logger=logger, accelerator="cpu"), config, {"val": figures, "last": figures, "test": None}
+    )
+    data = EventAccumulator(str(tmp_path / "tensorboard")).Reload().SummaryMetadata("_hparams_/session_start_info")
+    options = HParamsPluginData.FromString(data.plugin_data.content).session_start_info.hparams
+    assert options["dataset.root"].string_value == r"gr\udcf6\udcdfe"
+
+
 def test_a_resumed_run_may_have_other_options_than_mlflow_knows(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     for max_epochs in (1, 2):

@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from thaw.config import Config, LoggerConfig
-from thaw.errors import ThawError
+from thaw.errors import ThawError, printable
 from thaw.inspection.figures import write_figure
 from thaw.options import changed, flatten, typed
 from thaw.processes import find_place
@@ -71,7 +71,7 @@ def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure | Image
 def log_final_metrics(trainer: pl.Trainer, config: Config, summary: Mapping[str, Any]) -> None:
     """The options and the final figures, side by side in the logger's table of runs."""
     options = {
-        name: typed(value) if isinstance(value, bool) or not isinstance(value, int | float) else value
+        name: printable(typed(value)) if isinstance(value, bool) or not isinstance(value, int | float) else value
         for name, value in flatten(asdict(config)).items()
     }
     splits = {split: summary[split] for split in ("val", "last", "test") if summary[split]}
