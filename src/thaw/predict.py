@@ -22,7 +22,7 @@ from thaw.data.inputs import Inputs, is_one, list_inputs
 from thaw.data.threads import num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
-from thaw.inspection.grids import Grid
+from thaw.inspection.grids import Grid, fill
 from thaw.precision import keep_precision
 from thaw.run import Run
 from thaw.writing import drafting
@@ -200,7 +200,8 @@ def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files:
     """Images (3, S, S) under what was predicted for them and their file names."""
     names = [each.path.name if each.path else "" for each in shown]
     titles = [
-        f"{each.label} {each.probability:.0%}\n{abridge(name, 24)}" for each, name in zip(shown, names, strict=True)
+        fill(f"{{}} {each.probability:.0%}", each.label or "") + f"\n{abridge(name, 24)}"
+        for each, name in zip(shown, names, strict=True)
     ]
     heading = (
         f"Predictions of {len(shown)} of {num_files} images, evenly chosen" if len(shown) < num_files else "Predictions"

@@ -1,3 +1,5 @@
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,12 @@ from thaw.inspection.figures import RIGHT, WRONG, write_figure
 from thaw.inspection.grids import (
     CELL,
     HEAD,
+    LINE,
     MOST,
     Grid,
+    _fits,
     choose_for_grid,
+    fill,
     least_certain_grid,
     prediction_grid,
     top_losses_grid,
@@ -174,3 +179,33 @@ def test_the_least_certain_tell_both_classes_and_the_true_one_where_it_lost() ->
     grid = least_certain_grid(list(make_images(2)), predictions, chosen, "test")
     assert grid.titles == ["ants 55%\nbees 45%", "ants 70%\nbees 30%, is bees"]
     assert grid.colors == [RIGHT, WRONG]
+
+
+def test_of_long_names_the_middle_is_left_out_and_no_figure() -> None:
+    names = ("staffordshire_bull_terrier_of_the_north", "american_pit_bull_terrier_of_the_south_{}")
+    predictions = replace(make_predictions([0, 1], [1, 0], [0.9, 0.6]), classes=names)
+    said, actual = r"american.*….*south_{} 90%", r"staffor.*….*_north"
+    expected = {
+        prediction_grid: (said, f"is {actual}"),
+        top_losses_grid: (said, f"is {actual} 10%", "loss 2[.]30"),
+        least_certain_grid: (said, f"{actual} 10%", f"is {actual}"),
+    }
+    for make, patterns in expected.items():
+        grid = make(list(make_images(2)), predictions, [0, 1], "val")
+        for line, pattern in zip(grid.titles[0].splitlines(), patterns, strict=True):
+            assert re.fullmatch(pattern, line)
+            assert _fits(line)
+
+
+def test_a_title_of_three_lines_has_room_over_its_image() -> None:
+    images = list(make_images(7))
+    picture = Grid(images, ["one\ntwo\nthree"] + [""] * 6, ["#000000"] * 7, "").draw()
+    assert picture.height == HEAD + 2 * (CELL[1] + LINE)
+    ink = (np.asarray(picture) < 128).any(axis=2)[: HEAD + CELL[1] + LINE - 5 - 150, : CELL[0]]
+    assert not ink[:HEAD].any()
+    assert ink[HEAD:].any(axis=1).sum() > 20
+
+
+@pytest.mark.parametrize("name", ["", "a", "ants", "four$", "a\nb"])
+def test_a_short_name_stays_whole(name: str) -> None:
+    assert fill("is {} 5%", name) == f"is {name} 5%".replace("\n", r"\n")

@@ -5,7 +5,7 @@ Drawn by Pillow: matplotlib takes several times as long for them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import ceil
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from thaw.errors import printable
+from thaw.errors import abridge, printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
 from thaw.inspection.predictions import Predictions
 
 COLUMNS = 6
 MOST = 18  # photographs: three rows, which a screen shows whole
 SIDE, CELL = 200, (210, 245)  # pixels: an image's longer side; its place, with its title of two lines over it
+LINE = 15  # pixels, from one line of a title to the next
 HEAD = 35  # pixels, over the images
 SHARP = 3  # enlarged so much, pixels stay what they are
 
@@ -31,7 +32,7 @@ class Grid:
 
     Attributes:
         images: uint8 (3, H, W); at least one.
-        titles: One an image, of one line or two.
+        titles: One an image, of a few lines; of more than two, all places are higher.
         colors: Of each title.
         heading: Over the whole.
     """
@@ -46,7 +47,12 @@ class Grid:
         """Left and top of each image's place, in pixels."""
         places = (divmod(number, COLUMNS) for number in range(len(self.images)))
         margin = (self.width - CELL[0] * min(COLUMNS, len(self.images))) // 2
-        return [(margin + CELL[0] * column, HEAD + CELL[1] * row) for row, column in places]
+        return [(margin + CELL[0] * column, HEAD + self.height * row) for row, column in places]
+
+    @cached_property
+    def height(self) -> int:
+        """Of a place, in pixels: room for the longest title."""
+        return CELL[1] + LINE * max(0, *(len(title.splitlines()) - 2 for title in self.titles))
 
     @cached_property
     def width(self) -> int:
@@ -56,17 +62,17 @@ class Grid:
     def draw(self) -> Image.Image:
         """The picture, RGB."""
         rows = ceil(len(self.images) / COLUMNS)
-        picture = Image.new("RGB", (self.width, HEAD + CELL[1] * rows), "white")
+        picture = Image.new("RGB", (self.width, HEAD + self.height * rows), "white")
         pen = ImageDraw.Draw(picture)
         pen.text((picture.width / 2, 10), self.heading, INK, _font(15), "ma")
         font = _font(12)
         for image, title, color, (left, top) in zip(self.images, self.titles, self.colors, self.corners, strict=True):
             photo = _fit(to_pil_image(image))
-            bottom, middle = top + CELL[1] - 5, left + CELL[0] // 2
+            bottom, middle = top + self.height - 5, left + CELL[0] // 2
             picture.paste(photo, (middle - photo.width // 2, bottom - photo.height))
             lines = [_shorten(printable(line), font) for line in title.splitlines()]
             for number, line in enumerate(reversed(lines)):
-                pen.text((middle, bottom - photo.height - 6 - 15 * number), line, color, font, "ms")
+                pen.text((middle, bottom - photo.height - 6 - LINE * number), line, color, font, "ms")
         return picture
 
 
@@ -85,6 +91,25 @@ def _shorten(line: str, font: ImageFont.FreeTypeFont) -> str:
     return line[:length] + "…"
 
 
+def fill(text: str, name: str) -> str:
+    """The text with the name in its gap, abridged so far that a place is wide enough: figures stay whole."""
+    name = printable(name)
+    fitting = (line for most in range(len(name), 4, -1) if _fits(line := text.format(abridge(name, most))))
+    return next(fitting, text.format(abridge(name, 5)))
+
+
+def _join(*parts: str) -> str:
+    """The parts side by side if a place is wide enough, or else one below the other."""
+    line = ", ".join(parts)
+    return line if _fits(line) else "\n".join(parts)
+
+
+def _fits(line: str) -> bool:
+    """Whether a place is wide enough for a line of a title."""
+    return _font(12).getlength(line) <= SIDE
+
+
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """The letters of the charts, so many pixels high."""
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
@@ -101,7 +126,8 @@ def training_grid(images: Tensor, targets: Tensor, classes: Sequence[str]) -> Gr
     if targets.ndim == 1:
         titles = [classes[label] for label in targets.tolist()]
     else:
-        titles = ["\n".join(f"{classes[k]} {row[k]:.0%}" for k in row.nonzero().flatten().tolist()) for row in targets]
+        shares = [[(classes[k], row[k]) for k in row.nonzero().flatten().tolist()] for row in targets]
+        titles = ["\n".join(fill(f"{{}} {share:.0%}", name) for name, share in each) for each in shares]
     return Grid(list(images), titles, [INK] * len(titles), "Training images as the network sees them")
 
 
@@ -118,8 +144,8 @@ def prediction_grid(images: Sequence[Tensor], predictions: Predictions, chosen: 
     for index in chosen:
         label, predicted = int(predictions.labels[index]), int(predictions.predicted[index])
         probability = float(predictions.probabilities[index, predicted])
-        actual = "" if label == predicted else f"\nis {predictions.classes[label]}"
-        titles.append(f"{predictions.classes[predicted]} {probability:.0%}{actual}")
+        said = fill(f"{{}} {probability:.0%}", predictions.classes[predicted])
+        titles.append(said if label == predicted else f"{said}\n{fill('is {}', predictions.classes[label])}")
     num_wrong = int((predictions.predicted != predictions.labels).sum())
     heading = f"Predictions of the best epoch on {split}: {num_wrong} of {len(predictions.labels)} wrong (red)"
     return Grid(images, titles, _colors(predictions, chosen), heading)
@@ -138,9 +164,10 @@ def top_losses_grid(images: Sequence[Tensor], predictions: Predictions, chosen: 
     for index in chosen:
         label, predicted = int(predictions.labels[index]), int(predictions.predicted[index])
         shares = predictions.probabilities[index]
-        said, actual = (f"{predictions.classes[k]} {shares[k]:.0%}" for k in (predicted, label))
+        said = fill(f"{{}} {shares[predicted]:.0%}", predictions.classes[predicted])
+        actual = fill(f"is {{}} {shares[label]:.0%}", predictions.classes[label])
         loss = f"loss {predictions.losses[index]:.2f}"
-        titles.append(f"{said}\n{loss}" if label == predicted else f"{said}\nis {actual}, {loss}")
+        titles.append(f"{said}\n{loss if label == predicted else _join(actual, loss)}")
     return Grid(images, titles, _colors(predictions, chosen), f"Highest losses on {split}")
 
 
@@ -157,11 +184,12 @@ def least_certain_grid(images: Sequence[Tensor], predictions: Predictions, chose
     for index in chosen:
         shares, labels = predictions.probabilities[index].topk(2)
         first, second = (
-            f"{predictions.classes[k]} {share:.0%}" for share, k in zip(shares.tolist(), labels.tolist(), strict=True)
+            fill(f"{{}} {share:.0%}", predictions.classes[k])
+            for share, k in zip(shares.tolist(), labels.tolist(), strict=True)
         )
         label = int(predictions.labels[index])
-        actual = "" if label == labels[0] else f", is {predictions.classes[label]}"
-        titles.append(f"{first}\n{second}{actual}")
+        actual = [] if label == labels[0] else [fill("is {}", predictions.classes[label])]
+        titles.append(f"{first}\n{_join(second, *actual)}")
     return Grid(images, titles, _colors(predictions, chosen), f"Least certain on {split}")
 
 
