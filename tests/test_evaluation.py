@@ -214,6 +214,16 @@ def test_classes_are_matched_by_name(finished_run: Run, some_classes: Path) -> N
     assert_same(predictions, finished_run.evaluate())
 
 
+def test_a_class_without_images_is_not_said_to_be_unlearned(
+    finished_run: Run, some_classes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "thaw"):
+        finished_run.evaluate(data=some_classes)
+    assert "not learned" not in caplog.text
+    assert "Training refuses" not in caplog.text
+    assert "images lacks blue" in caplog.text
+
+
 def test_a_csv_file_may_list_them_in_any_order(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:
     lines = [f"{image_folder}/val/{name}/{number}.png,{name}" for number in (2, 0) for name in ("red", "blue")]
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRAINING_IMAGES = "training images"
-"""Name of the train split where it is evaluated, that is, not augmented."""
+NAMES = {"train": "training images", "all": "images"}
+"""Of splits where they are evaluated: train is not augmented, and neither is what a classifier is to learn from."""
 CAUTIONS = {
     "val": "The best epoch was chosen on these images, so the figures flatter.",
     "train": "The classifier has learned from these images.",
@@ -116,7 +116,7 @@ def evaluate(
         index = index_known_classes(data, model.classes, label_pattern)
         module.options = replace(module.options, on_bad="skip")
     split = _choose(index, split)
-    name = TRAINING_IMAGES if split == "train" else split
+    name = NAMES.get(split, split)
     module.load(replace(index, splits={name: index.splits[split]}))
     images = module.datasets[name]
     caution = CAUTIONS.get(split, "") if data is None else _caution_of_others(run, images)
