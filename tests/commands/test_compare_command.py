@@ -25,12 +25,22 @@ def test_the_command_prints_the_table_and_writes_it_in_every_form(
     assert (row["runs"], row["n"], row["verdict"], row["p"]) == ("1", "9", "best", "")
 
 
-@pytest.mark.parametrize(("flag", "file"), [("--csv", "nowhere/table.csv"), ("--plot", "table.doc")])
 def test_a_file_that_cannot_be_written_is_a_users_mistake(
-    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, file: str
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", str(finished_run.folder), flag, str(tmp_path / file)]) == 2
+    assert main(["compare", str(finished_run.folder), "--plot", str(tmp_path / "table.doc")]) == 2
     assert capsys.readouterr().err.startswith("The table cannot be written: ")
+
+
+@pytest.mark.parametrize("flag", ["--csv", "--markdown", "--plot"])
+def test_a_file_without_a_folder_is_refused_before_the_runs_are_read(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    path = tmp_path / "nowhere" / "table.png"
+    assert main(["compare", str(finished_run.folder), flag, str(path)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"{flag}={path} cannot be written: there is no folder {path.parent}.\n"
 
 
 def test_a_reader_that_has_read_enough_ends_it_without_a_word(finished_run: Run) -> None:

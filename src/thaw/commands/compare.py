@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 
@@ -27,6 +28,9 @@ def run(options: argparse.Namespace) -> int:
     from thaw.compare import compare
     from thaw.writing import drafting
 
+    for flag in ("csv", "markdown", "plot"):
+        if path := getattr(options, flag):
+            refuse_unwritable(f"--{flag}", path)
     leaderboard = compare(options.folders)
     print(leaderboard)
     try:
