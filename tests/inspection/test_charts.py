@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,13 @@ def test_every_name_is_inside_the_picture(num_classes: int) -> None:
         assert box.x1 <= frame.x1
 
 
+def test_a_very_long_name_takes_no_more_room_than_the_matrix_needs() -> None:
+    predictions = replace(make_predictions([0, 1], [0, 1], 2), classes=["a" * 100 + "b" * 100, "tea"])
+    figure = confusion_chart(predictions, "val")
+    assert labels_of(figure)[1] == ["a" * 19 + "…" + "b" * 20, "tea"]
+    assert figure.get_figwidth() < 8
+
+
 def test_a_name_that_is_no_utf_8_is_drawn_with_codes() -> None:
     predictions = make_predictions([0, 1], [0, 1], 2)
     names = [os.fsdecode(b"caf\xe9"), "tea"]
@@ -99,6 +107,12 @@ def test_each_bin_stands_at_its_confidence_and_accuracy_with_an_interval() -> No
     assert interval[:, 1].tolist() == pytest.approx(list(wilson_interval(3, 4)))
     assert [bar.get_height() for bar in lower.patches] == [3, 1]  # right, and wrong on top of it
     assert lower.patches[1].get_y() == 3
+
+
+def test_a_dot_at_the_edge_is_drawn_whole() -> None:
+    upper, _ = calibration_chart(make_predictions([1] * 4, [0] * 4, 2, confidence=0.999), "val").axes
+    assert upper.lines[1].get_xydata().ravel().tolist() == pytest.approx([0.999, 0])
+    assert not upper.lines[1].get_clip_on()
 
 
 def test_the_heading_tells_the_calibration_error() -> None:

@@ -9,13 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from thaw.errors import printable
+from thaw.errors import abridge, printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
 from thaw.inspection.predictions import Predictions
 from thaw.inspection.uncertainty import wilson_interval
 
 MOST_CLASSES, FEWER_CLASSES = 40, 24
 """Classes of a matrix that can be read: all if there are no more than the first, else the most confused."""
+LONGEST_NAME = 40
+"""Letters of a class's name at the matrix: a longer one would leave it little room."""
 LINE = "#d5d5d5"
 BLUES = LinearSegmentedColormap.from_list("right", ["#ffffff", RIGHT])
 REDS = LinearSegmentedColormap.from_list("wrong", ["#ffffff", WRONG])
@@ -28,7 +30,7 @@ def confusion_chart(predictions: Predictions, split: str) -> Figure:
     """
     labels, num_occurring = _labels_to_show(predictions.confusion.numpy())
     counts, totals = predictions.confusion[labels][:, labels].numpy(), predictions.confusion.sum(dim=1)[labels].numpy()
-    names = [printable(predictions.classes[label]) for label in labels]
+    names = [abridge(printable(predictions.classes[label]), LONGEST_NAME) for label in labels]
     num_wrong = int((predictions.predicted != predictions.labels).sum())
     heading = f"Confusion on {split}: {num_wrong} of {len(predictions.labels)} wrong"
     if len(names) < num_occurring:
@@ -96,7 +98,7 @@ def calibration_chart(predictions: Predictions, split: str, num_bins: int = 15) 
     upper.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (4, 3)))
     upper.bar(centres[used], accuracy[used], width, color=RIGHT, alpha=0.16, edgecolor="white")
     upper.vlines(confidence[used], *intervals.T, color=RIGHT, linewidth=1.2)
-    upper.plot(confidence[used], accuracy[used], "o", color=RIGHT, markersize=5)
+    upper.plot(confidence[used], accuracy[used], "o", color=RIGHT, markersize=5, clip_on=False, zorder=3)
     upper.set_title("above the line it is right more often than it is sure, below less often", fontsize=8, color=INK)
     upper.set_ylabel("share that is right", fontsize=9, color=INK)
     upper.set_ylim(0, 1.03)
