@@ -11,7 +11,7 @@ from thaw.inspection.figures import INK, RIGHT, WRONG
 from thaw.leaderboard import BEST, Leaderboard, Section, Verdict
 from thaw.settings import Setting
 
-OTHER = "#7f8fa6"
+OTHER = "#66758c"
 """The colour of settings that may be as good as the best."""
 ROW_INCHES, HEAD_INCHES = 0.44, 0.9
 """Height of a setting, and of what stands above and below those of a section."""
