@@ -191,11 +191,12 @@ def require_own(path: Path, model: Classifier, max_epochs: int) -> None:
         about, groups = checkpoint["thaw"], checkpoint["optimizer_states"][0]["param_groups"]
         epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         is_beyond = epochs > max_epochs
+        older = "adamw" if "betas" in groups[0] else "sgd"  # of a checkpoint that does not say it
         pairs = {
             "backbone": (about["backbone"], model.backbone.name),
             "classes": (about["classes"], list(model.classes)),
             "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
-            "optimizer": ("adamw" if "betas" in groups[0] else "sgd", model.optimizer_options.name),
+            "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
         }
         differing = differing_tensors(checkpoint["state_dict"], model.state_dict())
     for name, (theirs, own) in pairs.items():

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import log, sqrt
 from pathlib import Path
 from typing import Any
@@ -869,6 +869,20 @@ def test_a_training_goes_on_with_the_options_that_its_state_depends_on(
         return
     with pytest.raises(ThawError, match=rf"^resume: \S+last\.ckpt {message}\.$"):
         require_own(path, model, max_epochs=2)
+
+
+def test_a_training_goes_on_with_an_optimizer_that_is_named_by_its_class(tmp_path: Path, fit: Fit) -> None:
+    path, extra = tmp_path / "last.ckpt", {"momentum_decay": 0.01}
+    nadam = OptimizerConfig("torch.optim.NAdam", lr=1e-4, extra=extra)
+    fit(classifier(strategy=FROZEN, optimizer=nadam), batch()).save_checkpoint(path)
+    model = classifier(strategy=FROZEN, optimizer=nadam)
+    require_own(path, model, max_epochs=2)
+    fit(model, batch(), max_epochs=2, ckpt_path=path)
+    for options, message in (
+        (replace(nadam, name="torch.optim.Adam"), "optimizer torch.optim.NAdam, and now it is torch.optim.Adam"),
+    ):
+        with pytest.raises(ThawError, match=rf"was trained with {message}\.$"):
+            require_own(path, classifier(strategy=FROZEN, optimizer=options), max_epochs=2)
 
 
 def test_a_training_does_not_go_on_with_other_shapes(tmp_path: Path, fit: Fit) -> None:

@@ -291,6 +291,7 @@ class Classifier(LightningModule):
             "transform": self.transform.to_dict(),
             "transform_input": bool(getattr(self.backbone.network, "transform_input", False)),
             "head": asdict(self.head_options),
+            "optimizer": self.optimizer_options.name,
         }
 
     @classmethod
