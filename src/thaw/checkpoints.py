@@ -198,6 +198,9 @@ def require_own(path: Path, model: Classifier, max_epochs: int) -> None:
             "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
             "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
         }
+        for name, value in model.optimizer_options.extra.items():
+            if name != "betas" and name in groups[0]:  # what needs no other state may change
+                pairs[f"optimizer.extra.{name}"] = (groups[0][name], value)
         differing = differing_tensors(checkpoint["state_dict"], model.state_dict())
     for name, (theirs, own) in pairs.items():
         if theirs != own:

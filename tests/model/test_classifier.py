@@ -880,6 +880,7 @@ def test_a_training_goes_on_with_an_optimizer_that_is_named_by_its_class(tmp_pat
     fit(model, batch(), max_epochs=2, ckpt_path=path)
     for options, message in (
         (replace(nadam, name="torch.optim.Adam"), "optimizer torch.optim.NAdam, and now it is torch.optim.Adam"),
+        (replace(nadam, extra={"momentum_decay": 0.1}), "optimizer.extra.momentum_decay 0.01, and now it is 0.1"),
     ):
         with pytest.raises(ThawError, match=rf"was trained with {message}\.$"):
             require_own(path, classifier(strategy=FROZEN, optimizer=options), max_epochs=2)

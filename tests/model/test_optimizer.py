@@ -59,6 +59,28 @@ def test_further_arguments_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "now", "key"),
+    [
+        ({}, {"weight_decay": 0.1}, "weight_decay"),
+        ({"nesterov": True}, {"nesterov": False}, "nesterov"),
+        ({"name": "adamw"}, {"name": "adamw", "extra": {"betas": [0.9, 0.95]}}, "betas"),
+        ({"name": "torch.optim.NAdam"}, {"name": "torch.optim.NAdam", "weight_decay": 0.1}, "weight_decay"),
+    ],
+)
+def test_an_earlier_state_does_not_bring_its_arguments_along(
+    before: dict[str, Any], now: dict[str, Any], key: str
+) -> None:
+    earlier, later = optimizer(**before), optimizer(**now)
+    for group in earlier.param_groups:
+        group["lr"] = 0.5
+    asked = values(later, key)
+    assert values(earlier, key) != asked
+    later.load_state_dict(earlier.state_dict())
+    assert values(later, key) == asked
+    assert values(later, "lr") == [0.5] * 4
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"name": "torch.optim.NAdm"}, "torch.optim.NAdm cannot be made: module 'torch.optim' has no attribute 'NAdm'"),

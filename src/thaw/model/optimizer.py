@@ -43,7 +43,19 @@ def make_optimizer(options: OptimizerConfig, parts: Sequence[Iterable[Parameter]
         raise ThawError(f"optimizer.name must be a torch.optim.Optimizer, got {options.name}.")
     if options.weight_decay and "weight_decay" not in optimizer.defaults:
         raise ThawError(f"optimizer.name={options.name} knows no weight decay: set optimizer.weight_decay=0.")
+    _keep_arguments(optimizer, {"betas", "weight_decay", *arguments})
     return optimizer
+
+
+def _keep_arguments(optimizer: Optimizer, names: set[str]) -> None:
+    """Have arguments be what they are now, also after an earlier state was loaded, which would bring its own."""
+
+    def renew(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        pairs = zip(state["param_groups"], optimizer.param_groups, strict=False)  # of another number, torch tells
+        groups = [group | {name: now[name] for name in names & now.keys()} for group, now in pairs]
+        return state | {"param_groups": groups}
+
+    optimizer.register_load_state_dict_pre_hook(renew)
 
 
 def set_rates(
