@@ -138,6 +138,19 @@ def test_an_epoch_without_validation_shows_none(tmp_path: Path, caplog: pytest.L
     assert ["val loss" in line for line in lines] == [False, True, False, True]
 
 
+def test_an_epoch_that_was_broken_off_does_not_show_the_figures_of_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="thaw"):
+        fit(tmp_path / "metrics.csv", 4, max_steps=3)  # of two an epoch
+    whole, broken_off = read_metrics(tmp_path / "metrics.csv")
+    assert whole["train/loss"] is not None
+    assert broken_off["train/loss"] is broken_off["train/acc"] is None
+    assert broken_off["lr/head"] is not None
+    lines = [message for message in caplog.messages if message.startswith("epoch ")]
+    assert ["train loss" in line for line in lines] == [True, False]
+
+
 def test_the_median_epoch_runs_from_start_to_start() -> None:
     epochs = EpochLog(Path("metrics.csv"))
     assert epochs.epoch_median == 0.0

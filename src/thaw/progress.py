@@ -107,8 +107,9 @@ class EpochLog(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name} | rates
         if not trainer.is_global_zero:
             return
-        if self.validated != trainer.current_epoch:  # Lightning keeps the last validation's
-            metrics = {name: value for name, value in metrics.items() if not name.startswith("val/")}
+        # Of an epoch that was broken off or not validated Lightning keeps an earlier one's.
+        is_new = {"train": trainer.is_last_batch, "val": self.validated == trainer.current_epoch}
+        metrics = {name: value for name, value in metrics.items() if is_new.get(name.partition("/")[0], True)}
         row: dict[str, object] = {"epoch": trainer.current_epoch + 1, "seconds": round(seconds, 3)}
         for name in (*METRICS, *rates):
             row[name] = f"{metrics[name]:.6g}" if name in metrics else ""
