@@ -169,6 +169,32 @@ def test_what_lightning_refuses_is_a_mistake_of_the_users(make: Make, options: d
         make(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"extra": {"limit_train_batches": 0.1}}, "Please increase the `limit_train_batches` argument"),
+        (
+            {"callbacks": {"top": {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "monitor": "val/auc"}}},
+            "could not find the monitored key",
+        ),
+    ],
+    ids=["flag", "callback"],
+)
+def test_what_lightning_refuses_once_it_sees_the_data_is_one_too(
+    options: dict[str, Any], said: str, image_folder: Path, tmp_path: Path
+) -> None:
+    config = Config(
+        dataset=DatasetConfig(root=str(image_folder), image_size=64),
+        backbone=BackboneConfig("squeezenet1_1", None),
+        trainer=TrainerConfig(accelerator="cpu", precision="32", max_epochs=1, **options),
+        logger=LoggerConfig("csv"),
+    )
+    data, model, _ = build(config)
+    trainer = make_trainer(config, Run(tmp_path / "run"), model)[0]
+    with pytest.raises(ThawError, match=rf"^trainer\.\* does not fit .+: .*{said}"):
+        fit(trainer, model, data)
+
+
 # ---- loader processes
 
 

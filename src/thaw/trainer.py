@@ -134,7 +134,11 @@ def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.T
     try:
         return pl.Trainer(**common | flags)
     except (TypeError, MisconfigurationException, ValueError) as error:
-        raise ThawError(f"trainer.* does not fit this machine or Lightning's Trainer: {error}") from error
+        raise _misfit(error) from error
+
+
+def _misfit(error: Exception) -> ThawError:
+    return ThawError(f"trainer.* does not fit this machine or Lightning's Trainer: {error}")
 
 
 def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
@@ -183,8 +187,15 @@ def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> F
 
 
 def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None = None) -> None:
-    """Train; what Lightning says too often or wrongly for us stays silent."""
+    """Train; what Lightning says too often or wrongly for us stays silent.
+
+    Raises:
+        ThawError: The checkpoint is another training's, an image cannot be loaded, or a flag does not suit the data.
+    """
     if checkpoint is not None:
         require_own(checkpoint, model, trainer.max_epochs or 0)
-    with loading(data):
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        with loading(data):
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise _misfit(error) from error
