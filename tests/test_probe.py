@@ -181,9 +181,16 @@ def test_a_probe_needs_features_of_pretrained_weights(options: dict[str, Any]) -
         Config(head=HeadConfig(init="probe"), **options)
 
 
-@pytest.mark.parametrize("options", [{"head": HeadConfig("default")}, {"features": "off"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head": HeadConfig("default")},
+        {"features": "off"},
+        {"head": HeadConfig("probe"), "strategy": StrategyConfig(backbone_factor=0.1)},
+    ],
+)
 def test_no_epoch_at_all_needs_a_probe(options: dict[str, Any]) -> None:
-    with pytest.raises(ThawError, match=r"trainer\.max_epochs=0 trains nothing: set head\.init=probe"):
+    with pytest.raises(ThawError, match=r"trainer\.max_epochs=0 trains nothing: use strategy=probe, or raise it\."):
         Config(trainer=TrainerConfig(max_epochs=0), **options)
 
 

@@ -512,8 +512,8 @@ class Config:
                 f"dataset.batch_size={self.dataset.batch_size} cannot be shared equally among trainer.devices="
                 f"{self.trainer.devices}: it must be a multiple of their number."
             )
-        if self.trainer.max_epochs == 0 and not self.starts_from_probe:
-            raise ThawError("trainer.max_epochs=0 trains nothing: set head.init=probe, or raise it.")
+        if self.trainer.max_epochs == 0 and (self.strategy.backbone_factor > 0 or not self.starts_from_probe):
+            raise ThawError("trainer.max_epochs=0 trains nothing: use strategy=probe, or raise it.")
         if self.head.init == "probe" and not self.has_probe:
             raise ThawError(
                 "head.init=probe is fitted to the features of pretrained weights: it needs features=auto, "
