@@ -1,3 +1,5 @@
+from importlib.metadata import version
+
 import pytest
 
 from thaw.cli import main
@@ -33,3 +35,9 @@ def test_commands_and_flags_are_left_to_their_parser(capsys: pytest.CaptureFixtu
     for words in ([], ["--nope"], ["predict"]):
         with pytest.raises(SystemExit, match=r"^2$"):
             main(words)
+
+
+def test_it_says_which_version_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"thaw {version('thaw')}\n"

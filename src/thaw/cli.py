@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from types import ModuleType
 
 PROGRAMS = {"train": "Trainings", "find_lr": "Range tests"}
@@ -77,6 +78,7 @@ def _refuse_unknown(words: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("thaw", description="Look at finished runs. Trainings are started by train.py.")
+    parser.add_argument("--version", action="version", version=f"thaw {version('thaw')}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command in _commands().items():
         subparser = subparsers.add_parser(
