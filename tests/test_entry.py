@@ -284,6 +284,32 @@ def test_a_sweep_whose_folder_cannot_be_made_is_one_line(tmp_path: Path, light: 
     assert (tmp_path / "taken").exists()
 
 
+SWEEP_WITHIN = f"""
+import subprocess, sys
+from pathlib import Path
+from thaw.entry import run_experiment
+
+def experiment(config, folder, command):
+    if config.seed == 0:
+        for options in (["seed=3,4", "hydra.sweep.dir=${{oc.env:PLACE}}"], ["seed=1,0", "sweep.resume=s"]):
+            subprocess.run([sys.executable, __file__, "-m", *options])
+    (folder / "command.txt").touch()
+
+run_experiment(experiment, Path({str(ROOT / "conf")!r}), lambda sweep: print("closed:", sweep))
+"""
+"""A sweep in which another one is started in the same folder, as in the same second, and itself is gone on with."""
+
+
+def test_a_folder_takes_one_sweep_at_a_time(tmp_path: Path) -> None:
+    script = tmp_path / "within.py"
+    script.write_text(SWEEP_WITHIN)
+    refusal = "Another sweep is writing to s: wait for it, or set hydra.sweep.dir=FOLDER."
+    first = run(script, "-m", "seed=1,0", "hydra.sweep.dir=s", cwd=tmp_path, PLACE="s")
+    assert (first.code, first.messages, first.output.count("closed: s\n")) == (0, [refusal, refusal], 1)
+    assert sorted(path.name for path in tmp_path.glob("s/*")) == ["0_seed=1", "1_seed=0", "multirun.yaml"]
+    assert "seed=1,0" in (tmp_path / "s" / "multirun.yaml").read_text()
+
+
 def test_a_table_that_cannot_be_written_hides_no_failure(tmp_path: Path, light: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "table.csv").symlink_to("missing/table.csv")

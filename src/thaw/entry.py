@@ -93,7 +93,7 @@ def _run_jobs(
     register()
     sys.argv[1:], skip_finished = translate(sys.argv[1:], conf, place, can_resume)
     job = Job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback)
-    with suppress(JobError):  # more of them than the search puts up with; their folders tell why
+    with OutputFolder.claim, suppress(JobError):  # more of them than the search puts up with; their folders tell why
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
     return [job.failure] if job.failure else []
 

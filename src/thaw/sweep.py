@@ -4,9 +4,10 @@ import logging
 import os
 import re
 import shutil
+import sys
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -19,9 +20,12 @@ from thaw.differences import IRRELEVANT, in_full, is_one_of
 from thaw.errors import ThawError
 from thaw.explain import explain
 from thaw.run import Run
+from thaw.writing import locked
 
 ERROR_LOG = "error.log"
 SWEEPERS_OWN = ("multirun.yaml", "study.db", ".submitit")
+LOCK = ".sweep.lock"
+"""Of a sweep; a job of it, whose folder may be the same, has another."""
 TRACEBACK = "Traceback (most recent call last)"
 LONGEST_PATH = 40
 """Letters of a path in a folder's name; its end tells most."""
@@ -36,22 +40,36 @@ class OutputFolder(Callback):
         run: The folder of the run; None in a sweep.
         sweep: The folder of the sweep; None in a single run.
         failed_before: Jobs of the sweep that have failed in an earlier go, as `find_failed` has them.
+        claim: Holds the sweep's folder; left when its jobs are done.
     """
 
     run: Path | None = None
     sweep: Path | None = None
     failed_before: ClassVar[dict[Path, int]] = {}
+    claim: ClassVar[ExitStack] = ExitStack()
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Note the run's folder."""
         OutputFolder.run = Path(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the sweep's folder and what has failed there, and make it."""
-        OutputFolder.sweep = Path(config.hydra.sweep.dir)
-        with suppress(OSError):  # Hydra makes it too, and raises what it only warns of here
-            OutputFolder.sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
-        OutputFolder.failed_before = find_failed(OutputFolder.sweep)
+        """Note the sweep's folder and what has failed there, make it, and take it for this sweep.
+
+        Raises:
+            SystemExit: Another sweep is writing there.
+        """
+        sweep = Path(config.hydra.sweep.dir)
+        try:
+            with suppress(OSError):  # Hydra makes it too, and raises what it only warns of here
+                sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
+                refusal = f"Another sweep is writing to {sweep}: wait for it, or set hydra.sweep.dir=FOLDER."
+                self.claim.enter_context(locked(sweep / LOCK, refusal))
+        except ThawError as error:
+            failure = Failure.of(error)
+            print(failure, file=sys.stderr)
+            raise SystemExit(failure.code) from None
+        OutputFolder.sweep = sweep
+        OutputFolder.failed_before = find_failed(sweep)
 
 
 @dataclass(frozen=True)

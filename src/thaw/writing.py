@@ -130,17 +130,28 @@ def claimed(folder: Path) -> ExitStack:
     Raises:
         ThawError: Another run is writing there.
     """
-    held = ExitStack()
     if find_place().rank > 0:
-        return held
-    lock = FileLock(folder / ".lock", blocking=False)
+        return ExitStack()
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            held.enter_context(lock)
-        except Timeout as error:
-            raise ThawError(f"Another run is writing to {folder}: wait for it, or set hydra.run.dir=FOLDER.") from error
-    held.callback(_unlink, folder / ".lock")  # before it is let go: later it may be another run's
+        return locked(
+            folder / ".lock", f"Another run is writing to {folder}: wait for it, or set hydra.run.dir=FOLDER."
+        )
+
+
+def locked(file: Path, refusal: str) -> ExitStack:
+    """Holds a lock, a file of its own, for this process; leaving it lets go.
+
+    Raises:
+        ThawError: Another one holds it; the text is `refusal`.
+        OSError: The system refuses to write.
+    """
+    held = ExitStack()
+    try:
+        held.enter_context(FileLock(file, blocking=False))
+    except Timeout as error:
+        raise ThawError(refusal) from error
+    held.callback(_unlink, file)  # before it is let go: later it may be another's
     return held
 
 
