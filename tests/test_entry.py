@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from thaw.writing import claimed
+
 ROOT = Path(__file__).parents[1]
 TRAIN, FIND_LR = ROOT / "train.py", ROOT / "find_lr.py"
 
@@ -282,6 +284,13 @@ def test_a_sweep_whose_folder_cannot_be_made_is_one_line(tmp_path: Path, light: 
     outcome = run(light, "-m", "seed=4,5", "hydra.sweep.dir=taken", cwd=tmp_path)
     assert (outcome.code, outcome.messages) == (2, ["taken: File exists. Mend that and start again."])
     assert (tmp_path / "taken").exists()
+
+
+def test_a_job_whose_folder_is_taken_names_the_option_of_sweeps(tmp_path: Path, light: Path) -> None:
+    with claimed(tmp_path / "s" / "job"):
+        outcome = run(light, "-m", "seed=0", "hydra.sweep.dir=s", "hydra.sweep.subdir=job", cwd=tmp_path)
+    assert outcome.code == 2
+    assert "Another run is writing to s/job: wait for it, or set hydra.sweep.dir=FOLDER." in outcome.messages
 
 
 SWEEP_WITHIN = f"""

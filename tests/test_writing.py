@@ -200,8 +200,10 @@ def test_a_folder_takes_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     first = start(HOLD, tmp_path / "run")
     assert first.stdout is not None
     assert first.stdout.readline() == "held\n"
-    with pytest.raises(ThawError, match=r"Another run is writing to .*run"), claimed(tmp_path / "run"):
-        pass
+    for option in ("hydra.run.dir", "hydra.sweep.dir"):
+        refusal = rf"^Another run is writing to .*run: wait for it, or set {option}=FOLDER\.$"
+        with pytest.raises(ThawError, match=refusal), claimed(tmp_path / "run", option):
+            pass
     with monkeypatch.context() as second_process:  # of the same run
         for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
             second_process.setenv(name, value)

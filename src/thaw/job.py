@@ -66,7 +66,7 @@ class Job:
             logging.disable(logging.WARNING)  # the first process says it
         speaks = place.speaks_for_all and not is_sweep  # it is the sweep that is gone on with
         try:
-            with claimed(folder) as lock, interruptible(folder, speaks):
+            with claimed(folder, f"hydra.{'sweep' if is_sweep else 'run'}.dir") as lock, interruptible(folder, speaks):
                 return self._record(values, folder, place, lock)
         except JobError:
             if is_sweep and "max_failure_rate" in context.sweeper:

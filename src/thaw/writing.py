@@ -124,8 +124,12 @@ def _refusal_of_tensorboard(error: BaseException | None) -> OSError | None:
     return None
 
 
-def claimed(folder: Path) -> ExitStack:
+def claimed(folder: Path, option: str = "hydra.run.dir") -> ExitStack:
     """Takes the folder for one run, in which several processes are one; leaving it gives it back.
+
+    Args:
+        folder: Where the run writes; it is made.
+        option: What names another folder.
 
     Raises:
         ThawError: Another run is writing there.
@@ -134,9 +138,7 @@ def claimed(folder: Path) -> ExitStack:
         return ExitStack()
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        return locked(
-            folder / ".lock", f"Another run is writing to {folder}: wait for it, or set hydra.run.dir=FOLDER."
-        )
+        return locked(folder / ".lock", f"Another run is writing to {folder}: wait for it, or set {option}=FOLDER.")
 
 
 def locked(file: Path, refusal: str) -> ExitStack:
