@@ -36,6 +36,16 @@ def accept(compose: Compose, *overrides: str) -> None:
         ),
         ("optimizer=lbfgs", "optimizer must be one of adamw, sgd, got 'lbfgs'."),
         (
+            "hydra.launcher.n_jobs=2",
+            "hydra.launcher.n_jobs is not an option without a launcher: add hydra/launcher=NAME, one of joblib, "
+            "submitit_local, submitit_slurm.",
+        ),
+        (
+            "hydra.sweeper.n_trials=3",
+            "hydra.sweeper.n_trials is not an option without a search: add sweep=search, or another of those that "
+            "`python train.py --help` lists.",
+        ),
+        (
             "backbone=resnet_50",
             "backbone must be one of those that `python train.py --help` lists, got 'resnet_50'. "
             "Did you mean 'resnet50'?",

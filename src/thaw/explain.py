@@ -186,6 +186,12 @@ def _explain_key_or_value(error: BaseException) -> str:
         if name.startswith(("trainer.extra.", "trainer.callbacks.")):
             what = "a callback" if name.startswith("trainer.callbacks.") else "a flag of Lightning's Trainer"
             return f"{name} adds {what}: write it with a plus sign, +{name}=VALUE."
+        if "'BasicLauncherConf'" in text:
+            others = ", ".join(_PLUGINS["hydra/launcher"])
+            return f"{name} is not an option without a launcher: add hydra/launcher=NAME, one of {others}."
+        if "'BasicSweeperConf'" in text:
+            others = "another of those that `python train.py --help` lists"
+            return f"{name} is not an option without a search: add sweep=search, or {others}."
         preset = re.match(r"In '([^']+)': ", text)
         return _explain_key_in(preset[1], name) if preset else unknown_option(name)
     if wrong := re.search(r"Value '([\s\S]*?)' of type[\s\S]*?full_key: (\S+)", text):
