@@ -77,6 +77,27 @@ def test_no_folder_of_presets_is_not_the_working_directory(arguments: list[str])
         readable(arguments)
 
 
+@pytest.mark.parametrize("place", ["nowhere", "file://nowhere", "'no where'", "here,nowhere"])
+def test_a_search_path_that_is_not_there_is_refused(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # Hydra only warns of it
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(
+        ThawError, match=r"^hydra\.searchpath is not a folder: .*no ?where\. Name one that holds presets"
+    ):
+        readable([f"hydra.searchpath=[{place}]"])
+
+
+@pytest.mark.parametrize("value", ["[here]", "['file://here',pkg://some.package]", "null", "here", "[a"])
+def test_what_else_a_search_path_may_be_is_left_to_hydra(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    assert readable([f"hydra.searchpath={value}"]) == [f"hydra.searchpath={value}"]
+
+
 def test_a_folder_on_another_drive_has_no_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert seen_from(Path(), tmp_path / "outputs" / "run") == Path("outputs/run")

@@ -54,22 +54,43 @@ def _name_searchpath(arguments: list[str]) -> list[str]:
     """`--config-dir FOLDER` as `hydra.searchpath`, which is recorded, resumed and handed on to other processes.
 
     Raises:
-        ThawError: There is no such folder.
+        ThawError: There is no such folder, or none of those that `hydra.searchpath` names; Hydra only warns of it.
     """
     others, folders = [], []
     remaining = iter(arguments)
     for argument in remaining:
         flag, _, value = argument.partition("=")
-        if flag not in ("--config-dir", "-cd"):
-            others.append(argument)
+        if flag in ("--config-dir", "-cd"):
+            folder = _folder_of_presets(flag, _at_home(value or next(remaining, "")))
+            folders.append(quoted(f"file://{folder}"))
             continue
-        name = value or next(remaining, "")
-        folder = Path(_at_home(name)).absolute()
-        if not (name and folder.is_dir()):
-            got = folder if name else "nothing is named"
-            raise ThawError(f"{flag} is not a folder: {got}. Name one that holds presets, as conf/ does.")
-        folders.append(quoted(f"file://{folder}"))
+        others.append(argument)
+        for place in _elements(argument) if flag == "hydra.searchpath" else []:
+            if "://" not in place or place.startswith("file://"):
+                _folder_of_presets(flag, place.removeprefix("file://"))
     return [*others, f"hydra.searchpath=[{','.join(folders)}]"] if folders else others
+
+
+def _folder_of_presets(option: str, name: str) -> Path:
+    """The folder that an option names, in full.
+
+    Raises:
+        ThawError: There is none.
+    """
+    folder = Path(name).absolute()
+    if not (name and folder.is_dir()):
+        got = folder if name else "nothing is named"
+        raise ThawError(f"{option} is not a folder: {got}. Name one that holds presets, as conf/ does.")
+    return folder
+
+
+def _elements(override: str) -> list[str]:
+    """The texts in a list; none where it is no list, or Hydra cannot read it and will say so."""
+    try:
+        value = OverridesParser.create().parse_override(override).value()
+    except HydraException:
+        return []
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 def _at_home(folder: str) -> str:
