@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from thaw.composing import accept
 from thaw.config import Config
 from thaw.errors import ThawError
-from thaw.overrides import quoted, seen_from
+from thaw.overrides import quoted, seen_from_here
 from thaw.processes import Place, ProcessError, count_processes, find_place, start_processes
 from thaw.resume import as_begun
 from thaw.run import Run, typed_overrides
@@ -61,7 +61,7 @@ class Job:
             SystemExit: This is one of several processes, and has failed.
         """
         context, place = HydraConfig.get(), find_place()
-        folder, is_sweep = seen_from(Path(), Path(context.runtime.output_dir)), context.mode == RunMode.MULTIRUN
+        folder, is_sweep = seen_from_here(Path(context.runtime.output_dir)), context.mode == RunMode.MULTIRUN
         if place.rank > 0:
             logging.disable(logging.WARNING)  # the first process says it
         speaks = place.speaks_for_all and not is_sweep  # it is the sweep that is gone on with

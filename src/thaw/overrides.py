@@ -115,9 +115,9 @@ def folder_of(override: str) -> Path:
     return Path(value[1:-1].replace(f"\\{value[0]}", value[0]) if is_quoted else value)
 
 
-def seen_from(folder: Path, path: Path) -> Path:
-    """A path relative to a folder, or as it is where there is no such way: on another drive of Windows."""
+def seen_from_here(path: Path) -> Path:
+    """A path relative to the working directory, or as it is where there is no such way: on another drive of Windows."""
     try:
-        return Path(os.path.relpath(path, folder))
+        return Path(os.path.relpath(path))
     except ValueError:
         return path
