@@ -76,14 +76,30 @@ def test_another_grid_is_refused_before_its_jobs_mix_with_the_earlier_ones(tmp_p
     )
 
 
+def test_a_refused_grid_is_told_as_a_shell_takes_it(tmp_path: Path) -> None:
+    sweep = tmp_path / "s w"
+    sweep.mkdir()
+    (sweep / "multirun.yaml").write_text("hydra: {overrides: {task: ['seed=1,2', 'dataset.root=my photos']}}\n")
+    with pytest.raises(ThawError) as caught:
+        expand_sweep(["-m", f"sweep.resume='{sweep}'", "seed=1,2,3"])
+    assert str(caught.value).startswith(
+        f"'sweep.resume={sweep}' goes on with the options that it was started with, seed=1,2 'dataset.root=my photos'. "
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["sweep.resume=."], "sweep.resume=. goes on with a sweep: add -m and the options that it was started with."),
         (["-m", "sweep.resume=nowhere"], "sweep.resume=nowhere is not there. Name the folder of a sweep."),
+        (["-m", "sweep.resume=file"], "sweep.resume=file is no folder. Name the folder of a sweep."),
     ],
 )
-def test_nothing_to_go_on_with_is_refused(arguments: list[str], message: str) -> None:
+def test_nothing_to_go_on_with_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     with pytest.raises(ThawError) as caught:
         expand_sweep(arguments)
     assert str(caught.value) == message

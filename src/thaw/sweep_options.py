@@ -39,7 +39,8 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
     else:
         folder = folder_of(resume)
         if not folder.is_dir():
-            raise ThawError(f"sweep.resume={folder} is not there. Name the folder of a sweep.")
+            fault = "is no folder" if folder.exists() else "is not there"
+            raise ThawError(f"{_resume(folder)} {fault}. Name the folder of a sweep.")
         before = _read_record(folder)
         if overrides is not None:
             _refuse_another(folder, overrides, before.get("hydra.overrides.task"))
@@ -68,11 +69,15 @@ def _refuse_taken_sweep(arguments: list[str]) -> None:
     """
     for argument in arguments:
         if key_of(argument) == "hydra.sweep.dir" and find_jobs(folder := folder_of(argument)):
-            option = shlex.quote(f"sweep.resume={folder}")
             raise ThawError(
-                f"{folder} holds a sweep already. To go on with it: the same command and {option} in place of "
+                f"{folder} holds a sweep already. To go on with it: the same command and {_resume(folder)} in place of "
                 "hydra.sweep.dir. To begin anew: name another folder, or remove this one."
             )
+
+
+def _resume(sweep: Path) -> str:
+    """The option that goes on with a sweep, as a shell takes it."""
+    return shlex.quote(f"sweep.resume={sweep}")
 
 
 def _read_record(sweep: Path) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def _refuse_another(sweep: Path, overrides: list[Override], options: list[str] |
         return
     if _name_jobs(overrides) != _name_jobs(_parse(options) or []):
         raise ThawError(
-            f"sweep.resume={sweep} goes on with the options that it was started with, {' '.join(options)}. "
+            f"{_resume(sweep)} goes on with the options that it was started with, {shlex.join(options)}. "
             "Start a new sweep for others: thaw compare takes the folders of both."
         )
 
