@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -82,6 +82,7 @@ def evaluate(
     tta: bool = False,
     random_views: int = 0,
     device: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Predictions of a run's best checkpoint, with the transform, classes, precision and batch size of the training.
 
@@ -97,6 +98,7 @@ def evaluate(
             the training may have shown.
         random_views: So many random views of each image, by the run's own augmentation, join that mean.
         device: auto, cpu, gpu, or another accelerator of Lightning's; None takes what the run was given.
+        columns: Of `data` as a CSV file, by `csv_path`, `csv_label` and `csv_split`; None takes the usual ones.
 
     Raises:
         ThawError: The images cannot be found, or not be judged by this classifier.
@@ -105,15 +107,17 @@ def evaluate(
     module = run.load_data(model)
     check_views(module.augment, tta, random_views)
     if data is None:
-        if label_pattern is not None:
-            raise ThawError("--label-pattern is for the images of --data, and that is not given. Name both, or none.")
+        if label_pattern is not None or columns:
+            option = "label_pattern" if label_pattern is not None else next(iter(columns or {}))
+            flag = f"--{option.replace('_', '-')}"
+            raise ThawError(f"{flag} is for the images of --data, and that is not given. Name both, or none.")
         index = _own_images(run, module.options)
         if split == "test" and index.epoch_chosen_on == "test":
             split = "val"  # these are the test images
     else:
         if data.is_dir() and not has_folders(data):
             label_pattern = label_pattern or module.options.label_pattern
-        index = index_known_classes(data, model.classes, label_pattern)
+        index = index_known_classes(data, model.classes, label_pattern, columns)
         module.options = replace(module.options, on_bad="skip")
     split = _choose(index, split)
     name = NAMES.get(split, split)

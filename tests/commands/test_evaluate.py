@@ -88,6 +88,14 @@ def test_what_is_evaluated_names_the_folder(
     assert not run.evaluation.exists()
 
 
+def test_a_csv_file_may_have_other_columns(run: Run, image_folder: Path, tmp_path: Path) -> None:
+    table, flags = tmp_path / "table.csv", ["--csv-path", f"{image_folder}/val/{{file}}.png", "--csv-label", "kind"]
+    table.write_text("file,kind,part\nred/0,red,test\nblue/1,blue,val\n")
+    assert main(["evaluate", str(run.folder), "--data", str(table), *flags, "--csv-split", "part"]) == 0
+    written = read_predictions(next(run.folder.glob("evaluation_of_*")) / "predictions.csv")
+    assert written["test"].labels.tolist() == [2]
+
+
 def test_data_that_lies_elsewhere_names_the_folder_by_its_whole_path(
     run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,11 +109,21 @@ def test_mistakes_end_with_one_line_and_code_2(
     finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
+    table, others = tmp_path / "table.csv", [str(finished_run.folder), "--data"]
+    table.write_text("file,kind\n1,red\n")
     for arguments, message in (
         ([str(tmp_path)], "is not the folder of a finished run"),
         ([str(finished_run.folder), "--device", "toaster"], "The device 'toaster' cannot be used here"),
         ([str(finished_run.folder), "--split", "test"], "There is no test split in"),
         ([str(finished_run.folder), "--label-pattern", "(.)"], "--label-pattern is for the images of --data"),
+        ([str(finished_run.folder), "--csv-label", "kind"], "--csv-label is for the images of --data"),
+        ([*others, str(tmp_path), "--csv-label", "x"], f"--csv-label is for a CSV file, and {tmp_path} is a folder."),
+        ([*others, str(table), "--label-pattern", "(.)"], f"--label-pattern is for a folder, and {table} is a file."),
+        (
+            [*others, str(table)],
+            f"--data must have the columns path and label: {table} has file, kind. Others are named by "
+            "--csv-path='folder/{column}.jpg', --csv-label=column and --csv-split=column.",
+        ),
         ([str(finished_run.folder), "--csv", str(tmp_path / "no" / "x.csv")], "there is no folder"),
         ([str(finished_run.folder), "--csv", str(tmp_path)], " is a folder: name a file."),
         ([str(finished_run.folder), "--out", str(tmp_path / "file")], "cannot be written to (File exists)"),

@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,9 +124,9 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         raise ThawError(in_flags(message)) from error
 
 
-def in_flags(message: str) -> str:
+def in_flags(message: str, flags: Mapping[str, str] = FLAGS) -> str:
     """The message with flags in place of the options that have some; FOLDER, which is none, takes no value."""
-    return re.sub(r"dataset\.(?!root=)\w+", lambda found: FLAGS.get(found[0], found[0]), message)
+    return re.sub(r"dataset\.(?!root=)\w+", lambda found: flags.get(found[0], found[0]), message)
 
 
 def command_to_fix(options: argparse.Namespace) -> str:

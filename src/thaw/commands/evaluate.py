@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.commands.check import in_flags
 from thaw.commands.targets import refuse_unwritable
+from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ DESCRIPTION = (
     "beside it whose name tells what it is of: RUN/evaluation_train, RUN/evaluation_tta_of_new_photos."
 )
 EXAMPLE = "thaw evaluate outputs/RUN --data new_photos --tta"
+COLUMNS = {"csv_path": "PATTERN", "csv_label": "COLUMN", "csv_split": "COLUMN"}
+"""Options that tell the columns of a CSV file, and of what kind each is."""
+FLAGS = {"dataset.csv": "--data"} | {f"dataset.{name}": f"--{name.replace('_', '-')}" for name in COLUMNS}
+"""What the options are called here, for the messages of mistakes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REGEX",
         help="finds the class of --data in a file's name by its one group; default for a flat folder: the run's own",
     )
+    for name, kind in COLUMNS.items():
+        parser.add_argument(FLAGS[f"dataset.{name}"], metavar=kind, help=f"of --data FILE.csv, as dataset.{name}")
     parser.add_argument(
         "--tta", action="store_true", help="average over the centre crop and the mirror images of the training"
     )
@@ -64,9 +72,22 @@ def run(options: argparse.Namespace) -> int:
     if options.csv:
         refuse_unwritable("--csv", options.csv)
     run = Run(options.folder)
-    evaluation = evaluate(
-        run, options.split, options.data, options.label_pattern, options.tta, options.tta_views, options.device
-    )
+    columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
+    try:
+        evaluation = evaluate(
+            run,
+            options.split,
+            options.data,
+            options.label_pattern,
+            options.tta,
+            options.tta_views,
+            options.device,
+            columns,
+        )
+    except ThawError as error:
+        if options.data is None:
+            raise
+        raise ThawError(in_flags(str(error), FLAGS)) from error
     folder = options.out or _default_folder(run, options)
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
     images = f"{evaluation.split} of {options.data}" if options.data else evaluation.split

@@ -1,8 +1,9 @@
 """Labelled images from anywhere -> a table in the classes that a classifier knows, whatever their order there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from thaw.config import DatasetConfig
 from thaw.data.index import ImageIndex, survey
@@ -11,27 +12,38 @@ from thaw.data.splits import Sample
 from thaw.errors import ThawError, did_you_mean, name_some
 
 
-def index_known_classes(source: Path, classes: Sequence[str], label_pattern: str | None = None) -> ImageIndex:
+def index_known_classes(
+    source: Path,
+    classes: Sequence[str],
+    label_pattern: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> ImageIndex:
     """The images of a folder or a CSV file in a classifier's classes, by split; `all` where there are no splits.
 
     Args:
-        source: Class folders, the same below train, val and test, or a CSV file with the columns path and label.
+        source: Class folders, the same below train, val and test, or a CSV file.
         classes: Names by label; the images may be of some of them only.
         label_pattern: Tells the class from the file's name instead, as `dataset.label_pattern` does.
+        columns: Of a CSV file, by `csv_path`, `csv_label` and `csv_split`, as in `dataset`; None takes the usual ones.
 
     Raises:
-        ThawError: There are no labelled images, or one is of another class.
+        ThawError: There are no labelled images, or one is of another class; or what tells the classes is for a folder
+            where there is a file, or the other way round.
     """
     if not source.exists():
         raise ThawError(f"There is no folder or CSV file of labelled images at {source}.")
+    if source.is_dir() and columns:
+        flag = f"--{next(iter(columns)).replace('_', '-')}"
+        raise ThawError(f"{flag} is for a CSV file, and {source} is a folder.")
     if source.is_dir() and label_pattern is None and not has_folders(source):
         raise ThawError(
             f"{source} has no folders, so nothing tells the classes of its images. Expected CLASS/*, or the same below "
             "train, val and test; or name the classes by --label-pattern or in a CSV file."
         )
-    options = DatasetConfig(root=str(source), label_pattern=label_pattern)
-    if source.is_file():
-        options = DatasetConfig(root=str(source.parent), csv=source.name)
+    if source.is_file() and label_pattern is not None:
+        raise ThawError(f"--label-pattern is for a folder, and {source} is a file.")
+    root, csv = (source.parent, source.name) if source.is_file() else (source, None)
+    options = DatasetConfig(root=str(root), csv=csv, label_pattern=label_pattern, **(columns or {}))
     return in_known_classes(survey(Path(options.root), options), classes)
 
 
