@@ -90,6 +90,14 @@ def test_a_very_long_name_takes_no_more_room_than_the_matrix_needs() -> None:
     assert figure.get_figwidth() < 8
 
 
+def test_wide_letters_have_the_room_of_two() -> None:
+    predictions = make_predictions([0, 1], [0, 1], 2)
+    wide, narrow = (
+        confusion_chart(replace(predictions, classes=[letters * 10, "tea"]), "val") for letters in ("蚂", "ab")
+    )
+    assert wide.get_figwidth() == narrow.get_figwidth()
+
+
 def test_a_name_that_is_no_utf_8_is_drawn_with_codes() -> None:
     predictions = make_predictions([0, 1], [0, 1], 2)
     names = [os.fsdecode(b"caf\xe9"), "tea"]

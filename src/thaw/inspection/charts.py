@@ -8,6 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from thaw.errors import abridge, printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
@@ -36,7 +37,7 @@ def confusion_chart(predictions: Predictions, split: str) -> Figure:
     if len(names) < num_occurring:
         heading += f"\nthe {len(names)} of {num_occurring} classes in the most frequent confusions"
     cell, size = (1.0, 12.0) if len(names) <= 4 else (0.45, 9.0) if len(names) <= 16 else (0.29, 7.0)  # inches, points
-    longest = max(map(len, names)) * size * 0.55 / 72
+    longest = max(map(cell_len, names)) * size * 0.55 / 72
     margin = 0.8 + longest
     side = cell * len(names)
     figure = Figure((side + margin + 0.4, side + 0.6 * margin + 0.6), layout="constrained", dpi=100)

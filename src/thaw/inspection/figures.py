@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
+from thaw.inspection.fonts import add_fonts
 from thaw.writing import drafting
 
 # Drawn as boxes: no reason to disturb what is printed.
@@ -30,6 +31,7 @@ def write_figure(figure: Figure | Image.Image, path: Path) -> None:
         raise ValueError(f"{path} names no format that a picture can be kept in: end it in .jpg or .png.")
     with drafting(path) as draft:
         if isinstance(figure, Figure):
+            add_fonts(figure)
             figure.savefig(draft, format=suffix[1:] or "png")
         else:
             figure.save(draft, kind, quality=80)

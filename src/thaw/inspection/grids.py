@@ -6,16 +6,16 @@ Drawn by Pillow: matplotlib takes several times as long for them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import groupby
 from math import ceil
-from pathlib import Path
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from thaw.errors import abridge, printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
+from thaw.inspection.fonts import DEJAVU, find_font
 from thaw.inspection.predictions import Predictions
 
 COLUMNS = 6
@@ -57,22 +57,24 @@ class Grid:
     @cached_property
     def width(self) -> int:
         """Of the picture, in pixels: room for the images of a row, and for the heading."""
-        return max(CELL[0] * min(COLUMNS, len(self.images)), ceil(_font(15).getlength(self.heading)) + 20)
+        return max(CELL[0] * min(COLUMNS, len(self.images)), ceil(_font(DEJAVU, 15).getlength(self.heading)) + 20)
 
     def draw(self) -> Image.Image:
         """The picture, RGB."""
         rows = ceil(len(self.images) / COLUMNS)
         picture = Image.new("RGB", (self.width, HEAD + self.height * rows), "white")
         pen = ImageDraw.Draw(picture)
-        pen.text((picture.width / 2, 10), self.heading, INK, _font(15), "ma")
-        font = _font(12)
+        pen.text((picture.width / 2, 10), self.heading, INK, _font(DEJAVU, 15), "ma")
         for image, title, color, (left, top) in zip(self.images, self.titles, self.colors, self.corners, strict=True):
             photo = _fit(to_pil_image(image))
             bottom, middle = top + self.height - 5, left + CELL[0] // 2
             picture.paste(photo, (middle - photo.width // 2, bottom - photo.height))
-            lines = [_shorten(printable(line), font) for line in title.splitlines()]
+            lines = [_shorten(printable(line)) for line in title.splitlines()]
             for number, line in enumerate(reversed(lines)):
-                pen.text((middle, bottom - photo.height - 6 - LINE * number), line, color, font, "ms")
+                start: float = middle - round(_length(line) / 2)
+                for text, font in _split(line):
+                    pen.text((start, bottom - photo.height - 6 - LINE * number), text, color, font, "ls")
+                    start += font.getlength(text)
         return picture
 
 
@@ -83,11 +85,11 @@ def _fit(photo: Image.Image) -> Image.Image:
     return photo.resize(size, Image.Resampling.NEAREST if scale >= SHARP else Image.Resampling.LANCZOS)
 
 
-def _shorten(line: str, font: ImageFont.FreeTypeFont) -> str:
+def _shorten(line: str) -> str:
     """As much of the line as a place is wide."""
-    if font.getlength(line) <= SIDE:
+    if _fits(line):
         return line
-    length = next(n for n in range(len(line), -1, -1) if font.getlength(line[:n] + "…") <= SIDE)
+    length = next(n for n in range(len(line), -1, -1) if _fits(line[:n] + "…"))
     return line[:length] + "…"
 
 
@@ -106,13 +108,23 @@ def _join(*parts: str) -> str:
 
 def _fits(line: str) -> bool:
     """Whether a place is wide enough for a line of a title."""
-    return _font(12).getlength(line) <= SIDE
+    return _length(line) <= SIDE
+
+
+def _length(line: str) -> float:
+    """Of a line of a title, in pixels."""
+    return sum(font.getlength(text) for text, font in _split(line))
+
+
+def _split(line: str) -> list[tuple[str, ImageFont.FreeTypeFont]]:
+    """The line of a title in parts, each with a font that has its letters."""
+    return [("".join(letters), _font(path, 12)) for path, letters in groupby(line, find_font)]
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The letters of the charts, so many pixels high."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """The letters of a file, so many pixels high."""
+    return ImageFont.truetype(path, size)
 
 
 def training_grid(images: Tensor, targets: Tensor, classes: Sequence[str]) -> Grid:
