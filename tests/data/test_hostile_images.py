@@ -357,7 +357,7 @@ def test_every_name_can_be_left_out(tmp_path: Path, oddly_named: Path, index_pat
     assert read_excluded(tmp_path / "exclude.csv", oddly_named) == {oddly_named / path for path in index_paths}
 
 
-@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from .*font")
 def test_every_name_is_predicted_and_printed_on_one_line(
     oddly_named: Path, finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,7 +130,7 @@ def test_a_figure_takes_the_letters_of_both_fonts_and_nothing_is_told(
     assert caplog.records == []
 
 
-@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from .*font")
 def test_class_names_beside_a_matrix_take_it_too(install: Install, tmp_path: Path) -> None:
     predictions = Predictions(["a.png", "b.png"], torch.arange(2), torch.eye(2), ["蚂", "bees"])
     write_figure(confusion_chart(predictions, "val"), tmp_path / "boxes.png")

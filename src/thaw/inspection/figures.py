@@ -10,7 +10,7 @@ from thaw.inspection.fonts import add_fonts
 from thaw.writing import drafting
 
 # Drawn as boxes: no reason to disturb what is printed.
-warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+warnings.filterwarnings("ignore", message="Glyph .* missing from .*font")
 
 RIGHT, WRONG = "#1f5fbf", "#c8322b"
 INK = "#333333"
