@@ -287,3 +287,18 @@ def test_it_looks_right_in_chromium(
         assert wide <= width
         assert small >= 9  # pixels
         assert chromium.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_names_in_chinese_are_turned_like_others(chromium: Chrome, finished_run: Run, tmp_path: Path) -> None:
+    chromium.get(finished_run.report(tmp_path / "page.html").as_uri())
+    turned, level = chromium.execute_script(
+        """
+        const table = document.querySelector(".matrix"), name = table.querySelector("thead th span");
+        name.textContent = "蚂蚁蜜蜂";
+        const level = name.getBoundingClientRect().width;
+        table.classList.remove("level");
+        return [name.getBoundingClientRect().height, level];
+        """
+    )
+    assert turned == pytest.approx(level, abs=1)  # upright, and so upside down, each letter would be a line high
