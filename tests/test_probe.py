@@ -201,10 +201,14 @@ def test_no_epoch_at_all_needs_a_probe(options: dict[str, Any]) -> None:
         ({"features": "off"}, False),
         ({"backbone": BackboneConfig(weights=None)}, False),
         ({"strategy": StrategyConfig(backbone_factor=0.1)}, False),
+        ({"strategy": StrategyConfig(backbone_factor=0.1, head_epochs=1)}, True),
+        ({"strategy": StrategyConfig(backbone_factor=0.1, head_epochs=1, from_scratch=True)}, False),
         ({"strategy": StrategyConfig(from_scratch=True)}, False),
         ({"head": HeadConfig("default")}, False),
         ({"head": HeadConfig("probe"), "strategy": StrategyConfig(backbone_factor=0.1)}, True),
     ],
 )
-def test_a_head_that_learns_alone_begins_as_the_probe(options: dict[str, Any], starts_from_probe: bool) -> None:
+def test_a_head_that_learns_alone_at_first_begins_as_the_probe(
+    options: dict[str, Any], starts_from_probe: bool
+) -> None:
     assert Config(**options).starts_from_probe == starts_from_probe

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from selenium.webdriver import Chrome
+from selenium.webdriver.support.wait import WebDriverWait
 
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
@@ -265,6 +266,12 @@ def test_an_undefined_share_is_a_dash() -> None:
 # ---- in a real browser
 
 
+def open_page(chromium: Chrome, path: Path) -> None:
+    """Open a page and wait for the whole of it, which `get` alone has been seen not to do."""
+    chromium.get(path.as_uri())
+    WebDriverWait(chromium, 20).until(lambda chrome: chrome.execute_script("return document.readyState") == "complete")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make_run", [lambda run, folder: run, lambda run, folder: make_awkward_run(folder)])
 def test_it_looks_right_in_chromium(
@@ -274,7 +281,7 @@ def test_it_looks_right_in_chromium(
     for width in (390, 1440):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        chromium.get(path.as_uri())
+        open_page(chromium, path)
         images, broken, wide, small = chromium.execute_script(
             """
             const text = [...document.querySelectorAll("svg text")].map(x => x.getBoundingClientRect().height);
@@ -291,7 +298,7 @@ def test_it_looks_right_in_chromium(
 
 @pytest.mark.slow
 def test_names_in_chinese_are_turned_like_others(chromium: Chrome, finished_run: Run, tmp_path: Path) -> None:
-    chromium.get(finished_run.report(tmp_path / "page.html").as_uri())
+    open_page(chromium, finished_run.report(tmp_path / "page.html"))
     turned, level = chromium.execute_script(
         """
         const table = document.querySelector(".matrix"), name = table.querySelector("thead th span");
