@@ -203,7 +203,6 @@ def test_no_epoch_at_all_needs_a_probe(options: dict[str, Any]) -> None:
         ({"strategy": StrategyConfig(backbone_factor=0.1)}, False),
         ({"strategy": StrategyConfig(backbone_factor=0.1, head_epochs=1)}, True),
         ({"strategy": StrategyConfig(backbone_factor=0.1, head_epochs=1, from_scratch=True)}, False),
-        ({"strategy": StrategyConfig(from_scratch=True)}, False),
         ({"head": HeadConfig("default")}, False),
         ({"head": HeadConfig("probe"), "strategy": StrategyConfig(backbone_factor=0.1)}, True),
     ],

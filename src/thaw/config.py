@@ -179,7 +179,7 @@ class HeadConfig:
     init: Annotated[str, one_of("auto", "probe", "default", "xavier", "zeros", "weights")] = "auto"
     """probe (a logistic regression fitted to the features of the backbone as it is before training), default (PyTorch's
     Linear), xavier (uniform, zero bias), zeros, or weights (of the run in backbone.weights). auto is probe where the
-    head alone learns, from pretrained weights whose features are stored, and default elsewhere."""
+    head learns alone, always or at first, from pretrained weights whose features are stored, and default elsewhere."""
     dropout: Annotated[float, within("[0, 1)")] = 0.0
     """Probability that a feature is dropped in training."""
     standardize: bool = True
@@ -367,6 +367,11 @@ class StrategyConfig:
                 f"StrategyConfig({self.name!r}, backbone_factor=1.0)."
             )
 
+    @property
+    def begins_with_head(self) -> bool:
+        """True if the head learns alone, always or at first."""
+        return self.backbone_factor == 0 or self.head_epochs > 0
+
 
 @dataclass
 class TrainerConfig:
@@ -539,8 +544,8 @@ class Config:
     @property
     def starts_from_probe(self) -> bool:
         """True if the head begins as the probe."""
-        is_frozen = self.strategy.backbone_factor == 0
-        return self.head.init == "probe" or (self.head.init == "auto" and is_frozen and self.has_probe)
+        is_auto = self.head.init == "auto" and self.strategy.begins_with_head and self.has_probe
+        return self.head.init == "probe" or is_auto
 
     def _shortest_schedule(self) -> float:
         """Epochs that the schedule runs for; of the shorter phase where it begins anew after the head-only epochs."""

@@ -85,8 +85,8 @@ def features_left_out(config: Config, num_frozen: int) -> str | None:
     mixing = [
         f"augment.{key}={getattr(config.augment, key):g}" for key in ("mixup", "cutmix") if getattr(config.augment, key)
     ]
-    is_frozen_first = config.strategy.backbone_factor == 0 or config.strategy.head_epochs > 0
-    if not mixing or not config.has_probe or not is_frozen_first or not config.trainer.max_epochs or num_frozen:
+    can_have_features = config.has_probe and config.strategy.begins_with_head
+    if not mixing or not can_have_features or not config.trainer.max_epochs or num_frozen:
         return None
     return (
         f"No epoch runs on stored features, as {' and '.join(mixing)} mixes images: each epoch passes all of them "
