@@ -17,10 +17,10 @@ from omegaconf import DictConfig
 from thaw.composing import accept
 from thaw.config import Config
 from thaw.errors import ThawError
-from thaw.overrides import quoted, seen_from_here
+from thaw.overrides import quoted, seen_from_here, typed_overrides
 from thaw.processes import Place, ProcessError, count_processes, find_place, start_processes
 from thaw.resume import as_begun
-from thaw.run import Run, typed_overrides
+from thaw.run import Run
 from thaw.signals import interruptible
 from thaw.sweep import ERROR_LOG, Failure, is_finished, objective, record_failure
 from thaw.writing import claimed

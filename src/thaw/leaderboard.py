@@ -242,11 +242,10 @@ def _folder_name(setting: Setting) -> str:
 
 
 def _verdict_figures(verdict: Verdict) -> dict[str, Any]:
-    tested = verdict.p is not None
-    return {
-        "verdict": verdict.word,
-        "p": verdict.p if tested else "",
-        "p_corrected": verdict.corrected if tested else "",
-        "images_better": verdict.num_better if tested else "",
-        "images_worse": verdict.num_worse if tested else "",
+    tested = {
+        "p": verdict.p,
+        "p_corrected": verdict.corrected,
+        "images_better": verdict.num_better,
+        "images_worse": verdict.num_worse,
     }
+    return {"verdict": verdict.word} | (dict.fromkeys(tested, "") if verdict.p is None else tested)

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
@@ -95,6 +96,12 @@ def _elements(override: str) -> list[str]:
 
 def _at_home(folder: str) -> str:
     return os.path.expanduser(folder)  # noqa: PTH111 - Path.expanduser takes no folder that is called ~1
+
+
+def typed_overrides() -> list[str]:
+    """What was typed for the job that Hydra runs, and where it finds presets of one's own."""
+    overrides = HydraConfig.get().overrides
+    return [*(each for each in overrides.hydra if each.startswith("hydra.searchpath=")), *overrides.task]
 
 
 def key_of(override: str) -> str:

@@ -5,8 +5,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import ThawError
 from thaw.explain import option_names
-from thaw.overrides import folder_of, key_of, quoted
-from thaw.run import Run, typed_overrides
+from thaw.overrides import folder_of, key_of, quoted, typed_overrides
+from thaw.run import Run
 from thaw.writing import claimed
 
 

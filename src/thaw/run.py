@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
 from thaw.errors import ThawError
+from thaw.overrides import typed_overrides
 from thaw.reading import find_folder, read_config, read_figures, read_group, read_overrides, read_summary
 from thaw.summary import Summary
 from thaw.writing import naming, replacing
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from thaw.inspection.predictions import Predictions
     from thaw.model.classifier import Classifier
     from thaw.predict import Prediction
-
-
-def typed_overrides() -> list[str]:
-    """What was typed for the job that Hydra runs, and where it finds presets of one's own."""
-    overrides = HydraConfig.get().overrides
-    return [*(each for each in overrides.hydra if each.startswith("hydra.searchpath=")), *overrides.task]
 
 
 class Run:

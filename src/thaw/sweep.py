@@ -134,9 +134,7 @@ def job_name(overrides: str) -> str:
     """
     short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), overrides)
     name = re.sub(r'[<>:"/\\|?*]+', "-", short)
-    while len(os.fsencode(name)) > LONGEST_NAME:
-        name = name[:-1]
-    return name
+    return os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
 
 
 OmegaConf.register_new_resolver("job_name", job_name, replace=True)  # here, as a launcher's processes load this, too

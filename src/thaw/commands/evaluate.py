@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.commands.check import in_flags
+from thaw.commands import check
 from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
@@ -19,9 +19,9 @@ DESCRIPTION = (
     "beside it whose name tells what it is of: RUN/evaluation_train, RUN/evaluation_tta_of_new_photos."
 )
 EXAMPLE = "thaw evaluate outputs/RUN --data new_photos --tta"
-COLUMNS = {"csv_path": "PATTERN", "csv_label": "COLUMN", "csv_split": "COLUMN"}
-"""Options that tell the columns of a CSV file, and of what kind each is."""
-FLAGS = {"dataset.csv": "--data"} | {f"dataset.{name}": f"--{name.replace('_', '-')}" for name in COLUMNS}
+COLUMNS = {name: kind for name, kind in check.COLUMNS.items() if name != "csv_group"}
+"""Those of a CSV file that matter here, where nothing is split."""
+FLAGS = {"dataset.csv": "--data"} | {key: check.FLAGS[key] for key in (f"dataset.{name}" for name in COLUMNS)}
 """What the options are called here, for the messages of mistakes."""
 
 
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     except ThawError as error:
         if options.data is None:
             raise
-        raise ThawError(in_flags(str(error), FLAGS)) from error
+        raise ThawError(check.in_flags(str(error), FLAGS)) from error
     folder = options.out or _default_folder(run, options)
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
     images = f"{evaluation.split} of {options.data}" if options.data else evaluation.split
