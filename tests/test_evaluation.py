@@ -279,3 +279,14 @@ def test_an_unreadable_file_is_left_out_and_said(
         predictions = finished_run.evaluate(data=some_classes)
     assert len(predictions.labels) == 6
     assert "1 of 7 files cannot be read as images and are left out:\n  red/broken.png: its contents" in caplog.text
+
+
+def test_a_line_without_a_file_is_left_out_and_said(
+    finished_run: Run, some_classes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [f"{path},red" for path in sorted((some_classes / "red").iterdir())]
+    (some_classes / "labels.csv").write_text("\n".join(["path,label", *lines, "gone.png,blue"]))
+    with caplog.at_level(logging.WARNING, "thaw"):
+        predictions = finished_run.evaluate(data=some_classes / "labels.csv")
+    assert len(predictions.labels) == len(lines)
+    assert "Lines of the CSV file whose image does not exist: 1 (gone.png)." in caplog.text

@@ -184,14 +184,31 @@ def test_a_table_may_have_other_columns(image_folder: Path, tmp_path: Path, caps
     table.write_text("\n".join(["id,kind,is_valid", *lines, "val/red/gone,red,True"]))
     path = f"{image_folder}/{{id}}.png"
     flags = ["--csv", str(table), "--csv-path", path, "--csv-label", "kind", "--csv-split", "is_valid"]
-    assert main(["check", str(image_folder), *flags]) == 2
-    assert "1 of 28 lines of a file that does not exist" in capsys.readouterr().err
+    assert main(["check", str(image_folder), *flags]) == 1
+    assert "Lines of the CSV file whose image does not exist: 1. " in capsys.readouterr().out
     table.write_text("\n".join(["id,kind,is_valid", *lines]))
     assert main(["check", str(image_folder), *flags]) == 0
     assert "train 18 (blue 4, green 6, red 8), val 9 (blue 3, green 3, red 3)" in capsys.readouterr().out
     assert main(["check", str(image_folder), *flags, "--min-size", "500"]) == 1
     command = capsys.readouterr().out.splitlines()[-1].partition("thaw ")[2]
     assert main(shlex.split(command)) == 0
+
+
+def test_lines_of_a_table_without_a_file_or_a_label_are_listed(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{path},{path.parent.name}" for path in sorted(image_folder.rglob("*.png"))]
+    lines[0] = lines[0].partition(",")[0] + ","
+    lost = [f"gone/{number}.png" for number in range(5)]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,label", *lines, *(f"{name},grey" for name in lost)]) + "\n")
+    assert main(["check", str(tmp_path), "--csv", str(table)]) == 1
+    printed, errors = capsys.readouterr()
+    assert "Lines of the CSV file without a label: 1. " in printed
+    assert "Lines of the CSV file whose image does not exist: 5. " in printed
+    assert all(f"  {name}\n" in printed for name in lost)
+    assert printed.endswith("2 kinds of mistake, 0 images to leave out\n")
+    assert not errors
 
 
 def test_the_folder_may_be_a_link(

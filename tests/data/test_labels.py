@@ -4,6 +4,8 @@ import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
 from test_index import error_of, index_of, names, plant, sizes
 
+from thaw.data.check import find_problems
+
 # File-name pattern
 
 PETS = "^(.+)_[0-9]+[.]"
@@ -230,7 +232,7 @@ def test_a_column_for_each_label_is_not_what_thaw_reads(tmp_path: Path) -> None:
     assert "one label" not in error_of(tmp_path, csv="labels.csv")
 
 
-def test_lines_without_a_file_or_a_label_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_without_a_file_or_a_label_can_be_left_out(tmp_path: Path) -> None:
     plant(tmp_path, {"": 20})
     lines = [f"{i:03}.jpg,{'ants' if i % 2 else 'bees'}\n" for i in range(24)]
     write_csv(tmp_path, "path,label\n" + "".join(lines).replace("004.jpg,bees", "004.jpg, "))
@@ -240,10 +242,10 @@ def test_lines_without_a_file_or_a_label_can_be_left_out(tmp_path: Path, caplog:
         "without a label": ["004.jpg"],
         "missing": ["020.jpg", "021.jpg", "022.jpg", "023.jpg"],
     }
-    assert caplog.messages == [
-        f"dataset.csv: {tmp_path}/labels.csv has 1 of 24 lines without a label: 004.jpg (line 6). Left out",
-        f"dataset.csv: {tmp_path}/labels.csv has 4 of 24 lines of a file that does not exist, as seen from {tmp_path}: "
-        "020.jpg (line 22), 021.jpg (line 23), 022.jpg (line 24) and 1 more. Left out",
+    advice = "They are left out; training refuses them unless dataset.on_bad=skip."
+    assert [finding.message for finding in find_problems(index) if finding.kind == "lost_line"] == [
+        f"Lines of the CSV file whose image does not exist: 4 (020.jpg, 021.jpg, 022.jpg and 1 more). {advice}",
+        f"Lines of the CSV file without a label: 1 (004.jpg). {advice}",
     ]
 
 

@@ -117,8 +117,8 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
     csv, exclude = from_root(options.csv), from_root(options.exclude)
     try:
-        dataset = DatasetConfig(root=str(root), csv=csv, label_pattern=options.pattern, exclude=exclude, **columns)
-        return survey(root, dataset)
+        labels = {"csv": csv, "label_pattern": options.pattern, **columns}
+        return survey(root, DatasetConfig(root=str(root), exclude=exclude, on_bad="skip", **labels))
     except ThawError as error:
         message = str(error).replace(f" Its path is relative to the data's root, {root}.", "")  # that of a flag is not
         raise ThawError(in_flags(message)) from error

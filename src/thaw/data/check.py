@@ -56,6 +56,7 @@ def find_problems(index: ImageIndex) -> list[Finding]:
     strays = [sample.path for sample in index.samples if sample.path in known]
     findings = [
         *find_copies(index),
+        *_find_lost_lines(index),
         Finding(
             "stray",
             "Files that belong to no class",
@@ -92,6 +93,21 @@ def find_problems(index: ImageIndex) -> list[Finding]:
         ),
     ]
     return [finding for finding in findings if finding.items]
+
+
+def _find_lost_lines(index: ImageIndex) -> list[Finding]:
+    """Lines of the CSV file that tell no image or no class."""
+    titles = {"missing": "whose image does not exist", "without a label": "without a label"}
+    return [
+        Finding(
+            "lost_line",
+            f"Lines of the CSV file {title}",
+            tuple(map(index.place, index.ignored.get(reason, ()))),
+            "They are left out; training refuses them unless dataset.on_bad=skip.",
+            index.ignored.get(reason, ()),
+        )
+        for reason, title in titles.items()
+    ]
 
 
 def _find_class_problems(index: ImageIndex) -> list[Finding]:

@@ -12,8 +12,9 @@ class Finding:
     """A probable mistake in the data, which can be trained on nevertheless unless files cannot be read."""
 
     kind: str
-    """`unreadable`, `wrong_type`, `tiny`, `in_two_splits`, `two_labels`, `in_one_split`, `stray`, `one_class`,
-    `rare_class`, `missing_class`, `unbalanced`, `empty_folder`, `misspelt_split`, `torn_group` or `unused_split`."""
+    """`unreadable`, `wrong_type`, `tiny`, `in_two_splits`, `two_labels`, `in_one_split`, `lost_line`, `stray`,
+    `one_class`, `rare_class`, `missing_class`, `unbalanced`, `empty_folder`, `misspelt_split`, `torn_group` or
+    `unused_split`."""
     title: str
     """What is wrong, in a few words."""
     items: tuple[str, ...]

@@ -13,6 +13,7 @@ from torch import Tensor
 from thaw.config import DatasetConfig
 from thaw.data.cache import file_stamp
 from thaw.data.images import read_image
+from thaw.data.labels import require_left
 from thaw.data.scan import Scan, scan_data
 from thaw.data.shards import Shards
 from thaw.data.splits import (
@@ -99,6 +100,7 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
         ThawError: The files cannot give what the options ask for.
     """
     scan = scan_data(root, options)
+    require_left(scan.rows, scan.left_out, options.classes)
     rows_by_split = split_rows(sorted(keep_classes(scan.rows, options.classes)), options)
     classes = learn_classes(rows_by_split)
     splits = _number(rows_by_split, classes)

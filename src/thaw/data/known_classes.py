@@ -43,7 +43,7 @@ def index_known_classes(
     if source.is_file() and label_pattern is not None:
         raise ThawError(f"--label-pattern is for a folder, and {source} is a file.")
     root, csv = (source.parent, source.name) if source.is_file() else (source, None)
-    options = DatasetConfig(root=str(root), csv=csv, label_pattern=label_pattern, **(columns or {}))
+    options = DatasetConfig(root=str(root), csv=csv, label_pattern=label_pattern, on_bad="skip", **(columns or {}))
     return in_known_classes(survey(Path(options.root), options), classes)
 
 

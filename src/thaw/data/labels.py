@@ -1,17 +1,14 @@
 """Classes that no folder tells: those that a CSV file names, or a pattern finds in the names of files."""
 
 import csv
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from thaw.config import DatasetConfig
 from thaw.data.splits import SPLIT_NAMES, Row
 from thaw.errors import ThawError, name_some
-
-log = logging.getLogger(__name__)
 
 COLUMN = re.compile("{([^{}]+)}")
 """In `dataset.csv_path`."""
@@ -36,8 +33,8 @@ class Table(NamedTuple):
     rows: list[Row]
     unused_splits: list[str]
     """Columns that seem to tell the split, where none is used."""
-    left_out: dict[str, list[Path]]
-    """Files of lines that are left out, by reason."""
+    left_out: dict[str, list[Row]]
+    """Lines that are left out, by reason."""
 
 
 def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
@@ -50,8 +47,7 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
 
     Raises:
         ThawError: The file is missing or no such table; a line names no split, or an image that an earlier line names
-            too; or lines lack a label or name no file, and `dataset.on_bad` is error or they are all of a split or
-            class.
+            too; or lines lack a label or name no file, and `dataset.on_bad` is error.
     """
     rows: dict[Path, Row] = {}
     bad: list[tuple[str, Row, int]] = []
@@ -91,7 +87,9 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
         ) from error
     except csv.Error as error:
         raise ThawError(f"dataset.csv cannot be read: {file} ({error}).") from error
-    left_out = _leave_out(bad, list(rows.values()), file, options)
+    if bad and options.on_bad == "error":
+        _refuse(bad, len(rows), file, options.csv_path)
+    left_out = {reason: found for reason in BAD_LINES if (found := [row for why, row, _ in bad if why == reason])}
     has_splits = options.csv_split in columns
     unused = [] if has_splits else [name for name in columns if name not in needed and SPLIT_LIKE.fullmatch(name)]
     return Table(list(rows.values()), unused, left_out)
@@ -106,47 +104,51 @@ def _advise_on_flags(columns: Sequence[str], lines: list[dict[str, str]]) -> str
     return f" The columns {name_some(flags, most=5)} hold only 0 and 1: {rule}"
 
 
-def _leave_out(
-    bad: list[tuple[str, Row, int]], rows: list[Row], file: Path, options: DatasetConfig
-) -> dict[str, list[Path]]:
-    """The files of bad lines by reason, which are told of; none if all lines are good.
+def _refuse(bad: list[tuple[str, Row, int]], num_good: int, file: Path, csv_path: str) -> NoReturn:
+    """Name the bad lines of a CSV file.
 
     Args:
-        bad: Reason, row and number of each bad line.
-        rows: Those of the others.
+        bad: Reason, row and number of each.
+        num_good: How many others there are.
         file: The CSV file.
-        options: Whether bad lines may be left out.
+        csv_path: `dataset.csv_path`.
     """
-    left_out: dict[str, list[Path]] = {}
     facts, home = [], file.parent
     for reason, what in BAD_LINES.items():
         found = {line: row.path for why, row, line in bad if why == reason}
         if found:
-            left_out[reason] = list(found.values())
             shown = {
                 line: path.relative_to(home) if path.is_relative_to(home) else path for line, path in found.items()
             }
             some = name_some([f"{path} (line {line})" for line, path in shown.items()], most=3)
-            facts.append(f"{len(found)} of {len(bad) + len(rows)} lines {what.format(folder=home)}: {some}")
-    if bad and options.on_bad == "error":
-        remedy = "Mend or remove them; dataset.on_bad=skip leaves them out."
-        if not rows and list(left_out) == ["missing"]:
-            path = options.csv_path
-            remedy = f"dataset.csv_path={path} makes these paths of the columns: change it, or mend the lines."
-        raise ThawError(f"dataset.csv: {file} has {'; '.join(facts)}. {remedy}")
-    for fact in facts:
-        log.warning(f"dataset.csv: {file} has {fact}. Left out")
-    splits, classes = {row.split for row in rows}, {row.name for row in rows if row.split in ("", "train")}
-    for _, row, _ in bad:
+            facts.append(f"{len(found)} of {len(bad) + num_good} lines {what.format(folder=home)}: {some}")
+    remedy = "Mend or remove them; dataset.on_bad=skip leaves them out."
+    if not num_good and all(reason == "missing" for reason, *_ in bad):
+        remedy = f"dataset.csv_path={csv_path} makes these paths of the columns: change it, or mend the lines."
+    raise ThawError(f"dataset.csv: {file} has {'; '.join(facts)}. {remedy}")
+
+
+def require_left(rows: Sequence[Row], left_out: Sequence[Row], classes: Sequence[str] | None) -> None:
+    """Refuse a table that has lost all images of a split, or of a class in train, with the lines that are left out.
+
+    Args:
+        rows: Those of the others.
+        left_out: Those of the lines that are left out.
+        classes: `dataset.classes`: another class may be lost.
+
+    Raises:
+        ThawError: It has.
+    """
+    splits, names = {row.split for row in rows}, {row.name for row in rows if row.split in ("", "train")}
+    for row in left_out:
         split, name = row.split or "train", row.name
         of_class = f" of {name!r}" if row.split in splits else ""
-        is_kept = name and (options.classes is None or name in options.classes)
-        if row.split not in splits or (split == "train" and is_kept and name not in classes):
+        is_kept = name and (classes is None or name in classes)
+        if row.split not in splits or (split == "train" and is_kept and name not in names):
             raise ThawError(
                 f"{split} has no images{of_class} left: dataset.on_bad=skip leaves out all of its files, such as "
                 f"{row.path}."
             )
-    return left_out
 
 
 def _delimiter(header: str, needed: list[str]) -> str:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,6 +29,8 @@ class Scan:
 
     rows: list[Row] = field(default_factory=list)
     ignored: Ignored = field(default_factory=lambda: defaultdict(list))
+    left_out: list[Row] = field(default_factory=list)
+    """Lines of the CSV file that are among `ignored`."""
     empty_folders: list[str] = field(default_factory=list)
     misspelt: list[str] = field(default_factory=list)
     unused_splits: list[str] = field(default_factory=list)
@@ -47,8 +50,8 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     if not options.csv:
         return _read_folders(root, options, excluded)
     table = read_table(root / options.csv, root, options)
-    scan = Scan(unused_splits=table.unused_splits)
-    scan.ignored.update(table.left_out)
+    scan = Scan(left_out=list(chain.from_iterable(table.left_out.values())), unused_splits=table.unused_splits)
+    scan.ignored.update((reason, [row.path for row in rows]) for reason, rows in table.left_out.items())
     for row in table.rows:
         if absolute(row.path) in excluded:
             scan.ignored["excluded"].append(row.path)
