@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from thaw.config import StrategyConfig as StrategyConfig
     from thaw.config import TrainerConfig as TrainerConfig
     from thaw.data.datamodule import ImageDataModule as ImageDataModule
+    from thaw.data.transforms import EvaluationTransform as EvaluationTransform
     from thaw.errors import ThawError as ThawError
     from thaw.learning_rate import find_lr as find_lr
     from thaw.model.classifier import Classifier as Classifier
@@ -43,6 +44,7 @@ _MODULES = {
         "TrainerConfig",
     ),
     "thaw.data.datamodule": ("ImageDataModule",),
+    "thaw.data.transforms": ("EvaluationTransform",),
     "thaw.errors": ("ThawError",),
     "thaw.learning_rate": ("find_lr",),
     "thaw.model.classifier": ("Classifier",),

@@ -55,7 +55,7 @@ def _commands() -> dict[str, ModuleType]:
     """Modules of DESCRIPTION, EXAMPLE, add_arguments and run by their names; each imports torch only when it runs."""
     from thaw.commands import check, compare, evaluate, export, pack, predict, report
 
-    commands = (compare, check, pack, evaluate, report, predict, export)
+    commands = (evaluate, predict, report, export, compare, check, pack)
     return {command.__name__.rpartition(".")[2]: command for command in commands}
 
 
@@ -77,7 +77,9 @@ def _refuse_unknown(words: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("thaw", description="Look at finished runs. Trainings are started by train.py.")
+    parser = argparse.ArgumentParser(
+        "thaw", description="Finished runs, and folders of images. Trainings are started by train.py."
+    )
     parser.add_argument("--version", action="version", version=f"thaw {version('thaw')}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command in _commands().items():
