@@ -289,14 +289,15 @@ def test_the_stages_of_the_pets_recipe_build_on_each_other(
 @pytest.mark.slow
 def test_transferred_digits_beat_digits_from_scratch(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
+    small = [f"dataset.root={tmp_path}", "dataset.image_size=40"]
     first = run(
-        "experiment=digits_source", "trainer.max_epochs=3", f"hydra.run.dir={source}", f"dataset.root={tmp_path}",
+        "experiment=digits_source", "trainer.max_epochs=3", *small, f"hydra.run.dir={source}",
         cwd=tmp_path, timeout=1200,
     )  # fmt: skip
     assert first.returncode == 0, first.stderr
     sweep = run(
         "-m", "experiment=digits_target", f"backbone.weights={source}", "strategy=frozen,scratch", "seed=1,2",
-        f"dataset.root={tmp_path}", f"hydra.sweep.dir={target}", cwd=tmp_path, timeout=1200,
+        *small, f"hydra.sweep.dir={target}", cwd=tmp_path, timeout=1200,
     )  # fmt: skip
     assert sweep.returncode == 0, sweep.stderr
     assert "(val, last epoch)" in sweep.stdout
