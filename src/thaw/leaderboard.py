@@ -14,7 +14,7 @@ from thaw.differences import short_names, tell_apart
 from thaw.errors import abridge, name_some
 from thaw.settings import Setting
 from thaw.sweep import ERROR_LOG
-from thaw.writing import drafting
+from thaw.writing import drafting_csv
 
 WIDTH = 118
 """Most characters of a line."""
@@ -190,7 +190,7 @@ class Leaderboard:
             for section in self.sections
             for setting, verdict in zip(section.settings, section.verdicts, strict=True)
         ]
-        with drafting(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        with drafting_csv(path) as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

@@ -25,7 +25,7 @@ from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid, fill
 from thaw.precision import keep_precision
 from thaw.run import Run
-from thaw.writing import drafting
+from thaw.writing import drafting, drafting_csv
 
 MOST_THREADS = 32  # each holds a batch of images and its activations
 
@@ -170,7 +170,7 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     """One row a file: path, label, probability, the next classes and theirs, error."""
     most = max(len(prediction.top) for prediction in predictions)
     others = [name for rank in range(2, most + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-    with drafting(path) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with drafting_csv(path) as file:
         writer = csv.DictWriter(file, ["path", "label", "probability", *others, "error"])
         writer.writeheader()
         for prediction in predictions:

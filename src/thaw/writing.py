@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -49,6 +49,17 @@ def drafting(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is not there, or cannot be
             draft.unlink()
+
+
+@contextmanager
+def drafting_csv(path: Path) -> Iterator[TextIO]:
+    """`drafting` for the `csv` module; names of files that are not UTF-8 are written as the bytes that they are.
+
+    Raises:
+        OSError: The system refuses to write.
+    """
+    with drafting(path) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        yield file
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from test_compare import write_run
 from thaw.cli import main
 from thaw.run import Run
 
@@ -23,6 +25,14 @@ def test_the_command_prints_the_table_and_writes_it_in_every_form(
         (row,) = csv.DictReader(file)
     assert float(row["acc"]) == finished_run.summary["last"]["acc"]
     assert (row["runs"], row["n"], row["verdict"], row["p"]) == ("1", "9", "best", "")
+
+
+def test_a_folder_whose_name_is_not_utf8_is_written_as_its_bytes(tmp_path: Path) -> None:
+    write_run(tmp_path / os.fsdecode(b"caf\xe9"), "seed=1")
+    table, text = tmp_path / "table.csv", tmp_path / "table.md"
+    assert main(["compare", str(tmp_path), "--csv", str(table), "--markdown", str(text)]) == 0
+    assert b"/caf\xe9," in table.read_bytes()
+    assert b"| caf\xe9 |" in text.read_bytes()
 
 
 def test_a_file_that_cannot_be_written_is_a_users_mistake(

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
             leaderboard.write_csv(options.csv)
         if options.markdown:
             with drafting(options.markdown) as draft:
-                draft.write_text(leaderboard.markdown(), encoding="utf-8")
+                draft.write_text(leaderboard.markdown(), encoding="utf-8", errors="surrogateescape")
         if options.plot:
             with heavy_imports():
                 from thaw.inspection.accuracy_chart import accuracy_chart

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from thaw.errors import ThawError, name_some
-from thaw.writing import drafting
+from thaw.writing import drafting_csv
 
 HEADER = b"path,reason"
 
@@ -20,7 +20,7 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
     try:
         if file.exists() and not file.read_bytes().startswith(HEADER):
             raise ThawError(f"{file} is there already and no list of images to leave out. Name another: --fix FILE.")
-        with drafting(file) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        with drafting_csv(file) as stream:
             csv.writer(stream).writerow(HEADER.decode().split(","))
             # Quoted, a space that a name begins with is not skipped as one behind a comma is.
             csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(sorted(reasons.items()))

@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import (
 from thaw.errors import ThawError
 from thaw.inspection.uncertainty import wilson_interval
 from thaw.summary import Metrics
-from thaw.writing import drafting
+from thaw.writing import drafting_csv
 
 COLUMNS = ["split", "path", "label", "predicted", "loss"]
 """Of a predictions.csv, before one `p_CLASS` a class."""
@@ -160,8 +160,7 @@ def write_predictions(path: Path, splits: Mapping[str, Predictions]) -> None:
     Raises:
         OSError: The system refuses to write.
     """
-    # Names of files that are not UTF-8 are written as the bytes that they are.
-    with drafting(path) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with drafting_csv(path) as file:
         writer = csv.writer(file)
         classes = next(iter(splits.values())).classes
         writer.writerow([*COLUMNS, *(f"p_{name}" for name in classes)])

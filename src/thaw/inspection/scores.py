@@ -8,7 +8,7 @@ from typing import Any
 from thaw.console import table_text
 from thaw.errors import name_some
 from thaw.inspection.predictions import ClassScore, Predictions, accuracy_text
-from thaw.writing import drafting
+from thaw.writing import drafting_csv
 
 MOST_CLASSES, FEWER_CLASSES = 40, 20
 """Classes that are shown: all if there are no more than the first, else so many of the lowest F1."""
@@ -48,7 +48,7 @@ def score_data(predictions: Predictions, least: int = 1) -> dict[str, Any]:
 
 def write_class_scores(path: Path, predictions: Predictions) -> None:
     """One row a class; empty where a figure is undefined."""
-    with drafting(path) as draft, draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with drafting_csv(path) as file:
         writer = csv.DictWriter(file, ClassScore._fields)
         writer.writeheader()
         writer.writerows(_without_nan(score) for score in predictions.per_class())
