@@ -293,7 +293,7 @@ def test_two_stores_at_once_never_read_half_a_file(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_has_left_counts_and_leaves_too(tmp_path: Path) -> None:
-    left = tmp_path / f"{'0' * 64}.89abcdef.part"
+    left = tmp_path / f".{'0' * 64}.safetensors.89abcdef.part"
     left.write_bytes(bytes(10_000))
     os.utime(left, (0, 0))
     FeatureStore(tmp_path, gigabytes=12_000 / 1e9).get("a", Computed(torch.zeros(1000)))

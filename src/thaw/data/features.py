@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from secrets import token_hex
 
 import torch
 from safetensors import SafetensorError
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from thaw.data.cache import cache_folder, file_stamp
 from thaw.errors import ThawError
+from thaw.writing import drafting
 
 log = logging.getLogger(__name__)
 
 Extract = Callable[[Tensor], Tensor]
 
 DEFAULT_GIGABYTES = 4.0
-OWN_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|[0-9a-f]{8}\.part)")
+OWN_NAME = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.safetensors\.[0-9a-f]{8}\.part")
 """Names of the files that a store keeps, and of what a kill leaves of one."""
 
 
@@ -105,7 +105,7 @@ class FeatureStore:
         return features
 
     def _write(self, path: Path, features: Tensor) -> None:
-        """Write under a temporary name, so that no other process reads half a file; make room first."""
+        """Keep the features; make room first."""
         if features.nbytes > self.gigabytes * 1e9:
             if self.gigabytes:
                 log.warning(
@@ -113,20 +113,14 @@ class FeatureStore:
                     "all are not kept. To have them the next time, raise the environment's THAW_CACHE_GB."
                 )
             return
-        temporary = path.with_suffix(f".{token_hex(4)}.part")
-        try:
+        with suppress(OSError, SafetensorError):  # a cache that cannot be written costs time, not the run
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(features.nbytes)
-            temporary.touch()
-            mode = temporary.stat().st_mode  # what other users may do by the umask, and not by safetensors
-            save_file({"features": features.contiguous()}, temporary)
-            temporary.chmod(mode)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, SafetensorError):  # a cache that cannot be written costs time, not the run
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            with drafting(path) as draft:
+                draft.touch()
+                mode = draft.stat().st_mode  # what other users may do by the umask, and not by safetensors
+                save_file({"features": features.contiguous()}, draft)
+                draft.chmod(mode)
 
     def _make_room(self, needed: int) -> None:
         files = []

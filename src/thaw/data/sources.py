@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import tarfile
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from filelock import FileLock
 from thaw.data.archives import download, unpack
 from thaw.data.places import holds_images
 from thaw.errors import ThawError
+from thaw.writing import drafting
 
 log = logging.getLogger(__name__)
 
@@ -234,9 +234,7 @@ def _write_official_csv(folder: Path) -> None:
         names = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
         rows += [f"images/{name}.jpg,{name.rpartition('_')[0]},{split}\n" for name in names]
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-            draft = Path(scratch, official.name)
+        with drafting(official) as draft:
             draft.write_text("".join(rows))
-            draft.replace(official)
     except OSError as error:  # a shared folder that cannot be written to is as good for every other use
         log.info("%s could not be written: %s.", official, error)
