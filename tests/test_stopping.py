@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.checkpoints import BestCheckpoint, LastCheckpoint, WholeFileIO
 from thaw.errors import ThawError
-from thaw.signals import Interrupted, interruptible
+from thaw.signals import Interrupted, catching
 from thaw.stopping import FiniteLoss, Interruption
 
 
@@ -133,7 +133,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_signal_ends_with_the_last_finished_epoch_saved(
     tmp_path: Path, unbroken: Path, number: int, seconds: float, times: int, saved: int | None
 ) -> None:
-    with pytest.raises(Interrupted) as caught, interruptible(tmp_path):
+    with pytest.raises(Interrupted) as caught, catching():
         fit(Line(), tmp_path, SendSignal(number, epoch=1, times=times), seconds=seconds)
     assert caught.value.code == 128 + number
     last = tmp_path / "last.ckpt"
@@ -154,7 +154,7 @@ def test_a_failure_that_the_signal_has_caused_is_seen_as_the_signal(tmp_path: Pa
             if (trainer.current_epoch, batch_idx) == (self.epoch, 2):
                 raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
 
-    with pytest.raises(Interrupted), interruptible(tmp_path):
+    with pytest.raises(Interrupted), catching():
         fit(Line(), tmp_path, WorkerDies(signal.SIGTERM, epoch=1), seconds=3600)
 
 

@@ -4,8 +4,9 @@ import gc
 import logging
 import shlex
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from thaw.overrides import quoted, seen_from_here, typed_overrides
 from thaw.processes import Place, ProcessError, count_processes, find_place, start_processes
 from thaw.resume import as_begun
 from thaw.run import Run
-from thaw.signals import interruptible
+from thaw.signals import Interrupted, catching
 from thaw.sweep import ERROR_LOG, Failure, is_finished, objective, record_failure
 from thaw.writing import claimed
 
@@ -66,7 +67,10 @@ class Job:
             logging.disable(logging.WARNING)  # the first process says it
         speaks = place.speaks_for_all and not is_sweep  # it is the sweep that is gone on with
         try:
-            with claimed(folder, f"hydra.{'sweep' if is_sweep else 'run'}.dir") as lock, interruptible(folder, speaks):
+            with (
+                claimed(folder, f"hydra.{'sweep' if is_sweep else 'run'}.dir") as lock,
+                interruptible(Run(folder), speaks),
+            ):
                 return self._record(values, folder, place, lock)
         except JobError:
             if is_sweep and "max_failure_rate" in context.sweeper:
@@ -124,3 +128,31 @@ class Job:
             return objective(run.summary) if run.is_finished else None
         typed = [each for each in overrides if not each.startswith("resume=")]  # its options stand there in full
         return self.experiment(config, folder, shlex.join(["python", self.script.name, *typed]))
+
+
+@contextmanager
+def interruptible(run: Run, speaks: bool = True) -> Iterator[None]:
+    """Inside, both signals raise `Interrupted`; on its way out one line says how the run goes on.
+
+    Args:
+        run: The run.
+        speaks: Whether this process prints the line.
+    """
+    begun = time.time()
+    with catching():
+        try:
+            yield
+        except Interrupted as error:
+            if speaks:
+                print(_advice(error, run, begun), file=sys.stderr)
+            raise
+
+
+def _advice(error: Interrupted, run: Run, begun: float) -> str:
+    if run.is_finished and run.summary_json.stat().st_mtime >= begun:  # not of a run that is trained for longer
+        command = shlex.join(["thaw", "report", str(run.folder)])
+        return f"Ended by {error.signal} after the training: all of it is saved. Next: {command}"
+    if run.last.exists():
+        command = shlex.join(["python", Path(sys.argv[0]).name, f"resume={run.folder}"])
+        return f"Ended by {error.signal}. To go on from the last saved epoch: {command}"
+    return f"Ended by {error.signal} before an epoch was saved in {run.folder}: start anew."

@@ -23,12 +23,12 @@ def expand_resume(arguments: list[str]) -> list[str]:
     folder = folder_of(resume)
     if folder.name == "last.ckpt":
         folder = folder.parent.parent
-    if not (folder / "checkpoints" / "last.ckpt").exists():
+    if folder.is_file() or not (run := Run(folder)).last.exists():
         raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. Name the folder of a run.")
     new_keys = {key_of(argument) for argument in arguments}
-    if (folder / "summary.json").exists() and "trainer.max_epochs" not in new_keys:
+    if run.is_finished and "trainer.max_epochs" not in new_keys:
         raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
-    kept = [override for override in Run(folder).overrides if key_of(override) not in new_keys]
+    kept = [override for override in run.overrides if key_of(override) not in new_keys]
     others = [argument for argument in arguments if argument is not resume]
     return [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
 

@@ -40,6 +40,7 @@ class Run:
         predictions_csv: One row an image of val and test, by the best checkpoint;
         predictions_last_csv: of val, by the last epoch, which no one has chosen on these images.
         evaluation: What `thaw evaluate` writes, without further flags.
+        summary_json: The figures, written last.
 
     Raises:
         ThawError: The path is another checkpoint.
@@ -56,10 +57,10 @@ class Run:
         self.predictions_csv = self.folder / "predictions.csv"
         self.predictions_last_csv = self.folder / "predictions_last.csv"
         self.evaluation = self.folder / "evaluation"
+        self.summary_json = self.folder / "summary.json"
         self._config = self.folder / "config.yaml"
         self._overrides = self.folder / "overrides.yaml"
         self._tracking_id = self.folder / "tracking_id.txt"
-        self._summary = self.folder / "summary.json"
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -105,12 +106,12 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """The figures of `summary.json`, whichever there are."""
-        return read_figures(self._require(self._summary))
+        return read_figures(self._require(self.summary_json))
 
     @property
     def full_summary(self) -> Summary:
         """The figures of `summary.json`, all of them."""
-        return read_summary(self._require(self._summary))
+        return read_summary(self._require(self.summary_json))
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -127,7 +128,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """True once the summary is written."""
-        return self._summary.exists()
+        return self.summary_json.exists()
 
     def load_classifier(self) -> "Classifier":
         """The classifier of the best epoch, in evaluation mode, on the CPU."""
@@ -238,7 +239,7 @@ class Run:
 
     def write_summary(self, summary: Summary) -> None:
         """Keep the figures; the last step of a training."""
-        with replacing(self._summary) as draft:
+        with replacing(self.summary_json) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
     def _require(self, path: Path) -> Path:

@@ -1,15 +1,12 @@
-"""Ctrl-C and SIGTERM as an exception: it ends the program with the usual exit code and says how to go on."""
+"""Ctrl-C and SIGTERM as an exception, which ends the program with the usual exit code."""
 
 import os
-import shlex
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
-from pathlib import Path
 from types import FrameType
 
 CAUGHT = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -94,32 +91,3 @@ def deferred() -> Iterator[None]:
             signal.signal(number, handler)
         if come:
             signal.raise_signal(come[0])
-
-
-@contextmanager
-def interruptible(folder: Path, speaks: bool = True) -> Iterator[None]:
-    """Inside, both signals raise `Interrupted`; on its way out one line says how the run in the folder goes on.
-
-    Args:
-        folder: The run.
-        speaks: Whether this process prints the line.
-    """
-    begun = time.time()
-    with catching():
-        try:
-            yield
-        except Interrupted as error:
-            if speaks:
-                print(_advice(error, folder, begun), file=sys.stderr)
-            raise
-
-
-def _advice(error: Interrupted, folder: Path, begun: float) -> str:
-    summary = folder / "summary.json"
-    if summary.exists() and summary.stat().st_mtime >= begun:  # not of a run that is trained for longer
-        command = shlex.join(["thaw", "report", str(folder)])
-        return f"Ended by {error.signal} after the training: all of it is saved. Next: {command}"
-    if (folder / "checkpoints" / "last.ckpt").exists():
-        command = shlex.join(["python", Path(sys.argv[0]).name, f"resume={folder}"])
-        return f"Ended by {error.signal}. To go on from the last saved epoch: {command}"
-    return f"Ended by {error.signal} before an epoch was saved in {folder}: start anew."

@@ -87,7 +87,7 @@ class Interruption(Callback):
     the training ends at once; if not, `LastCheckpoint` has held it back because epochs are short, and the current one
     is finished and saved first. A second signal ends it at once in any case.
 
-    Does nothing where `thaw.signals.interruptible` does not catch the signals, as in a notebook.
+    Does nothing where `thaw.signals.catching` does not catch the signals, as in a notebook.
 
     Args:
         last: What writes `last.ckpt`.
