@@ -247,8 +247,8 @@ def test_the_folder_may_be_a_link(
         ([".", "--csv-label", "kind"], "--csv must be given beside --csv-label, got None."),
         ([".", "--csv", "my labels.csv", "--csv-path", "file"], "--csv-path must be made of columns in braces, such "),
         ([".", "--pattern", "("], "--pattern is no regular expression: '('"),
-        ([".", "--csv", "none.csv"], "--csv cannot be read: "),
-        ([".", "--exclude", "none.csv"], "--exclude cannot be read: "),
+        ([".", "--csv", "none.csv"], "--csv cannot be read: none.csv ("),
+        ([".", "--exclude", "none.csv"], "--exclude cannot be read: none.csv ("),
     ],
 )
 def test_misuse(

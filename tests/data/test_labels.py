@@ -299,7 +299,7 @@ def test_csv_of_other_columns(tmp_path: Path) -> None:
 def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
     message = error_of(tmp_path, csv="labels.csv")
     assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (")
-    assert message.endswith(f"Its path is relative to the data's root, {tmp_path}.")
+    assert message.endswith(f"It was looked for in {tmp_path}.")
     write_csv(tmp_path, f"path,label\n0.jpg,{'a' * 200_000}\n")  # no field of a table is so long
     message = error_of(tmp_path, csv="labels.csv")
     assert message == f"dataset.csv cannot be read: {tmp_path}/labels.csv (field larger than field limit (131072))."

@@ -120,8 +120,7 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         labels = {"csv": csv, "label_pattern": options.pattern, **columns}
         return survey(root, DatasetConfig(root=str(root), exclude=exclude, on_bad="skip", **labels))
     except ThawError as error:
-        message = str(error).replace(f" Its path is relative to the data's root, {root}.", "")  # that of a flag is not
-        raise ThawError(in_flags(message)) from error
+        raise ThawError(in_flags(str(error))) from error
 
 
 def in_flags(message: str, flags: Mapping[str, str] = FLAGS) -> str:

@@ -62,7 +62,7 @@ def read_reasons(file: Path, root: Path) -> dict[str, str]:
             reasons = {line["path"]: line.get("reason") or "" for line in lines if line["path"]}
     except (OSError, UnicodeError, csv.Error) as error:
         raise ThawError(
-            f"dataset.exclude cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
+            f"dataset.exclude cannot be read: {file} ({error}). It was looked for in {file.absolute().parent}."
         ) from error
     missing = [name for name in reasons if not os.path.lexists(root / name)]  # a link that leads nowhere is there
     if missing:

@@ -37,12 +37,11 @@ class Table(NamedTuple):
     """Lines that are left out, by reason."""
 
 
-def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
+def read_table(file: Path, options: DatasetConfig) -> Table:
     """One row for each line of a CSV file whose columns tell path, label and perhaps split.
 
     Args:
         file: `dataset.csv`; the paths in it are as seen from its folder.
-        root: Of the data.
         options: What the columns are called.
 
     Raises:
@@ -79,7 +78,7 @@ def read_table(file: Path, root: Path, options: DatasetConfig) -> Table:
                 rows[row.path] = row
     except OSError as error:
         raise ThawError(
-            f"dataset.csv cannot be read: {file} ({error}). Its path is relative to the data's root, {root}."
+            f"dataset.csv cannot be read: {file} ({error}). It was looked for in {file.absolute().parent}."
         ) from error
     except UnicodeError as error:
         raise ThawError(

@@ -49,7 +49,7 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     excluded = read_excluded(_find_list(root, options.exclude), root) if options.exclude else frozenset()
     if not options.csv:
         return _read_folders(root, options, excluded)
-    table = read_table(root / options.csv, root, options)
+    table = read_table(root / options.csv, options)
     scan = Scan(left_out=list(chain.from_iterable(table.left_out.values())), unused_splits=table.unused_splits)
     scan.ignored.update((reason, [row.path for row in rows]) for reason, rows in table.left_out.items())
     for row in table.rows:
