@@ -38,7 +38,7 @@ pytest.importorskip("litdata")
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
 
 
@@ -253,7 +253,8 @@ def test_a_missing_or_torn_shard_is_named(packed: Path) -> None:
     assert refused(packed).endswith("lacks chunk-0-0.bin, or a part of it. Copy or pack it again.")
 
 
-def test_a_damaged_image_is_named(packed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_a_damaged_image_is_named(packed: Path, cache: str) -> None:
     index = index_of(packed, "stream")
     path, _ = index.splits["train"][0]
     shard = packed / "chunk-0-0.bin"
@@ -262,6 +263,8 @@ def test_a_damaged_image_is_named(packed: Path, tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes().replace(image, b"\0" * len(image)))
     with pytest.raises(BadImage, match=r"packed/train/blue/0\.png cannot be read as an image: "):
         index_of(packed, "stream").read(path)
+    with pytest.raises(BadImage, match=r"packed/train/blue/0\.png cannot be read as an image: "):
+        list(batches(packed, "stream", cache, 0))
 
 
 @pytest.mark.parametrize(

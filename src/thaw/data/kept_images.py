@@ -57,7 +57,12 @@ class KeptImages:
         self._on_device: dict[str, DeviceImages] = {}
 
     def find_unreadable(self) -> dict[Path, str]:
-        """Files that cannot be read, with the reasons; images that are kept in memory are decoded into it."""
+        """Files that cannot be read, with the reasons; images that are kept in memory are decoded into it.
+
+        Images in shards are left alone: each was read before it was packed.
+        """
+        if self.index.shards:
+            return {}
         paths = [sample.path for sample in self.index.samples]
         if self._memory is not None:
             return find_bad_once(paths, partial(self._memory.load, paths), whole=True)
