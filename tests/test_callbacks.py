@@ -6,11 +6,12 @@ import lightning.pytorch as pl
 import pytest
 
 from thaw.callbacks import make_callbacks
-from thaw.checkpoints import BestCheckpoint, PhaseEarlyStopping
+from thaw.checkpoints import BestCheckpoint
 from thaw.config import Config, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.progress import EpochLog
 from thaw.run import Run
+from thaw.stopping import PhaseEarlyStopping
 
 Make = Callable[..., list[pl.Callback]]
 

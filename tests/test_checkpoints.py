@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping, mode_of
+from thaw.checkpoints import BestCheckpoint, LastCheckpoint, mode_of
 from thaw.errors import ThawError
+from thaw.stopping import PhaseEarlyStopping
 
 NAN = float("nan")
 
@@ -162,91 +163,3 @@ def test_last_is_written_where_max_steps_end_the_training(tmp_path: Path) -> Non
 def test_best_and_last_are_two_files(tmp_path: Path) -> None:
     fit(Scripted([0.9, 0.1, 0.1]), BestCheckpoint(tmp_path, "val/acc", "first"), LastCheckpoint(tmp_path, 3600))
     assert {path.name: epoch_in(path) for path in tmp_path.iterdir()} == {"best.ckpt": 0, "last.ckpt": 2}
-
-
-# ---- which epochs are validated
-
-
-@pytest.mark.parametrize(
-    ("first", "every", "max_epochs", "validated"),
-    [
-        (1, 1, 3, [1, 2, 3]),
-        (1, 2, 5, [1, 3, 5]),
-        (2, 2, 5, [2, 4, 5]),
-        (5, 5, 12, [5, 10, 12]),
-        (3, 10, 4, [3, 4]),
-        (4, 1, 4, [4]),
-        (1, 100, 1, [1]),
-    ],
-)
-def test_validation_from_the_first_epoch_on_at_each_interval_and_at_the_end(
-    first: int, every: int, max_epochs: int, validated: list[int]
-) -> None:
-    model = Scripted([0.5] * max_epochs)
-    fit(model, EvaluationEpochs(first, every))
-    assert [epoch + 1 for epoch in model.validated] == validated
-
-
-# ---- early stopping
-
-
-@pytest.mark.parametrize(
-    ("scores", "patience", "phase_starts", "num_epochs"),
-    [
-        ([0.5] * 9, 2, [0], 3),
-        ([0.5, 0.6, 0.6, 0.7, 0.7, 0.7, 0.9], 2, [0], 6),
-        ([0.1, 0.2, 0.3, 0.4], 1, [0], 4),
-        ([0.5] * 9, 2, [0, 4], 6),
-        ([0.5] * 9, 2, [0, 1], 3),
-        ([0.5] * 9, 1, [0, 2, 5], 6),
-        ([0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1], 3, [0, 3], 6),
-        ([0.5] * 4, 2, [0, 3], 4),
-        ([0.9, 0.1, 0.1, 0.1, 0.8, 0.95, 0.1, 0.1, 0.1], 2, [0, 4], 8),
-    ],
-)
-def test_patience_counts_anew_in_each_phase_and_ends_in_the_last_alone(
-    scores: list[float], patience: int, phase_starts: list[int], num_epochs: int
-) -> None:
-    model = Scripted(scores)
-    fit(model, PhaseEarlyStopping("val/acc", patience, phase_starts))
-    assert model.trained == list(range(num_epochs))
-
-
-@pytest.mark.parametrize(("scores", "said"), [([0.5] * 9, True), ([0.1, 0.2, 0.3], False)])
-def test_an_early_end_is_told(scores: list[float], said: bool, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        fit(Scripted(scores), PhaseEarlyStopping("val/acc", 2, [0]))
-    assert ("Stopped early: val/acc has not improved in 2 validations" in caplog.text) == said
-
-
-def test_a_falling_loss_is_an_improvement() -> None:
-    model = Scripted([0.5, 0.4, 0.3, 0.3, 0.3, 0.2], "val/loss")
-    fit(model, PhaseEarlyStopping("val/loss", 2, [0]))
-    assert model.trained == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("every", [1, 2])
-def test_patience_is_counted_in_validations(every: int) -> None:
-    model = Scripted([0.5] * 9)
-    fit(model, EvaluationEpochs(1, every), PhaseEarlyStopping("val/acc", 2, [0]))
-    assert model.trained == list(range(1 + 2 * every))
-
-
-def test_a_resumed_training_has_the_patience_that_is_asked_for_now(tmp_path: Path) -> None:
-    fit(Scripted([0.5] * 9), PhaseEarlyStopping("val/acc", 2, [0]), LastCheckpoint(tmp_path, 0))
-    resumed = Scripted([0.5] * 9)
-    fit(resumed, PhaseEarlyStopping("val/acc", 5, [0]), resume=tmp_path / "last.ckpt")
-    assert resumed.trained == [3, 4, 5]
-
-
-class StopInEpoch(pl.Callback):
-    """Asks for the end, as Lightning's Timer does when `max_time` is over."""
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        trainer.should_stop = trainer.should_stop or trainer.current_epoch == 1
-
-
-def test_what_else_ends_the_training_ends_it_in_an_earlier_phase_too() -> None:
-    model = Scripted([0.5] * 6)
-    fit(model, StopInEpoch(), PhaseEarlyStopping("val/acc", 5, [0, 4]))
-    assert model.trained == [0, 1]

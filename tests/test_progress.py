@@ -12,11 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from torch.utils.data import DataLoader, TensorDataset
 
-from thaw.checkpoints import EvaluationEpochs
 from thaw.config import OptimizerConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform
 from thaw.model.classifier import Classifier
 from thaw.progress import EpochLog, read_metrics, stage_table
+from thaw.validation import EvaluationEpochs
 
 NUM_IMAGES = 12
 

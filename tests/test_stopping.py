@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from test_checkpoints import Scripted
+from test_checkpoints import fit as fit_scripted
 from thaw.checkpoints import BestCheckpoint, LastCheckpoint, WholeFileIO
 from thaw.errors import ThawError
 from thaw.signals import Interrupted, catching
-from thaw.stopping import FiniteLoss, Interruption
+from thaw.stopping import FiniteLoss, Interruption, PhaseEarlyStopping
+from thaw.validation import EvaluationEpochs
 
 
 class Line(pl.LightningModule):
@@ -100,6 +103,71 @@ def test_a_weight_that_the_last_step_breaks_is_found_by_the_validation(tmp_path:
     with pytest.raises(ThawError, match="val/loss is nan after epoch 2"):
         fit(Line(breaks_weight=True), tmp_path)
     assert [epoch_in(tmp_path / f"{name}.ckpt") for name in ("best", "last")] == [1, 1]
+
+
+# ---- early stopping
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "phase_starts", "num_epochs"),
+    [
+        ([0.5] * 9, 2, [0], 3),
+        ([0.5, 0.6, 0.6, 0.7, 0.7, 0.7, 0.9], 2, [0], 6),
+        ([0.1, 0.2, 0.3, 0.4], 1, [0], 4),
+        ([0.5] * 9, 2, [0, 4], 6),
+        ([0.5] * 9, 2, [0, 1], 3),
+        ([0.5] * 9, 1, [0, 2, 5], 6),
+        ([0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1], 3, [0, 3], 6),
+        ([0.5] * 4, 2, [0, 3], 4),
+        ([0.9, 0.1, 0.1, 0.1, 0.8, 0.95, 0.1, 0.1, 0.1], 2, [0, 4], 8),
+    ],
+)
+def test_patience_counts_anew_in_each_phase_and_ends_in_the_last_alone(
+    scores: list[float], patience: int, phase_starts: list[int], num_epochs: int
+) -> None:
+    model = Scripted(scores)
+    fit_scripted(model, PhaseEarlyStopping("val/acc", patience, phase_starts))
+    assert model.trained == list(range(num_epochs))
+
+
+@pytest.mark.parametrize(("scores", "said"), [([0.5] * 9, True), ([0.1, 0.2, 0.3], False)])
+def test_an_early_end_is_told(scores: list[float], said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit_scripted(Scripted(scores), PhaseEarlyStopping("val/acc", 2, [0]))
+    assert ("Stopped early: val/acc has not improved in 2 validations" in caplog.text) == said
+
+
+def test_a_falling_loss_is_an_improvement() -> None:
+    model = Scripted([0.5, 0.4, 0.3, 0.3, 0.3, 0.2], "val/loss")
+    fit_scripted(model, PhaseEarlyStopping("val/loss", 2, [0]))
+    assert model.trained == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_patience_is_counted_in_validations(every: int) -> None:
+    model = Scripted([0.5] * 9)
+    fit_scripted(model, EvaluationEpochs(1, every), PhaseEarlyStopping("val/acc", 2, [0]))
+    assert model.trained == list(range(1 + 2 * every))
+
+
+def test_a_resumed_training_has_the_patience_that_is_asked_for_now(tmp_path: Path) -> None:
+    fit_scripted(Scripted([0.5] * 9), PhaseEarlyStopping("val/acc", 2, [0]), LastCheckpoint(tmp_path, 0))
+    resumed = Scripted([0.5] * 9)
+    fit_scripted(resumed, PhaseEarlyStopping("val/acc", 5, [0]), resume=tmp_path / "last.ckpt")
+    assert resumed.trained == [3, 4, 5]
+
+
+class StopInEpoch(pl.Callback):
+    """Asks for the end, as Lightning's Timer does when `max_time` is over."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch == 1
+
+
+def test_what_else_ends_the_training_ends_it_in_an_earlier_phase_too() -> None:
+    model = Scripted([0.5] * 6)
+    fit_scripted(model, StopInEpoch(), PhaseEarlyStopping("val/acc", 5, [0, 4]))
+    assert model.trained == [0, 1]
 
 
 # ---- signals

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.averaging import MovingAverage
 from thaw.building import build
-from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
+from thaw.checkpoints import BestCheckpoint, LastCheckpoint
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.images import read_image
@@ -24,7 +24,9 @@ from thaw.errors import ThawError
 from thaw.evaluation import predict
 from thaw.progress import EpochLog
 from thaw.run import Run
+from thaw.stopping import PhaseEarlyStopping
 from thaw.trainer import fit, make_predictor, make_trainer
+from thaw.validation import EvaluationEpochs
 
 GRADUAL = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)
 HAS_GPU = torch.cuda.is_available()

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from thaw.averaging import MovingAverage
-from thaw.checkpoints import BestCheckpoint, EvaluationEpochs, LastCheckpoint, PhaseEarlyStopping
+from thaw.checkpoints import BestCheckpoint, LastCheckpoint
 from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.instantiation import make
@@ -15,7 +15,8 @@ from thaw.probe import LinearProbe
 from thaw.progress import EpochLog
 from thaw.pruning import TrialPruning, current_trial
 from thaw.run import Run
-from thaw.stopping import FiniteLoss, Interruption
+from thaw.stopping import FiniteLoss, Interruption, PhaseEarlyStopping
+from thaw.validation import EvaluationEpochs
 
 
 def make_callbacks(

@@ -1,14 +1,13 @@
-"""What is kept of a training, when it ends early, and what it goes on from: best.ckpt, last.ckpt, patience by phase."""
+"""What is kept of a training, and what it goes on from: best.ckpt and last.ckpt."""
 
 import io
-import logging
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -16,8 +15,6 @@ from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
 from thaw.model.tensor_files import differing_tensors, expecting_own, read_tensors, require_finite
 from thaw.writing import replacing
-
-log = logging.getLogger(__name__)
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -118,61 +115,6 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path)
             self.written_at = time.monotonic()
             self.epochs_saved = trainer.current_epoch + 1
-
-
-class EvaluationEpochs(Callback):
-    """Validates every n-th epoch from a first one on, and the last epoch in any case.
-
-    Lightning validates where `check_val_every_n_epoch` divides the number of the epoch; it has no first one.
-    """
-
-    def __init__(self, first: int, every: int) -> None:
-        super().__init__()
-        self.first = first
-        self.every = every
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make Lightning's condition true or false for this epoch."""
-        epoch = trainer.current_epoch + 1
-        is_due = (epoch >= self.first and (epoch - self.first) % self.every == 0) or epoch == trainer.max_epochs
-        trainer.check_val_every_n_epoch = 1 if is_due else epoch + 1
-
-
-class PhaseEarlyStopping(EarlyStopping):
-    """Stops after some validations without improvement, counted anew in each phase of the strategy.
-
-    Args:
-        monitor: Metric that decides.
-        patience: Validations.
-        phase_starts: Epochs, from 0, with which a phase begins.
-    """
-
-    def __init__(self, monitor: str, patience: int, phase_starts: list[int]) -> None:
-        super().__init__(monitor, patience=patience, mode=mode_of(monitor), check_on_train_epoch_end=False)
-        self.phase_starts = phase_starts
-        self.has_ended = False
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the count where a phase begins."""
-        if trainer.current_epoch in self.phase_starts:
-            self.wait_count = 0
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop only within the last phase: an earlier one hands over to the next."""
-        others_wish = trainer.should_stop
-        super().on_validation_end(trainer, pl_module)
-        if trainer.current_epoch < self.phase_starts[-1]:
-            trainer.should_stop = others_wish
-        self.has_ended = trainer.should_stop and not others_wish
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say why the training is over."""
-        if self.has_ended and trainer.is_global_zero:
-            log.info(f"Stopped early: {self.monitor} has not improved in {self.wait_count} validations")
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the count, and keep the patience that is asked for now."""
-        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 def mode_of(monitor: str) -> str:

@@ -1,4 +1,4 @@
-"""What ends a training before its time: a loss that is no number, Ctrl-C and SIGTERM."""
+"""What ends a training before its time: a loss that is no number, no improvement, Ctrl-C and SIGTERM."""
 
 import logging
 import signal
@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
-from thaw.checkpoints import LastCheckpoint
+from thaw.checkpoints import LastCheckpoint, mode_of
 from thaw.errors import ThawError
 from thaw.signals import CAUGHT, Interrupted, interrupt
 
@@ -78,6 +78,43 @@ class FiniteLoss(Callback):
             f"{fact}: the training has diverged. {kept}Lower optimizer.lr, or bound the steps with "
             "trainer.gradient_clip=1.0; trainer.precision=32 shows whether the precision is too low."
         )
+
+
+class PhaseEarlyStopping(EarlyStopping):
+    """Stops after some validations without improvement, counted anew in each phase of the strategy.
+
+    Args:
+        monitor: Metric that decides.
+        patience: Validations.
+        phase_starts: Epochs, from 0, with which a phase begins.
+    """
+
+    def __init__(self, monitor: str, patience: int, phase_starts: list[int]) -> None:
+        super().__init__(monitor, patience=patience, mode=mode_of(monitor), check_on_train_epoch_end=False)
+        self.phase_starts = phase_starts
+        self.has_ended = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the count where a phase begins."""
+        if trainer.current_epoch in self.phase_starts:
+            self.wait_count = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop only within the last phase: an earlier one hands over to the next."""
+        others_wish = trainer.should_stop
+        super().on_validation_end(trainer, pl_module)
+        if trainer.current_epoch < self.phase_starts[-1]:
+            trainer.should_stop = others_wish
+        self.has_ended = trainer.should_stop and not others_wish
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say why the training is over."""
+        if self.has_ended and trainer.is_global_zero:
+            log.info(f"Stopped early: {self.monitor} has not improved in {self.wait_count} validations")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the count, and keep the patience that is asked for now."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 class Interruption(Callback):
