@@ -30,14 +30,16 @@ class LinearProbe(Callback):
     """Says what a probe alone reaches on the validation images, so that a user sees what training adds.
 
     Args:
+        data: The images.
         start: Also begin the training from the probe's head (Kumar et al. 2022, arXiv:2202.10054).
 
     Attributes:
         metrics: Its validation figures; None before the fit.
     """
 
-    def __init__(self, start: bool) -> None:
+    def __init__(self, data: ImageDataModule, start: bool) -> None:
         super().__init__()
+        self.data = data
         self.start = start
         self.metrics: Metrics | None = None
 
@@ -45,7 +47,7 @@ class LinearProbe(Callback):
         """Fit and judge the probe; a resumed run has done so, and its backbone is no longer what it was."""
         if trainer.ckpt_path is not None:
             return
-        data, model = cast(ImageDataModule, getattr(trainer, "datamodule")), cast(Classifier, pl_module)  # noqa: B009
+        data, model = self.data, cast(Classifier, pl_module)
         training = data.features.mirrored()
         views, labels = training.views, training.labels
         class_weights = None if data.options.balance == "none" else data.inverse_frequencies()

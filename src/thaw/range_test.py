@@ -200,7 +200,7 @@ def run_range_test(config: Config, data: ImageDataModule, model: Classifier) -> 
             "max_steps": num_steps,
             "limit_val_batches": 0,
             # With head.init=auto a random head is tested: from the probe no rate would lower the loss by much.
-            "callbacks": [LinearProbe(start=True), ramp] if config.head.init == "probe" else [ramp],
+            "callbacks": [LinearProbe(data, start=True), ramp] if config.head.init == "probe" else [ramp],
             "logger": False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,

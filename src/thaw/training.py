@@ -78,7 +78,7 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     config, range_test = settle_rate(config, run, data, model)
-    probe = LinearProbe(config.starts_from_probe) if config.has_probe else None
+    probe = LinearProbe(data, config.starts_from_probe) if config.has_probe else None
     trainer, epochs = make_trainer(config, run, model, probe, callbacks)
     data.features.backbone = frozen_backbone(config, trainer, model)
     training = Training(config, run, trainer, model, data, probe)
