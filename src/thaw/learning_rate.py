@@ -8,17 +8,15 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from thaw.allocator import keep_freed_memory
 from thaw.building import build
-from thaw.config import Config, recheck
-from thaw.console import ensure_output
+from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
 from thaw.inspection.rate_curve import rate_curve
 from thaw.loggers import make_logger, save_figure
 from thaw.model.classifier import Classifier
 from thaw.range_test import RangeTest, run_range_test
 from thaw.run import Run
-from thaw.trainer import bare_trainer
+from thaw.trainer import bare_trainer, prepare
 from thaw.writing import naming_events
 
 log = logging.getLogger(__name__)
@@ -37,9 +35,7 @@ def find_lr(config: Config, folder: Path | str) -> RangeTest:
     Raises:
         ThawError: The options do not fit the data, the weights or the machine, or no rate can be suggested.
     """
-    config = recheck(config)
-    ensure_output()
-    keep_freed_memory()
+    config = prepare(config)
     run = Run(folder)
     with naming_events(run.events):
         return _find_lr(config, run)
@@ -47,7 +43,6 @@ def find_lr(config: Config, folder: Path | str) -> RangeTest:
 
 def _find_lr(config: Config, run: Run) -> RangeTest:
     started = time.perf_counter()
-    pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     test = run_range_test(config, data, model)
     logger = make_logger(config.logger, run) if config.logger.name == "tensorboard" else False

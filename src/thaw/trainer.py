@@ -11,9 +11,11 @@ import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 
+from thaw.allocator import keep_freed_memory
 from thaw.callbacks import make_callbacks
 from thaw.checkpoints import WholeFileIO, require_own
-from thaw.config import Config
+from thaw.config import Config, recheck
+from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.feature_views import FrozenBackbone
 from thaw.data.loading import loading
@@ -89,13 +91,19 @@ def make_trainer(
     return trainer, epochs
 
 
-def require_machine(config: Config) -> None:
-    """Refuse a device, a precision or another flag that cannot be had here, before anything is read.
+def prepare(config: Config) -> Config:
+    """Set up the process for a training; returns the options, checked.
 
     Raises:
-        ThawError: The options do not fit this machine.
+        ThawError: The options contradict each other, or name a device, a precision or another flag that cannot be had
+            here, which is told before anything is read.
     """
+    config = recheck(config)
+    ensure_output()
+    keep_freed_memory()
     bare_trainer(config, 1, {"logger": False, "enable_checkpointing": False, **config.trainer.extra})
+    pl.seed_everything(config.seed, verbose=False)
+    return config
 
 
 def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.Trainer:

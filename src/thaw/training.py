@@ -17,11 +17,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from thaw.allocator import keep_freed_memory
 from thaw.building import build
 from thaw.checkpoints import BestCheckpoint
-from thaw.config import Config, recheck
-from thaw.console import ensure_output
+from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
 from thaw.evaluation import predict
 from thaw.inspection.charts import calibration_chart, confusion_chart
@@ -38,7 +36,7 @@ from thaw.remarks import closing_lines, warnings_before
 from thaw.run import Run
 from thaw.seeding import seeded
 from thaw.summary import Params, Seconds, Summary
-from thaw.trainer import fit, frozen_backbone, make_trainer, require_machine
+from thaw.trainer import fit, frozen_backbone, make_trainer, prepare
 from thaw.writing import naming, naming_events
 
 log = logging.getLogger(__name__)
@@ -61,9 +59,7 @@ def train(
     Raises:
         ThawError: The options do not fit the data, the weights or the machine.
     """
-    config = recheck(config)
-    ensure_output()
-    keep_freed_memory()
+    config = prepare(config)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     run = Run(folder)
@@ -74,8 +70,6 @@ def train(
 
 def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> Summary:
     started = time.perf_counter()
-    require_machine(config)
-    pl.seed_everything(config.seed, verbose=False)
     data, model, weights_line = build(config)
     config, range_test = settle_rate(config, run, data, model)
     probe = LinearProbe(data, config.starts_from_probe) if config.has_probe else None
