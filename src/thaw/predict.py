@@ -3,10 +3,8 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +17,7 @@ from torch import Tensor
 from thaw.allocator import keep_freed_memory
 from thaw.data.images import BadImage, convert_image, read_image
 from thaw.data.inputs import Inputs, is_one, list_inputs
-from thaw.data.threads import num_cores
+from thaw.data.threads import in_threads, num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid, fill
@@ -124,8 +122,13 @@ class Predictor:
         size = max(1, min(self.batch_size, -(-len(images) // cores)))
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         num_threads = max(1, min(cores, len(batches), MOST_THREADS))
-        with thread_pool(num_threads, cores // num_threads) as pool:
-            yield from chain.from_iterable(pool.map(lambda batch: self._predict_batch(batch, top), batches))
+        share = partial(torch.set_num_threads, cores // num_threads)
+        before = torch.get_num_threads()
+        try:
+            for predictions in in_threads(lambda batch: self._predict_batch(batch, top), batches, num_threads, share):
+                yield from predictions
+        finally:
+            torch.set_num_threads(before)  # the setting is also that of threads that torch has not seen yet
 
     def _predict_batch(self, images: Sequence[Path | Image.Image], top: int) -> list[Prediction]:
         crops = [self._try_to_read(image) for image in images]
@@ -149,18 +152,6 @@ class Predictor:
         best = probabilities.topk(min(top, len(self.classes)))
         for values, labels in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             yield tuple((self.classes[label], value) for label, value in zip(labels, values, strict=True))
-
-
-@contextmanager
-def thread_pool(num_threads: int, threads_each: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads in each of which torch computes with so many threads of its own; what is left undone is dropped."""
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(threads_each,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # the setting is also that of threads that torch has not seen yet
 
 
 # ---- what is made of predictions

@@ -18,13 +18,22 @@ def num_cores() -> int:
 
 
 def in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], num_threads: int | None = None
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    num_threads: int | None = None,
+    initializer: Callable[[], object] | None = None,
 ) -> Iterator[Result]:
     """The function's results in the order of the items.
 
     An executor by itself would, as it is left by an exception, first work through all that is still to do.
+
+    Args:
+        function: What to do with an item.
+        items: The items.
+        num_threads: Default as many as there are cores.
+        initializer: Called in each thread before its first item.
     """
-    pool = ThreadPoolExecutor(num_threads or num_cores())
+    pool = ThreadPoolExecutor(num_threads or num_cores(), initializer=initializer)
     try:
         yield from pool.map(function, items)
     finally:
