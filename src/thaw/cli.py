@@ -1,7 +1,6 @@
 """The `thaw` command: what can be done with finished runs and with folders of images, in plain flags."""
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -27,9 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _run(arguments)
             sys.stdout.flush()
             return code
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        from thaw.signals import drop_output
+
+        return drop_output()
     except KeyboardInterrupt:  # perhaps during the imports
         return 130
 

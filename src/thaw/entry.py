@@ -21,7 +21,7 @@ from thaw.help import help_text
 from thaw.hydra_arguments import translate
 from thaw.job import Experiment, Job, JobError
 from thaw.processes import STARTED_BY_THAW, Place, find_place
-from thaw.signals import Interrupted, catching
+from thaw.signals import Interrupted, catching, drop_output
 from thaw.sweep import (
     ERROR_LOG,
     Failure,
@@ -71,9 +71,8 @@ def run_experiment(
             failures = [Failure.of(error)]
         if place.is_alone:
             failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except BrokenPipeError:
+        sys.exit(drop_output())
     except (KeyboardInterrupt, Interrupted) as error:
         ended_by = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
         failures = find_failures(OutputFolder.sweep, OutputFolder.failed_before) if OutputFolder.sweep else []

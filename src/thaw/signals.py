@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception, which ends the program with the usual exit code."""
+"""Ctrl-C and SIGTERM as an exception, which ends the program with the usual exit code; and the end of a broken pipe."""
 
 import os
 import signal
@@ -91,3 +91,9 @@ def deferred() -> Iterator[None]:
             signal.signal(number, handler)
         if come:
             signal.raise_signal(come[0])
+
+
+def drop_output() -> int:
+    """Drop what is still to be printed, after a BrokenPipeError: `| head` has read enough; returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141  # 128 + SIGPIPE, as shells have it
