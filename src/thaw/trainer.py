@@ -195,7 +195,7 @@ def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> F
 
 
 def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None = None) -> None:
-    """Train; what Lightning says too often or wrongly for us stays silent.
+    """Train, from a checkpoint if one is given.
 
     Raises:
         ThawError: The checkpoint is another training's, an image cannot be loaded, or a flag does not suit the data.

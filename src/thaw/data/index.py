@@ -35,9 +35,9 @@ class ImageIndex:
 
     root: Path
     classes: tuple[str, ...]
-    """Names of the classes that train has, sorted; a label is a position in it."""
+    """Names by label: those of train, sorted; in a survey those of every split; or a classifier's, in its order."""
     splits: dict[str, list[Sample]]
-    """`train`, `val` and, where there is one, `test`, each sorted by path."""
+    """`train`, `val` and, where there is one, `test`, each sorted by path; in a survey also `all`, of no split."""
     epoch_chosen_on: str
     """`val`; or `test` where val is made of the test images, for want of others."""
     ignored: dict[str, tuple[Path, ...]]

@@ -57,9 +57,10 @@ class KeptImages:
         self._on_device: dict[str, DeviceImages] = {}
 
     def find_unreadable(self) -> dict[Path, str]:
-        """Files that cannot be read, with the reasons; images that are kept in memory are decoded into it.
+        """Files that cannot be read, with the reasons.
 
-        Images in shards are left alone: each was read before it was packed.
+        Images that are kept in memory are decoded into it, unless all files are known to be good. Images in shards are
+        left alone: each was read before it was packed.
         """
         if self.index.shards:
             return {}

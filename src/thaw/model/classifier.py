@@ -275,7 +275,7 @@ class Classifier(LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         metrics.reset()
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and labels (B,) of one batch, on the CPU."""
         inputs, labels = batch
         return self(inputs).cpu(), labels.cpu()
