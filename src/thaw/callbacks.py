@@ -26,10 +26,10 @@ def make_callbacks(
 
     Args:
         config: The options.
-        run: Where they write.
+        run: The folder that they write to.
         num_stages: Stages of the backbone.
-        epochs: What prints and keeps a line an epoch.
-        probe: What says what the weights alone are good for.
+        epochs: The log of epochs.
+        probe: The linear probe.
 
     Raises:
         ThawError: One of the user's own cannot be made.

@@ -8,14 +8,14 @@ from importlib.metadata import version
 from types import ModuleType
 
 PROGRAMS = {"train": "Trainings", "find_lr": "Range tests"}
-"""What is no command of `thaw`, but a program of its own, and what it starts."""
+"""Programs that are not `thaw` commands, and what they start."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code: 2 with one line for a user's mistake, 130 after Ctrl-C.
 
     Args:
-        arguments: What stands behind `thaw`; without, this is the program, and also ends by SIGTERM in good order.
+        arguments: The command line behind `thaw`; None takes the program's own, and lets SIGTERM too end it in order.
     """
     try:
         if arguments is not None:

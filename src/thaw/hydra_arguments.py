@@ -1,4 +1,4 @@
-"""What is typed -> what Hydra is given: its mistakes are named before anything is made. Imports no torch."""
+"""Validate and translate the command line for Hydra. Imports no torch."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ def translate(arguments: list[str], conf: Path, place: Place, can_resume: bool) 
     """The command line as Hydra knows it, and whether finished jobs of a sweep are to be skipped.
 
     Args:
-        arguments: What is typed after the program's name.
+        arguments: The command line, without the program's name.
         conf: Folder of Hydra's files.
         place: This process among those that do the same.
         can_resume: Whether `resume=RUN` stands for the options of RUN.

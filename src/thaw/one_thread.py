@@ -1,4 +1,4 @@
-"""Steps too small to be shared: a head on stored features."""
+"""Callback: one CPU thread for training steps too small to share."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from thaw.data.sampling import Batch
 from thaw.model.classifier import Classifier
 
 SMALL = 10**7
-"""Multiplications of a step that one core does in less time than it takes to call the others, who may be busy."""
+"""Multiplications that one core does in less time than it takes to wake the others, which may be busy."""
 
 
 class OneThread(Callback):
-    """Has one thread do a training step on a CPU that is small.
+    """Does small training steps on a CPU in one thread: those of a head on stored features.
 
-    To wake the others takes longer than they help, the more so where other programs keep them waiting for a core.
+    To wake the other threads takes longer than they help, the more so where they wait for a core.
     """
 
     def __init__(self) -> None:

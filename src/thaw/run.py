@@ -34,12 +34,12 @@ class Run:
         folder: Where it lies.
         checkpoints: `best.ckpt` and `last.ckpt`.
         figures: Charts as PNG, grids of photographs as JPEG.
-        events: What TensorBoard reads.
+        events: Folder of TensorBoard's events.
         rate_curve: The range test of the learning rate, where there was one.
         metrics_csv: One row an epoch.
-        predictions_csv: One row an image of val and test, by the best checkpoint;
-        predictions_last_csv: of val, by the last epoch, which no one has chosen on these images.
-        evaluation: What `thaw evaluate` writes, without further flags.
+        predictions_csv: One row an image of val and test, by the best checkpoint.
+        predictions_last_csv: One row an image of val, by the last epoch, which was not chosen on these images.
+        evaluation: Folder of what `thaw evaluate` writes by default.
         summary_json: The figures, written last.
 
     Raises:
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def overrides(self) -> list[str]:
-        """What was typed to start it; Hydra's own record of it is for a moment empty at each start.
+        """The overrides that it was started with; Hydra's own record of it is for a moment empty at each start.
 
         Raises:
             ThawError: It was not started from a command line, or the file is damaged.
@@ -83,11 +83,11 @@ class Run:
 
     @property
     def tracking_id(self) -> str | None:
-        """What W&B or MLflow calls the run, so that a resumed one goes on there; None if they do not know it."""
+        """The run's ID at W&B or MLflow, where a resumed run goes on; None if they do not know it."""
         return self._tracking_id.read_text(encoding="utf-8") if self._tracking_id.exists() else None
 
     def write_tracking_id(self, tracking_id: str) -> None:
-        """Keep what W&B or MLflow calls the run."""
+        """Keep the run's ID at W&B or MLflow."""
         with replacing(self._tracking_id) as draft:
             draft.write_text(tracking_id, encoding="utf-8")
 
@@ -157,7 +157,7 @@ class Run:
         random_views: int = 0,
         device: str | None = None,
     ) -> "Predictions":
-        """What the best checkpoint says of test if there is one, else of val; see `thaw.evaluation.evaluate`."""
+        """Predictions of the best checkpoint on test if there is one, else on val; see `thaw.evaluation.evaluate`."""
         from thaw.evaluation import evaluate
 
         source = None if data is None else Path(data)
@@ -166,7 +166,7 @@ class Run:
     def predict(
         self, images: "Inputs", top: int = 3, device: str = "auto", batch_size: int | None = None
     ) -> list["Prediction"]:
-        """What the best checkpoint says of images, in their order: files, folders, patterns, images in memory.
+        """Predictions of the best checkpoint for images, in their order: files, folders, patterns, images in memory.
 
         Each call loads the network; `thaw.Predictor` keeps it.
 
@@ -222,7 +222,7 @@ class Run:
             )
 
     def write_config(self, config: Config) -> None:
-        """Keep every option, so that the run can be understood without `conf/`, and what was typed, to resume it.
+        """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.
 
         Raises:
             ThawError: The folder holds a run that is not gone on with, or cannot be written to.

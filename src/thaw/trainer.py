@@ -53,13 +53,13 @@ def make_trainer(
     probe: LinearProbe | None = None,
     further: Iterable[pl.Callback] = (),
 ) -> tuple[pl.Trainer, EpochLog]:
-    """Lightning's Trainer by the options, and the callback that knows how long an epoch took.
+    """Lightning's Trainer by the options, and its log of epochs, which times them.
 
     Args:
         config: The options.
-        run: Where it writes.
-        model: What is trained.
-        probe: What says what the weights alone are good for.
+        run: The folder that it writes to.
+        model: The classifier.
+        probe: The linear probe.
         further: Callbacks beside those of the options.
 
     Raises:
@@ -181,7 +181,7 @@ def _distribution(config: Config, num_stages: int) -> str:
 
 
 def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
-    """What epochs on stored features need; None where they are off. Mixing images forbids them, not the probe."""
+    """The backbone for epochs on stored features; None where they are off. Mixed images forbid them, not the probe."""
     if config.features == "off":
         return None
     num_stages = len(model.backbone.stages)

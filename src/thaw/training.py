@@ -106,15 +106,15 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, by what and where to.
+    """The parts of a training.
 
     Attributes:
         config: The options.
-        run: Where it writes.
-        trainer: What trains
-        model: this, which has the best epoch's weights after `evaluate`,
-        data: on these images.
-        probe: What says what the weights alone are good for; None where it is off.
+        run: The folder that it writes to.
+        trainer: Lightning's Trainer.
+        model: The classifier; after `evaluate` it has the best epoch's weights.
+        data: The images.
+        probe: The linear probe; None where it is off.
     """
 
     config: Config

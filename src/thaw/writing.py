@@ -25,7 +25,7 @@ def drafting(path: Path) -> Iterator[Path]:
     """A draft beside the file, to be written inside; it takes the file's place when it is safely on the disk.
 
     A process that is killed meanwhile, or a disk that is full, leaves the file as it was. Of several processes that
-    write it, the last one's stays. What is no plain file, as /dev/stdout, is written to as it is.
+    write it, the last one's stays. Anything but a plain file, such as /dev/stdout, is written to directly.
 
     Raises:
         OSError: The system refuses to write.
@@ -77,10 +77,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write, which often names no file, into a sentence that does.
+    """Turn an OSError into a ThawError that names the file.
 
     Raises:
-        ThawError: Instead of an OSError.
+        ThawError: The system refuses to write.
     """
     try:
         yield
@@ -93,13 +93,13 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def naming_events(folder: Path) -> Iterator[None]:
-    """`naming` for all that TensorBoard writes inside, which a thread of its own does.
+    """`naming` for TensorBoard's events, which a thread of its own writes.
 
     On a full disk that thread ends with a traceback, and what is raised later, perhaps as the cause of something else,
     names no file.
 
     Raises:
-        ThawError: Instead of that.
+        ThawError: The system refuses to write.
     """
     hook = threading.excepthook
 
@@ -136,11 +136,11 @@ def _refusal_of_tensorboard(error: BaseException | None) -> OSError | None:
 
 
 def claimed(folder: Path, option: str = "hydra.run.dir") -> ExitStack:
-    """Takes the folder for one run, in which several processes are one; leaving it gives it back.
+    """Claim the folder for one run, of one process or several, until the context is left.
 
     Args:
-        folder: Where the run writes; it is made.
-        option: What names another folder.
+        folder: The run's; it is made.
+        option: The option that names another folder, for the message.
 
     Raises:
         ThawError: Another run is writing there.
@@ -153,7 +153,7 @@ def claimed(folder: Path, option: str = "hydra.run.dir") -> ExitStack:
 
 
 def locked(file: Path, refusal: str) -> ExitStack:
-    """Holds a lock, a file of its own, for this process; leaving it lets go.
+    """Hold a lock file for this process until the context is left.
 
     Raises:
         ThawError: Another one holds it; the text is `refusal`.

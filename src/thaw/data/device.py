@@ -19,7 +19,7 @@ TRIES = 10  # of RandomResizedCrop, to draw a box that fits
 
 
 class Crops(NamedTuple):
-    """What a loader gives in place of images: which ones, and what to cut out of them.
+    """A batch given as image indices and crop boxes, to be cut on the accelerator.
 
     Attributes:
         split: Whose images.
@@ -147,7 +147,7 @@ class DeviceImages:
 
 
 def can_cut(options: AugmentConfig, transform: EvaluationTransform) -> bool:
-    """True if random crops, resized bilinearly, and horizontal mirror images are all that a training image becomes."""
+    """True if training images need nothing but random crops, resized bilinearly, and horizontal mirroring."""
     return options.only_cuts and transform.interpolation == "bilinear"
 
 
@@ -156,7 +156,7 @@ def fits_on_device(sizes: Sequence[tuple[int, int]], device: torch.device, kept:
 
     Args:
         sizes: Height and width of each.
-        device: What is to keep them.
+        device: The accelerator.
         kept: Bytes of other images that it keeps already.
     """
     if device.type != "cuda":

@@ -45,13 +45,13 @@ class ImageIndex:
     empty_folders: tuple[str, ...]
     """Folders of a class or a split, relative to `root`, that have no image."""
     misspelt: tuple[str, ...] = ()
-    """Folders whose names are nearly those of a split, each with what it may be meant to be: `vaild (val?)`."""
+    """Folders whose names are nearly those of a split, each with that split: `vaild (val?)`."""
     unused_splits: tuple[str, ...] = ()
     """Columns of the CSV file that seem to tell the split, where none is used."""
     torn_groups: tuple[str, ...] = ()
     """Groups with images in several splits, each with these: `p07 (train, val)`."""
     shards: Shards | None = field(default=None, compare=False)
-    """Where the images lie if not in files at their paths."""
+    """The shards that hold the images; None if they are files at their paths."""
 
     @property
     def samples(self) -> list[Sample]:

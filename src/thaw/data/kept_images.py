@@ -40,9 +40,9 @@ class KeptImages:
     """The images of an index: decoded anew each time, or once in memory, or from there on the accelerator too.
 
     Args:
-        index: Which images there are.
+        index: The table of the images.
         transform: The evaluation transform.
-        options: How many at a time, where they are kept, and how many processes load them.
+        options: Size of a batch, where to keep images, and number of loader processes.
 
     Attributes:
         in_memory: Whether they are kept decoded: training images whole, the others after the evaluation transform.
@@ -101,7 +101,7 @@ class KeptImages:
             split: Whose images.
             dataset: They and their labels.
             augment: How to draw the crops; None takes the images as they are kept.
-            device: What is to keep them.
+            device: The accelerator.
         """
         wanted = self.options.cache == "device" or (self.options.cache == "auto" and device.type == "cuda")
         if not wanted or self._memory is None:
@@ -123,7 +123,7 @@ class KeptImages:
         return self._on_device[crops.split].cut(crops, self.transform.crop)
 
     def _tell(self, reason: str) -> None:
-        """Why `dataset.cache=device` is not what happens."""
+        """Say why images are not kept on the device, where `dataset.cache=device` asks for it."""
         if self.options.cache == "device":
             log.info(f"dataset.cache=device: images come from the CPU, for {reason}")
 

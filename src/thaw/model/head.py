@@ -9,7 +9,7 @@ from thaw.config import HeadConfig
 from thaw.model.batch_norm import statistics_of_all, track
 
 SMALLEST_BATCH = 16
-"""Images whose own mean and variance are good enough to standardise by."""
+"""Fewest images to be standardised by their own mean and variance."""
 
 
 class Standardize(nn.BatchNorm1d):
@@ -42,13 +42,13 @@ class Standardize(nn.BatchNorm1d):
         return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
 
     def _begin(self, mean: Tensor, variance: Tensor) -> None:
-        """Take statistics (F,) of a first small batch over; all features get one variance, for want of images."""
+        """Initialise the running statistics from a small first batch, with one variance for all features."""
         is_first = self.num_batches_tracked == 0  # not looked at here: that would wait for a GPU
         self.running_mean.copy_(torch.where(is_first, mean, self.running_mean))
         self.running_var.copy_(torch.where(is_first, variance.mean(), self.running_var))
 
     def _standardize_together(self, features: Tensor) -> Tensor:
-        """What one process would make of the images of all."""
+        """Standardise by the images of all processes, as a single one would."""
         count, mean, variance = statistics_of_all(features)
         if count < SMALLEST_BATCH:
             if count > 1:

@@ -1,4 +1,4 @@
-"""What a training counts at each step, on the device and without waiting for it."""
+"""Metrics of a training, counted at each step on the device, without waiting for it."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -35,7 +35,7 @@ class ClassMetrics(Metric):
         """Count a batch.
 
         Args:
-            total: Sum of the losses, or what stands for it.
+            total: Sum of the losses.
             num_images: How many losses that are.
             logits: Logits (B, K), also of no image.
             labels: Labels (B,).
@@ -58,5 +58,5 @@ class ClassMetrics(Metric):
         }
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *rest: Any, **options: Any) -> Self:
-        """To another device, but in no other type: half precision is the network's, and would lose the sum."""
+        """Move to another device, but never change dtype: half precision would lose the sums."""
         return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), *rest, **options)  # type: ignore[return-value]

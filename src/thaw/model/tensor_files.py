@@ -18,7 +18,7 @@ from thaw.errors import ThawError, first_line, name_some
 StateDict = Mapping[str, Tensor]
 
 FORMAT = 1
-"""Of what a checkpoint of ours holds under `thaw`; counted up when an older version could not read it."""
+"""Version of the entry `thaw` of a checkpoint; counted up when an older version of Thaw could not read it."""
 
 
 def read_tensors(path: Path) -> Mapping[str, Any]:
@@ -78,7 +78,7 @@ def require_finite(source: object, state: StateDict) -> None:
 
 @contextmanager
 def expecting_own(path: Path) -> Iterator[None]:
-    """Turns what a damaged checkpoint of ours gives rise to inside into a sentence.
+    """Report errors from a damaged Thaw checkpoint as one sentence.
 
     Raises:
         ThawError: A part of it is missing, or is not what it should be.
@@ -91,7 +91,7 @@ def expecting_own(path: Path) -> Iterator[None]:
 
 
 def read_about(about: Mapping[str, Any]) -> tuple[tuple[str, ...], EvaluationTransform]:
-    """Names of the classes and evaluation transform, of what a checkpoint of ours holds under `thaw`.
+    """Names of the classes and evaluation transform, from the entry `thaw` of a checkpoint.
 
     Raises:
         KeyError, TypeError, ValueError: They are missing, or none.
