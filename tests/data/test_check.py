@@ -65,7 +65,7 @@ def test_rare_class(tmp_path: Path) -> None:
     index = plant_folders(tmp_path, {"train/ants": 3, "train/bees": 1, "val/ants": 1, "val/bees": 2})
     (finding,) = find_problems(index)
     assert finding.message == "Classes with a single training image: 1 (bees)."
-    assert (finding.kind, finding.paths) == ("rare_class", (tmp_path / "train/bees/0.jpg",))
+    assert finding.paths == (tmp_path / "train/bees/0.jpg",)
 
 
 def test_a_class_that_a_split_lacks(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_stray_of_a_published_archive_is_known(tmp_path: Path) -> None:
     }
     val = {"val/ants/0.jpg": "e", "val/bees/0.jpg": "f"}
     finding = find_problems(plant(tmp_path, files | val))[0]
-    assert (finding.kind, finding.items) == ("stray", ("train/ants/imageNotFound.gif",))
+    assert (finding.title, finding.items) == ("Files that belong to no class", ("train/ants/imageNotFound.gif",))
     assert list(finding.leave_out) == [tmp_path / "train/ants/imageNotFound.gif"]
 
 
@@ -119,7 +119,7 @@ def test_empty_folders(tmp_path: Path) -> None:
     index = plant_folders(tmp_path, {"train/ants": 3, "train/bees": 3, "val/ants": 1})
     finding = find_problems(index)[-1]
     assert finding.message == "Folders without images: 2 (train/wasps, val/bees)."
-    assert (finding.kind, finding.paths) == ("empty_folder", (tmp_path / "train/wasps", tmp_path / "val/bees"))
+    assert finding.paths == (tmp_path / "train/wasps", tmp_path / "val/bees")
 
 
 def test_a_misspelt_split_folder(tmp_path: Path) -> None:
@@ -150,11 +150,11 @@ def test_groups_that_the_splits_of_the_data_tear(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,split,patient", *lines]))
     files = {line[0]: line for line in lines}
     (finding,) = find_problems(plant(tmp_path, files, csv="labels.csv", csv_group="patient"))
-    assert (finding.kind, finding.is_wrong) == ("torn_group", True)
+    assert (finding.title, finding.is_wrong) == ("Groups of dataset.csv_group in several splits", True)
     assert finding.items == ("p1 (test, train, val)", "p2 (test, train)")
     assert not find_problems(plant(tmp_path, files, csv="labels.csv"))
     (finding,) = find_problems(survey(tmp_path, DatasetConfig(csv="labels.csv", csv_group="patient")))
-    assert finding.kind == "torn_group"
+    assert finding.title == "Groups of dataset.csv_group in several splits"
 
 
 def test_missing_files_do_not_stop_the_search_for_copies(insects: ImageIndex) -> None:

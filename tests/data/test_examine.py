@@ -34,7 +34,7 @@ def test_unreadable_files_are_left_out_each_with_its_reason(tmp_path: Path) -> N
     cut.write_bytes(cut.read_bytes()[:-200])
     page.write_text("<html>404</html>")
     (finding,) = bad_files(tmp_path)
-    assert (finding.kind, finding.paths) == ("unreadable", (cut, page))
+    assert (finding.title, finding.paths) == ("Files that cannot be read as images", (cut, page))
     assert finding.items[1] == "ants/3.png: its contents are in no image format that Thaw reads"
     assert finding.leave_out[cut].startswith("unreadable: image file is truncated")
 
@@ -45,7 +45,7 @@ def test_a_gif_called_jpg_is_told_but_kept(tmp_path: Path) -> None:
     draw(tmp_path, "ants/3.jpg")
     (finding,) = bad_files(tmp_path)
     assert finding.items == ("ants/1.jpg is GIF, not JPEG", "ants/2.png is JPEG, not PNG")
-    assert (finding.kind, finding.leave_out) == ("wrong_type", {})
+    assert (finding.title, finding.leave_out) == ("Files of another type than their name says", {})
 
 
 @pytest.mark.parametrize(("min_size", "tiny"), [(31, []), (32, []), (33, ["2.png"]), (65, ["1.png", "2.png"])])
@@ -54,4 +54,4 @@ def test_the_shorter_side_tells_what_is_tiny(tmp_path: Path, min_size: int, tiny
     draw(tmp_path, "ants/2.png", size=(200, 32))
     findings = bad_files(tmp_path, min_size)
     assert [path.name for finding in findings for path in finding.leave_out] == tiny
-    assert all(finding.kind == "tiny" for finding in findings)
+    assert all(finding.title == f"Images with a side below {min_size} pixels" for finding in findings)

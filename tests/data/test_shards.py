@@ -172,9 +172,9 @@ def test_copies_are_found_as_in_the_folder(image_folder: Path, tmp_path: Path) -
         find_copies(build_index(tmp_path / name, DatasetConfig(kind, str(tmp_path / name))))
         for name, kind in (("images", "folder"), ("packed", "stream"))
     )
-    assert [finding.kind for finding in folder] == ["in_two_splits", "two_labels"]
-    assert [(finding.kind, finding.items) for finding in stream] == [
-        (finding.kind, finding.items) for finding in folder
+    assert [finding.title for finding in folder] == ["Images in two splits", "Images with two labels"]
+    assert [(finding.title, finding.items) for finding in stream] == [
+        (finding.title, finding.items) for finding in folder
     ]
 
 

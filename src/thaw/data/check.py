@@ -58,7 +58,6 @@ def find_problems(index: ImageIndex) -> list[Finding]:
         *find_copies(index),
         *_find_lost_lines(index),
         Finding(
-            "stray",
             "Files that belong to no class",
             tuple(map(index.place, strays)),
             "The published archive has them; leave them out.",
@@ -67,25 +66,21 @@ def find_problems(index: ImageIndex) -> list[Finding]:
         ),
         *_find_class_problems(index),
         Finding(
-            "empty_folder",
             "Folders without images",
             index.empty_folders,
             paths=tuple(index.root / name for name in index.empty_folders),
         ),
         Finding(
-            "misspelt_split",
             "Misspelt split folders",
             index.misspelt,
             "They are not used as splits: rename them.",
         ),
         Finding(
-            "torn_group",
             "Groups of dataset.csv_group in several splits",
             index.torn_groups,
             "The data's own splits stay as they are, and a score on groups that were trained on misleads.",
         ),
         Finding(
-            "unused_split",
             "Columns that look like a split and are not used",
             index.unused_splits,
             f"Images are split at random instead: dataset.csv_split={''.join(index.unused_splits[:1])} goes by it.",
@@ -100,7 +95,6 @@ def _find_lost_lines(index: ImageIndex) -> list[Finding]:
     titles = {"missing": "whose image does not exist", "without a label": "without a label"}
     return [
         Finding(
-            "lost_line",
             f"Lines of the CSV file {title}",
             tuple(map(index.place, index.ignored.get(reason, ()))),
             "They are left out; training refuses them unless dataset.on_bad=skip.",
@@ -132,31 +126,26 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
             unbalanced = [f"{largest} {most} to {smallest} {least}"]
     return [
         Finding(
-            "one_class",
             "Images of one class only",
             only,
             f"Training needs two classes at least.{_name_deeper(index, only)}",
         ),
         Finding(
-            "rare_class",
             f"Classes with a single {'training image' if main == 'train' else 'image'}",
             tuple(index.classes[label] for label in sorted(rare)),
             paths=tuple(lone),
         ),
         Finding(
-            "missing_class",
             "Classes that are not learned",
             tuple(lack for split, lack in missing if split == main),
             "Training refuses the images of them in other splits.",
         ),
         Finding(
-            "missing_class",
             "Splits that lack a class",
             tuple(lack for split, lack in missing if split != main),
             "It is learned, but not judged there: macro-F1 leaves it out, unless it is predicted.",
         ),
         Finding(
-            "unbalanced",
             f"Classes of very different sizes, {UNBALANCED} times or more",
             tuple(unbalanced),
             "Accuracy hides the small ones: see macro-F1 (trainer.monitor=val/macro_f1), and dataset.balance.",

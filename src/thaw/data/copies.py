@@ -30,27 +30,24 @@ def find_copies(index: ImageIndex) -> list[Finding]:
     findings = [
         _finding(
             index,
-            "in_two_splits",
             "Images in two splits",
             leaks,
             "A score on training images misleads: keep one copy of each.",
         ),
-        _finding(index, "two_labels", "Images with two labels", conflicts, "Keep the one labelled right."),
-        _finding(
-            index, "in_one_split", "Images twice in a split", repeated, "They count twice: keep one copy of each."
-        ),
+        _finding(index, "Images with two labels", conflicts, "Keep the one labelled right."),
+        _finding(index, "Images twice in a split", repeated, "They count twice: keep one copy of each."),
     ]
     return [finding for finding in findings if finding.items]
 
 
-def _finding(index: ImageIndex, kind: str, title: str, groups: list[Copies], advice: str) -> Finding:
+def _finding(index: ImageIndex, title: str, groups: list[Copies], advice: str) -> Finding:
     """Each group is shown as an equation of its files: `train/ants/1.jpg = val/ants/2.jpg`."""
     shown = tuple(" = ".join(index.place(sample.path) for _, sample in group) for group in groups)
     paths = tuple(sample.path for _, sample in chain.from_iterable(groups))
     leave_out: dict[Path, str] = {}
     for group in groups:
         leave_out |= _superfluous(index, group)
-    return Finding(kind, title, shown, advice, paths, leave_out)
+    return Finding(title, shown, advice, paths, leave_out)
 
 
 def _superfluous(index: ImageIndex, group: Copies) -> dict[Path, str]:

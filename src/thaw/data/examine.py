@@ -62,7 +62,6 @@ def find_bad_files(index: ImageIndex, files: list[ImageFile], min_size: int) -> 
     wrong = [(file, name) for file in readable if (name := _type_by_suffix(file.path)) not in ("", file.format)]
     findings = [
         Finding(
-            "unreadable",
             "Files that cannot be read as images",
             tuple(f"{index.place(file.path)}: {file.fault}" for file in unreadable),
             "Training refuses them, or skips them with dataset.on_bad=skip.",
@@ -70,14 +69,12 @@ def find_bad_files(index: ImageIndex, files: list[ImageFile], min_size: int) -> 
             {file.path: f"unreadable: {file.fault}" for file in unreadable},
         ),
         Finding(
-            "wrong_type",
             "Files of another type than their name says",
             tuple(f"{index.place(file.path)} is {file.format}, not {name}" for file, name in wrong),
             "Thaw goes by the contents; other programs may not.",
             tuple(file.path for file, _ in wrong),
         ),
         Finding(
-            "tiny",
             f"Images with a side below {min_size} pixels",
             tuple(f"{index.place(file.path)}: {file.shorter_side}" for file in tiny),
             "Enlarged to the network's input they show little.",

@@ -11,10 +11,6 @@ from thaw.errors import name_some
 class Finding:
     """A probable mistake in the data, which can be trained on nevertheless unless files cannot be read."""
 
-    kind: str
-    """`unreadable`, `wrong_type`, `tiny`, `in_two_splits`, `two_labels`, `in_one_split`, `lost_line`, `stray`,
-    `one_class`, `rare_class`, `missing_class`, `unbalanced`, `empty_folder`, `misspelt_split`, `torn_group` or
-    `unused_split`."""
     title: str
     """What is wrong, in a few words."""
     items: tuple[str, ...]
