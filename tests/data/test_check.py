@@ -181,16 +181,20 @@ def test_unreadable_files_are_found_with_their_reasons(tmp_path: Path, threads: 
     assert bad[missing] == "No such file or directory"
 
 
-def test_of_very_many_files_only_the_headers_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_very_many_files_only_the_headers_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = plant_folders(tmp_path, {"train/ants": 3, "train/bees": 2, "val/ants": 1})
     for sample in [*index.splits["train"], *index.splits["val"]]:
         Image.effect_noise((32, 32), 50).save(sample.path)
     truncated, html = (tmp_path / name for name in ("train/bees/1.jpg", "train/ants/2.jpg"))
     truncated.write_bytes(truncated.read_bytes()[:-100])
     html.write_text("<html>404</html>")
-    assert list(find_unreadable(index, 1, most=6)) == [html, truncated]
+    monkeypatch.setattr("thaw.data.check.MOST_READ", 6)
+    assert list(find_unreadable(index, 1)) == [html, truncated]
+    monkeypatch.setattr("thaw.data.check.MOST_READ", 5)
     with caplog.at_level("INFO", logger="thaw"):
-        assert list(find_unreadable(index, 1, most=5)) == [html]
+        assert list(find_unreadable(index, 1)) == [html]
     assert caplog.messages == [f"6 files: their headers are checked. `thaw check {tmp_path}` reads each to its end"]
 
 

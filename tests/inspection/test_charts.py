@@ -108,7 +108,7 @@ def test_a_name_that_is_no_utf_8_is_drawn_with_codes() -> None:
 
 def test_each_bin_stands_at_its_confidence_and_accuracy_with_an_interval() -> None:
     predictions = make_predictions([0, 0, 0, 1], [0, 0, 0, 0], 2, confidence=0.9)
-    upper, lower = calibration_chart(predictions, "val", num_bins=5).axes
+    upper, lower = calibration_chart(predictions, "val").axes
     points = upper.lines[1].get_xydata()
     assert points.ravel().tolist() == pytest.approx([0.9, 0.75])
     (interval,) = upper.collections[0].get_segments()

@@ -138,18 +138,21 @@ def test_a_small_split_is_shown_whole() -> None:
 def test_half_of_the_grid_are_the_worst_mistakes() -> None:
     certainty = [0.51 + 0.004 * index for index in range(100)]
     predictions = make_predictions([0] * 100, [1] * 50 + [0] * 50, certainty)
-    chosen = choose_for_grid(predictions, most=12)
-    assert chosen[:6] == [44, 45, 46, 47, 48, 49]
-    assert len(chosen) == 12
-    assert all(index >= 50 for index in chosen[6:])
-    assert chosen[-1] - chosen[6] >= 40  # from all over the split
+    chosen = choose_for_grid(predictions)
+    assert chosen[:9] == [41, 42, 43, 44, 45, 46, 47, 48, 49]
+    assert len(chosen) == 18
+    assert all(index >= 50 for index in chosen[9:])
+    assert chosen[-1] - chosen[9] >= 40  # from all over the split
 
 
 @pytest.mark.parametrize("most", [1, 4, 24])
 @pytest.mark.parametrize("num_wrong", [0, 1, 30, 100])
-def test_no_more_are_shown_than_there_is_room_for_and_none_twice(num_wrong: int, most: int) -> None:
+def test_no_more_are_shown_than_there_is_room_for_and_none_twice(
+    num_wrong: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thaw.inspection.grids.MOST", most)
     predictions = make_predictions([0] * 100, [1] * num_wrong + [0] * (100 - num_wrong))
-    chosen = choose_for_grid(predictions, most)
+    chosen = choose_for_grid(predictions)
     assert len(chosen) <= most
     assert chosen == sorted(set(chosen))
     assert sum(index < num_wrong for index in chosen) >= min(num_wrong, most // 2)

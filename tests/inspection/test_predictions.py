@@ -185,16 +185,18 @@ def by_hand() -> Predictions:
     return make_predictions(labels, torch.stack([shares, 1 - shares], dim=1).log(), ("ants", "bees"))
 
 
-def test_the_calibration_error_is_the_one_by_hand(by_hand: Predictions) -> None:
+def test_the_calibration_error_is_the_one_by_hand(by_hand: Predictions, monkeypatch: pytest.MonkeyPatch) -> None:
     # Bins [0.5, 0.75): mean confidence 1.9 / 3, 2 of 3 right; [0.75, 1]: 4.6 / 5, 4 of 5 right.
     expected = 3 / 8 * abs(1.9 / 3 - 2 / 3) + 5 / 8 * abs(4.6 / 5 - 4 / 5)
-    curve = by_hand.calibration_curve(4)
+    monkeypatch.setattr("thaw.inspection.predictions.NUM_BINS", 4)
+    curve = by_hand.calibration_curve()
     assert curve.n.tolist() == [0, 0, 3, 5]
     assert curve.confidence.tolist()[2:] == pytest.approx([1.9 / 3, 4.6 / 5])
     assert curve.accuracy.tolist()[2:] == pytest.approx([2 / 3, 4 / 5])
     assert all(isnan(value) for column in curve[:2] for value in column.tolist()[:2])
-    assert by_hand.calibration_error(4) == pytest.approx(expected)
-    assert by_hand.calibration_error(1) == pytest.approx(abs(6.5 / 8 - 6 / 8))
+    assert by_hand.calibration_error() == pytest.approx(expected)
+    monkeypatch.setattr("thaw.inspection.predictions.NUM_BINS", 1)
+    assert by_hand.calibration_error() == pytest.approx(abs(6.5 / 8 - 6 / 8))
 
 
 def test_the_calibration_error_is_the_mean_over_the_curve(noise: Predictions) -> None:

@@ -161,8 +161,8 @@ def _name_deeper(index: ImageIndex, only: tuple[str, ...]) -> str:
     return name_deeper_folder(paths) if in_class_folder else ""
 
 
-def find_unreadable(index: ImageIndex, threads: int | None = None, most: int = MOST_READ) -> dict[Path, str]:
-    """Every file that cannot be decoded, with the reason; of more than `most` files, only the headers are read.
+def find_unreadable(index: ImageIndex, threads: int | None = None) -> dict[Path, str]:
+    """Every file that cannot be decoded, with the reason; of over `MOST_READ` files only the headers are read.
 
     Images in shards are left alone: each was read before it was packed.
     """
@@ -170,7 +170,7 @@ def find_unreadable(index: ImageIndex, threads: int | None = None, most: int = M
         return {}
     paths = [sample.path for sample in index.samples]
     read: Callable[[Path], object] = partial(read_image, min_size=1)  # to its end, fastest at the smallest scale
-    if len(paths) > most:
+    if len(paths) > MOST_READ:
         log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
         read = read_header
     Image.init()  # once, not in each thread

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from thaw.errors import abridge, printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
-from thaw.inspection.predictions import Predictions
+from thaw.inspection.predictions import NUM_BINS, Predictions
 from thaw.inspection.uncertainty import wilson_interval
 
 MOST_CLASSES, FEWER_CLASSES = 40, 24
@@ -84,18 +84,18 @@ def _fill_cells(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float6
     axes.spines[:].set_visible(False)
 
 
-def calibration_chart(predictions: Predictions, split: str, num_bins: int = 15) -> Figure:
+def calibration_chart(predictions: Predictions, split: str) -> Figure:
     """How often it is right when it says to be so sure, with 95 % Wilson intervals; below, how often it says so."""
-    confidence, accuracy, n = (column.numpy() for column in predictions.calibration_curve(num_bins))
+    confidence, accuracy, n = (column.numpy() for column in predictions.calibration_curve())
     used = np.flatnonzero(n)
     right = np.rint(accuracy[used] * n[used]).astype(int)
     intervals = np.array([wilson_interval(*pair) for pair in zip(right.tolist(), n[used].tolist(), strict=True)])
     figure = Figure((5.6, 5.4), dpi=100)
-    error = predictions.calibration_error(num_bins)
+    error = predictions.calibration_error()
     figure.suptitle(f"Calibration on {split}: {error:.1%} expected error, n={n.sum()}", fontsize=11, color=INK)
     upper, lower = cast(tuple[Axes, Axes], figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)))
     figure.subplots_adjust(left=0.125, right=0.955, bottom=0.09, top=0.89, hspace=0.09)  # a layout engine draws twice
-    centres, width = (np.arange(num_bins) + 0.5) / num_bins, 1 / num_bins
+    centres, width = (np.arange(NUM_BINS) + 0.5) / NUM_BINS, 1 / NUM_BINS
     upper.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (4, 3)))
     upper.bar(centres[used], accuracy[used], width, color=RIGHT, alpha=0.16, edgecolor="white")
     upper.vlines(confidence[used], *intervals.T, color=RIGHT, linewidth=1.2)
@@ -109,7 +109,7 @@ def calibration_chart(predictions: Predictions, split: str, num_bins: int = 15) 
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     lower.set_ylabel("images", fontsize=9, color=INK)
     lower.set_xlabel("probability of the predicted class", fontsize=9, color=INK)
-    lower.set_xlim(used[0] / num_bins, 1)
+    lower.set_xlim(used[0] / NUM_BINS, 1)
     lower.xaxis.set_major_formatter(PercentFormatter(1))
     lower.legend(
         fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.95), ncols=2, labelcolor=INK, handlelength=1

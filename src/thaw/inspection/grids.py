@@ -209,12 +209,12 @@ def _colors(predictions: Predictions, chosen: Sequence[int]) -> list[str]:
     return [RIGHT if predictions.predicted[index] == predictions.labels[index] else WRONG for index in chosen]
 
 
-def choose_for_grid(predictions: Predictions, most: int = MOST) -> list[int]:
+def choose_for_grid(predictions: Predictions) -> list[int]:
     """Indices of images worth a look: half are the wrong ones of highest loss, the rest evenly spread right ones."""
     right = predictions.predicted == predictions.labels
     order = predictions.losses.argsort(descending=True).tolist()
     right_ones = [index for index in range(len(right)) if right[index]]
-    wrong_ones = [index for index in order if not right[index]][: max(most // 2, most - len(right_ones))]
-    room = most - len(wrong_ones)
+    wrong_ones = [index for index in order if not right[index]][: max(MOST // 2, MOST - len(right_ones))]
+    room = MOST - len(wrong_ones)
     spread = right_ones[:: max(1, len(right_ones) // room)][:room] if right_ones else []
     return sorted(wrong_ones + spread)

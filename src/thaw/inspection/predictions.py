@@ -23,6 +23,8 @@ from thaw.writing import drafting_csv
 
 COLUMNS = ["split", "path", "label", "predicted", "loss"]
 """Of a predictions.csv, before one `p_CLASS` a class."""
+NUM_BINS = 15
+"""Bins of confidence, over which the calibration error is a mean."""
 
 
 class ClassScore(NamedTuple):
@@ -123,18 +125,18 @@ class Predictions:
         rows = zip(self.classes, *(values.tolist() for values in scores), strict=True)
         return [ClassScore(name, int(n), precision, recall, f1) for name, precision, recall, f1, n in rows]
 
-    def calibration_error(self, num_bins: int = 15) -> float:
+    def calibration_error(self) -> float:
         """Expected calibration error: the mean distance of confidence and accuracy (Guo et al. 2017)."""
         shares = self.probabilities.clamp(max=1 - 2**-24)  # torchmetrics gives exactly 1 a bin of its own
-        return float(multiclass_calibration_error(shares, self.labels, len(self.classes), num_bins))
+        return float(multiclass_calibration_error(shares, self.labels, len(self.classes), NUM_BINS))
 
-    def calibration_curve(self, num_bins: int = 15) -> CalibrationCurve:
+    def calibration_curve(self) -> CalibrationCurve:
         """Confidence, accuracy and number of images in the bins that `calibration_error` is the mean over."""
-        bounds = torch.linspace(0, 1, num_bins + 1)
-        bins = (torch.bucketize(self.confidences, bounds, right=True) - 1).clamp(max=num_bins - 1)
-        n = torch.bincount(bins, minlength=num_bins)
+        bounds = torch.linspace(0, 1, NUM_BINS + 1)
+        bins = (torch.bucketize(self.confidences, bounds, right=True) - 1).clamp(max=NUM_BINS - 1)
+        n = torch.bincount(bins, minlength=NUM_BINS)
         right = (self.predicted == self.labels).double()
-        sums = (torch.bincount(bins, values.double(), num_bins) for values in (self.confidences, right))
+        sums = (torch.bincount(bins, values.double(), NUM_BINS) for values in (self.confidences, right))
         confidence, accuracy = (total / n for total in sums)
         return CalibrationCurve(confidence, accuracy, n)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from thaw.console import table_text
 from thaw.errors import name_some
-from thaw.inspection.predictions import ClassScore, Predictions, accuracy_text
+from thaw.inspection.predictions import NUM_BINS, ClassScore, Predictions, accuracy_text
 from thaw.writing import drafting_csv
 
 MOST_CLASSES, FEWER_CLASSES = 40, 20
@@ -27,7 +27,7 @@ def score_text(predictions: Predictions, least: int = 1) -> str:
         *([f"top-5 accuracy     {metrics['top5_acc']:.4f}"] if "top5_acc" in metrics else []),
         f"macro-F1           {metrics['macro_f1']:.4f}{note}",
         f"log loss           {metrics['loss']:.4f}",
-        f"calibration error  {predictions.calibration_error():.4f} (expected, 15 bins)",
+        f"calibration error  {predictions.calibration_error():.4f} (expected, {NUM_BINS} bins)",
         "",
         _class_table(scores),
         "",
