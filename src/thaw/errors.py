@@ -39,6 +39,11 @@ def first_line(error: BaseException) -> str:
     return printable(lines[0]) if lines else type(error).__name__
 
 
+def one_line(error: object) -> str:
+    """All that an error says, in one line."""
+    return " ".join(str(error).split())
+
+
 def name_some(names: Sequence[str], most: int = 10) -> str:
     """The first few names, all in one line, and the number of the others."""
     return ", ".join(map(printable, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

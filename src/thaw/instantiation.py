@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, one_line
 
 
 def make(key: str, recipe: Any) -> Any:
@@ -23,5 +23,4 @@ def make(key: str, recipe: Any) -> Any:
     try:
         return instantiate(recipe, _convert_="all")
     except Exception as error:  # what a class that is not ours raises
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ThawError(f"{key} cannot be made: {reason}") from error
+        raise ThawError(f"{key} cannot be made: {one_line(error.__cause__ or error)}") from error

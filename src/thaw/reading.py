@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
-from thaw.errors import ThawError
+from thaw.errors import ThawError, one_line
 from thaw.summary import ALWAYS, Summary
 
 Options = TypeVar("Options", DatasetConfig, AugmentConfig, TrainerConfig)
@@ -122,5 +122,4 @@ def _require_kinds(path: Path, content: Mapping[Any, Any], kinds: Mapping[str, t
 
 
 def _damaged(path: Path, why: object) -> ThawError:
-    reason = " ".join(str(why).split())
-    return ThawError(f"{path} is damaged, or of another version of Thaw: {reason}. Nothing can be read from it.")
+    return ThawError(f"{path} is damaged, or of another version of Thaw: {one_line(why)}. Nothing can be read from it.")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig, DatasetConfig
-from thaw.errors import ThawError
+from thaw.errors import ThawError, one_line
 from thaw.instantiation import make
 from thaw.seeding import seeded
 
@@ -153,7 +153,7 @@ def _make_further(name: str, recipe: Any, side: int) -> ImageTransform:
         with seeded(0):
             result = transform(image)
     except Exception as error:  # what a class that is not ours raises
-        raise ThawError(f"{key} fails on an image: {' '.join(str(error).split())}") from error
+        raise ThawError(f"{key} fails on an image: {one_line(error)}") from error
     if not isinstance(result, Tensor) or (result.shape, result.dtype) != (image.shape, image.dtype):
         kind = f"{tuple(result.shape)} of {result.dtype}" if isinstance(result, Tensor) else type(result).__name__
         raise ThawError(f"{key} must make {tuple(image.shape)} of torch.uint8 of such an image, got {kind}.")

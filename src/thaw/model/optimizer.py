@@ -8,7 +8,7 @@ from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
 
 from thaw.config import OptimizerConfig
-from thaw.errors import ThawError
+from thaw.errors import ThawError, one_line
 from thaw.model.schedule import Pace
 
 
@@ -38,7 +38,7 @@ def make_optimizer(options: OptimizerConfig, parts: Sequence[Iterable[Parameter]
         kind, arguments = own[options.name] if options.is_own else (resolve_name(options.name), {})
         optimizer = kind(groups, **{"lr": options.rate} | arguments | options.extra)
     except Exception as error:  # what a class that is not ours raises
-        raise ThawError(f"optimizer.name={options.name} cannot be made: {' '.join(str(error).split())}") from error
+        raise ThawError(f"optimizer.name={options.name} cannot be made: {one_line(error)}") from error
     if not isinstance(optimizer, Optimizer):
         raise ThawError(f"optimizer.name must be a torch.optim.Optimizer, got {options.name}.")
     if options.weight_decay and "weight_decay" not in optimizer.defaults:
