@@ -7,7 +7,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
 MODULES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
-BASE = ["thaw.config", "thaw.errors", "thaw.instantiation", "thaw.processes", "thaw.seeding", "thaw.writing"]
+BASE = ["thaw.config", "thaw.errors", "thaw.instantiation", "thaw.ranks", "thaw.seeding", "thaw.writing"]
 
 
 def imports(nodes: Sequence[ast.AST], also_later: bool) -> Iterator[str]:

@@ -10,46 +10,7 @@ import pytest
 
 from thaw.config import TrainerConfig
 from thaw.errors import ThawError
-from thaw.processes import Place, ProcessError, count_processes, find_place, start_processes
-
-
-@pytest.mark.parametrize(
-    ("environment", "place"),
-    [
-        ({}, Place()),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, Place()),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, Place(3, 4, 2)),
-        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, Place()),
-        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_NTASKS_PER_NODE": "4"}, Place(5, 8, 4)),
-        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_NTASKS_PER_NODE": "4"}, Place()),  # a script without srun
-    ],
-)
-def test_a_process_knows_its_place(environment: dict[str, str], place: Place) -> None:
-    assert find_place(environment) == place
-    assert find_place(environment).is_alone == (place.num_processes == 1)
-
-
-@pytest.mark.parametrize(
-    ("environment", "facts"),
-    [
-        ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "RANK=2 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2"),
-        ({"RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}, "RANK=0 WORLD_SIZE=3 LOCAL_WORLD_SIZE=2"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE= "),
-        ({"RANK": "-1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "RANK=-1 "),
-        (
-            {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5"},
-            "SLURM_PROCID=5 SLURM_STEP_NUM_TASKS=8 SLURM_NTASKS_PER_NODE= ",
-        ),
-    ],
-)
-def test_an_impossible_place_is_named(environment: dict[str, str], facts: str) -> None:
-    with pytest.raises(ThawError, match=facts):
-        find_place(environment)
-
-
-def test_only_the_first_process_speaks_and_not_if_another_waits_for_it() -> None:
-    places = [Place(), Place(0, 2, 2), Place(1, 2, 2), Place(0, 2, 2, started_by_thaw=True)]
-    assert [place.speaks_for_all for place in places] == [True, True, False, False]
+from thaw.processes import ProcessError, count_processes, start_processes
 
 
 def test_there_is_a_process_for_each_device() -> None:

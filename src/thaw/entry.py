@@ -20,7 +20,7 @@ from thaw.data.places import data_name
 from thaw.help import help_text
 from thaw.hydra_arguments import translate
 from thaw.job import Experiment, Job, JobError
-from thaw.processes import STARTED_BY_THAW, Place, find_place
+from thaw.ranks import STARTED_BY_THAW, ProcessRank, find_rank
 from thaw.signals import Interrupted, catching, drop_output
 from thaw.sweep import (
     ERROR_LOG,
@@ -57,31 +57,31 @@ def run_experiment(
         can_resume: Whether `resume=RUN` stands for the options of RUN.
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and STARTED_BY_THAW not in os.environ
-    place, ended_by = Place(), None
+    process, ended_by = ProcessRank(), None
     try:
         if {"-h", "--help"} & set(sys.argv):
             print(help_text(conf / help_file), end="")
             return
         try:
-            place = find_place()
-            failures = _run_jobs(experiment, conf, can_resume, place, show_traceback)
+            process = find_rank()
+            failures = _run_jobs(experiment, conf, can_resume, process, show_traceback)
         except Exception as error:
             if show_traceback or isinstance(error, BrokenPipeError):
                 raise
             failures = [Failure.of(error)]
-        if place.is_alone:
+        if process.is_alone:
             failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
     except BrokenPipeError:
         sys.exit(drop_output())
     except (KeyboardInterrupt, Interrupted) as error:
         ended_by = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
         failures = find_failures(OutputFolder.sweep, OutputFolder.failed_before) if OutputFolder.sweep else []
-    if code := _tell(failures, ended_by, place):
+    if code := _tell(failures, ended_by, process):
         sys.exit(code)
 
 
 def _run_jobs(
-    experiment: Experiment, conf: Path, can_resume: bool, place: Place, show_traceback: bool
+    experiment: Experiment, conf: Path, can_resume: bool, process: ProcessRank, show_traceback: bool
 ) -> list[Failure]:
     """Have Hydra run the jobs of the command line; returns why the run failed, where that stands in no folder."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
@@ -90,7 +90,7 @@ def _run_jobs(
     os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
     OmegaConf.register_new_resolver("data_name", data_name, replace=True)  # for conf/config.yaml
     register()
-    sys.argv[1:], skip_finished = translate(sys.argv[1:], conf, place, can_resume)
+    sys.argv[1:], skip_finished = translate(sys.argv[1:], conf, process, can_resume)
     job = Job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback)
     with OutputFolder.claim, suppress(JobError):  # more of them than the search puts up with; their folders tell why
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
@@ -117,9 +117,9 @@ def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], N
     return failures
 
 
-def _tell(failures: Sequence[Failure], ended_by: Interrupted | None, place: Place) -> int:
+def _tell(failures: Sequence[Failure], ended_by: Interrupted | None, process: ProcessRank) -> int:
     """Name the failures, and say how to go on with a sweep; returns the exit code."""
-    if place.rank == 0:
+    if process.rank == 0:
         for failure in failures:
             print(failure, file=sys.stderr)
     elif failures:

@@ -11,18 +11,18 @@ from thaw.composing import accept
 from thaw.errors import ThawError
 from thaw.explain import find_option
 from thaw.overrides import is_multirun, readable
-from thaw.processes import Place
+from thaw.ranks import ProcessRank
 from thaw.resume import expand_resume, find_resume, refuse_taken
 from thaw.sweep_options import expand_sweep, refuse_lone_search
 
 
-def translate(arguments: list[str], conf: Path, place: Place, can_resume: bool) -> tuple[list[str], bool]:
+def translate(arguments: list[str], conf: Path, process: ProcessRank, can_resume: bool) -> tuple[list[str], bool]:
     """The command line as Hydra knows it, and whether finished jobs of a sweep are to be skipped.
 
     Args:
         arguments: The command line, without the program's name.
         conf: Folder of Hydra's files.
-        place: This process among those that do the same.
+        process: Rank of this process among those that do the same.
         can_resume: Whether `resume=RUN` stands for the options of RUN.
 
     Raises:
@@ -30,7 +30,7 @@ def translate(arguments: list[str], conf: Path, place: Place, can_resume: bool) 
     """
     refuse_flags(arguments)
     arguments = readable(arguments)
-    if not place.started_by_thaw:  # else another process has done so
+    if not process.started_by_thaw:  # else another process has done so
         refuse_lone_search(arguments)
         if can_resume:
             arguments = expand_resume(arguments)
@@ -40,7 +40,7 @@ def translate(arguments: list[str], conf: Path, place: Place, can_resume: bool) 
             refuse_taken(arguments)
     arguments, skip_finished = expand_sweep(arguments)
     _check(conf, arguments)
-    return in_company(place, arguments), skip_finished
+    return in_company(process, arguments), skip_finished
 
 
 def refuse_flags(arguments: list[str]) -> None:
@@ -61,13 +61,13 @@ def refuse_flags(arguments: list[str]) -> None:
         raise ThawError(f"Options are written KEY=VALUE, e.g. {example}, got {flag}.")
 
 
-def in_company(place: Place, arguments: list[str]) -> list[str]:
+def in_company(process: ProcessRank, arguments: list[str]) -> list[str]:
     """The options of one process among several, which share a folder and do one job.
 
     Raises:
         ThawError: Each would choose a folder by its own clock, or do all jobs of a sweep.
     """
-    if place.is_alone:
+    if process.is_alone:
         return arguments
     if is_multirun(arguments):
         raise ThawError(
@@ -75,7 +75,7 @@ def in_company(place: Place, arguments: list[str]) -> list[str]:
         )
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
         raise ThawError("Processes started by torchrun or srun need a folder in common: set hydra.run.dir=FOLDER.")
-    return arguments if place.speaks_for_all else [*arguments, "hydra.output_subdir=null"]
+    return arguments if process.speaks_for_all else [*arguments, "hydra.output_subdir=null"]
 
 
 def _check(conf: Path, arguments: list[str]) -> None:

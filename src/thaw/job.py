@@ -19,7 +19,8 @@ from thaw.composing import accept
 from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.overrides import quoted, seen_from_here, typed_overrides
-from thaw.processes import Place, ProcessError, count_processes, find_place, start_processes
+from thaw.processes import ProcessError, count_processes, start_processes
+from thaw.ranks import ProcessRank, find_rank
 from thaw.resume import as_begun
 from thaw.run import Run
 from thaw.signals import Interrupted, catching
@@ -61,17 +62,17 @@ class Job:
             Exception: To a sweeper, if the error could not be left in the job's folder.
             SystemExit: This is one of several processes, and has failed.
         """
-        context, place = HydraConfig.get(), find_place()
+        context, process = HydraConfig.get(), find_rank()
         folder, is_sweep = seen_from_here(Path(context.runtime.output_dir)), context.mode == RunMode.MULTIRUN
-        if place.rank > 0:
+        if process.rank > 0:
             logging.disable(logging.WARNING)  # the first process says it
-        speaks = place.speaks_for_all and not is_sweep  # it is the sweep that is gone on with
+        speaks = process.speaks_for_all and not is_sweep  # it is the sweep that is gone on with
         try:
             with (
                 claimed(folder, f"hydra.{'sweep' if is_sweep else 'run'}.dir") as lock,
                 interruptible(Run(folder), speaks),
             ):
-                return self._record(values, folder, place, lock)
+                return self._record(values, folder, process, lock)
         except JobError:
             if is_sweep and "max_failure_rate" in context.sweeper:
                 raise
@@ -84,7 +85,7 @@ class Job:
                 gc.collect()  # a Trainer and its data refer to each other: all images would stay for some jobs
         return None
 
-    def _record(self, values: DictConfig, folder: Path, place: Place, lock: ExitStack) -> Any:
+    def _record(self, values: DictConfig, folder: Path, process: ProcessRank, lock: ExitStack) -> Any:
         """What the experiment returns, or else why it failed in the folder's `error.log`.
 
         Raises:
@@ -92,24 +93,24 @@ class Job:
             Exception: It failed, and that cannot be written down, or the traceback is to be shown.
             SystemExit: It failed in one of several processes.
         """
-        if place.speaks_for_all:
+        if process.speaks_for_all:
             (folder / ERROR_LOG).unlink(missing_ok=True)
         try:
-            return self._run(values, folder, place, lock)
+            return self._run(values, folder, process, lock)
         except Exception as error:
             if isinstance(error, ProcessError) and error.was_silent:
                 (folder / ERROR_LOG).unlink(missing_ok=True)  # of the others, who miss it
             is_first = record_failure(folder, error)
-            if not place.is_alone:
+            if not process.is_alone:
                 failure = Failure.of(error)
-                if is_first and not place.started_by_thaw:
+                if is_first and not process.started_by_thaw:
                     print(failure, file=sys.stderr)
                 raise SystemExit(failure.code) from None
             if self.show_traceback and HydraConfig.get().mode == RunMode.RUN:
                 raise
             raise JobError(f"{folder} failed.") from None
 
-    def _run(self, values: DictConfig, folder: Path, place: Place, lock: ExitStack) -> Any:
+    def _run(self, values: DictConfig, folder: Path, process: ProcessRank, lock: ExitStack) -> Any:
         """What the experiment returns, or what a search is to know of one that has finished before."""
         config, run, overrides = accept(values), Run(folder), typed_overrides()
         if config.resume:
@@ -120,7 +121,7 @@ class Job:
         if self.skip_finished and run.last.exists():
             config.resume = str(folder)
             overrides.append(f"resume={quoted(folder)}")
-        if place.is_alone and (number := count_processes(config.trainer)) > 1:
+        if process.is_alone and (number := count_processes(config.trainer)) > 1:
             if config.sweep.prune:
                 raise ThawError("sweep.prune=true cannot stop a trial of several processes: set sweep.prune=false.")
             lock.close()  # the first of them takes it

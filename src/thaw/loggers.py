@@ -15,7 +15,7 @@ from thaw.config import Config, LoggerConfig
 from thaw.errors import ThawError, printable
 from thaw.inspection.figures import write_figure
 from thaw.options import changed, flatten, typed
-from thaw.processes import find_place
+from thaw.ranks import find_rank
 from thaw.run import Run
 from thaw.writing import naming
 
@@ -37,7 +37,7 @@ def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
         logger = _make_tracker(options, run)
     except ModuleNotFoundError as error:
         raise ThawError(f"logger={options.name} needs a package: pip install -e '.[{options.name}]'.") from error
-    if find_place().rank == 0:
+    if find_rank().rank == 0:
         run.write_tracking_id(str(logger.version))
     return logger
 

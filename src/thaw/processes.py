@@ -1,4 +1,4 @@
-"""Several processes that train one model: which of them this is, and starting them.
+"""Starting several processes that train one model.
 
 Imports torch only to count GPUs and to start them.
 """
@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
 import psutil
@@ -16,62 +15,11 @@ import psutil
 from thaw.config import TrainerConfig
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
+from thaw.ranks import HOW_TO_START, STARTED_BY_THAW
 from thaw.signals import Interrupted
 
-STARTED_BY_THAW = "THAW_STARTED_PROCESSES"
 EXPLAINED = (1, 2)
 """Exit codes of a process whose error has been written down."""
-HOW_TO_START = "Start them by torchrun --nproc-per-node=N, or by srun with --ntasks-per-node=N."
-
-
-@dataclass(frozen=True)
-class Place:
-    """This process among those that train one model.
-
-    Attributes:
-        rank: Its number, from 0; the first writes and prints.
-        num_processes: How many there are on all machines.
-        num_local: How many of them are on this machine.
-        started_by_thaw: True if another process of ours waits for it, and prints what concerns all.
-    """
-
-    rank: int = 0
-    num_processes: int = 1
-    num_local: int = 1
-    started_by_thaw: bool = False
-
-    @property
-    def is_alone(self) -> bool:
-        """True if there are no others."""
-        return self.num_processes == 1
-
-    @property
-    def speaks_for_all(self) -> bool:
-        """True if it tells the user what concerns all of them."""
-        return self.rank == 0 and not self.started_by_thaw
-
-
-def find_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """The place that torchrun, or srun of SLURM, has given to this process.
-
-    Raises:
-        ThawError: What they say cannot be.
-    """
-    if "RANK" in environment:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-    elif environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":  # SLURM_NTASKS is also that of a script without srun
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE")
-    else:
-        return Place()
-    values = [environment.get(name, "") for name in names]
-    if all(value.isdecimal() for value in values):
-        rank, num_processes, num_local = map(int, values)
-        if rank < num_processes and 1 <= num_local <= num_processes and num_processes % num_local == 0:
-            return Place(rank, num_processes, num_local, STARTED_BY_THAW in environment)
-    facts = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-    raise ThawError(
-        f"{facts} is no number below that of all processes, and no equal share on each machine. {HOW_TO_START}"
-    )
 
 
 def count_processes(options: TrainerConfig) -> int:

@@ -25,8 +25,8 @@ from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen, phase_starts
 from thaw.precision import choose_precision
 from thaw.probe import LinearProbe
-from thaw.processes import find_place
 from thaw.progress import EpochLog
+from thaw.ranks import find_rank
 from thaw.run import Run
 
 # Lightning's hints on its own products and on what we have decided knowingly.
@@ -113,17 +113,18 @@ def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.T
         ThawError: The options do not fit this machine.
     """
     options = config.trainer
-    place = find_place()
-    num_devices = place.num_local if options.devices == "auto" else options.devices
-    num_nodes = place.num_processes // place.num_local
-    if not place.is_alone and (num_devices, max(options.num_nodes, num_nodes)) != (place.num_local, num_nodes):
+    process = find_rank()
+    num_local = process.local_world_size
+    num_devices = num_local if options.devices == "auto" else options.devices
+    num_nodes = process.world_size // num_local
+    if not process.is_alone and (num_devices, max(options.num_nodes, num_nodes)) != (num_local, num_nodes):
         raise ThawError(
             f"trainer.num_nodes={options.num_nodes} trainer.devices={options.devices} is not what has been started: "
-            f"{num_nodes} machines with {place.num_local} processes each. Leave both out."
+            f"{num_nodes} machines with {num_local} processes each. Leave both out."
         )
-    if config.dataset.batch_size % place.num_processes:
+    if config.dataset.batch_size % process.world_size:
         raise ThawError(
-            f"dataset.batch_size={config.dataset.batch_size} cannot be shared equally among {place.num_processes} "
+            f"dataset.batch_size={config.dataset.batch_size} cannot be shared equally among {process.world_size} "
             "processes: it must be a multiple of their number."
         )
     common: dict[str, Any] = {
@@ -174,7 +175,7 @@ def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
 def _distribution(config: Config, num_stages: int) -> str:
     """DDP has to be told where some weights get no gradient in an epoch, because their stage is frozen for a while."""
     chosen = config.trainer.distribution
-    if chosen == "auto" and not find_place().is_alone:
+    if chosen == "auto" and not find_rank().is_alone:
         chosen = "ddp"
     learns_always = len(phase_starts(config.strategy, config.trainer.max_epochs, num_stages)) == 1
     return chosen if chosen != "ddp" or learns_always else "ddp_find_unused_parameters_true"

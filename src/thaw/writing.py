@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from thaw.errors import ThawError
-from thaw.processes import find_place
+from thaw.ranks import find_rank
 
 ABANDONED = 3600.0
 """Seconds after which nobody writes to a draft any more."""
@@ -145,7 +145,7 @@ def claimed(folder: Path, option: str = "hydra.run.dir") -> ExitStack:
     Raises:
         ThawError: Another run is writing there.
     """
-    if find_place().rank > 0:
+    if find_rank().rank > 0:
         return ExitStack()
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)

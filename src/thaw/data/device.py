@@ -126,8 +126,8 @@ class DeviceImages:
 
     def __init__(self, images: Sequence[Tensor], device: torch.device) -> None:
         height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-        self.places = torch.empty(len(images), 3, height, width, dtype=torch.uint8, device=device)
-        for place, image in zip(self.places, images, strict=True):
+        self.pixels = torch.empty(len(images), 3, height, width, dtype=torch.uint8, device=device)
+        for place, image in zip(self.pixels, images, strict=True):
             h, w = image.shape[1:]
             place[:, :h, :w] = image
             place[:, h:, :w] = place[:, h - 1 : h, :w]
@@ -141,7 +141,7 @@ class DeviceImages:
         """
         numbers = torch.arange(len(crops.boxes), device=crops.boxes.device)[:, None]
         regions = torch.cat([numbers, crops.boxes], dim=1).float()
-        cut = roi_align(self.places[crops.indices].float(), regions, side, sampling_ratio=-1, aligned=True)
+        cut = roi_align(self.pixels[crops.indices].float(), regions, side, sampling_ratio=-1, aligned=True)
         images = cut.round_().clamp_(0, 255).to(torch.uint8)
         return torch.where(crops.mirrored[:, None, None, None], images.flip(-1), images)
 

@@ -22,7 +22,7 @@ from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
 from thaw.data.sampling import EpochSampler, ImageDataset, Position, SequentialPositions
 from thaw.data.transforms import EvaluationTransform
-from thaw.processes import find_place
+from thaw.ranks import find_rank
 
 log = logging.getLogger(__name__)
 
@@ -111,11 +111,11 @@ class KeptImages:
             return None
         images = self._memory.load_all(sample.path for sample in dataset.samples)
         sizes = [(image.shape[1], image.shape[2]) for image in images]
-        if not fits_on_device(sizes, device, sum(kept.places.nbytes for kept in self._on_device.values())):
+        if not fits_on_device(sizes, device, sum(kept.pixels.nbytes for kept in self._on_device.values())):
             self._tell(f"they would take more than {SHARE_OF_FREE_MEMORY:.0%} of the free memory of {device}")
             return None
         kept = self._on_device[split] = DeviceImages(images, device)
-        log.info(f"Images of {split}: kept on {device} ({kept.places.nbytes / 1e9:.2f} GB)")
+        log.info(f"Images of {split}: kept on {device} ({kept.pixels.nbytes / 1e9:.2f} GB)")
         return CropDataset(split, sizes, dataset.labels, augment, dataset.seed)
 
     def cut(self, crops: Crops) -> Tensor:
@@ -142,7 +142,7 @@ class KeptImages:
             return 0  # cutting a crop takes little, and the network wants all cores
         if _sample_seconds(dataset) * len(dataset) < WORKER_SECONDS:
             return 0
-        return min(MOST_WORKERS, suggested_max_num_workers(find_place().num_local))
+        return min(MOST_WORKERS, suggested_max_num_workers(find_rank().local_world_size))
 
 
 def _sample_seconds(dataset: ImageDataset) -> float:

@@ -15,7 +15,7 @@ from thaw.data.images import BadImage, open_image
 from thaw.data.index import ImageIndex
 from thaw.data.threads import in_threads
 from thaw.data.transforms import EvaluationTransform
-from thaw.processes import find_place
+from thaw.ranks import find_rank
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class ImageMemory:
 
 def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:
     """True if the decoded images take no more than a share of the free memory; logs the figures."""
-    allowed = free_memory() * SHARE_OF_FREE_MEMORY / find_place().num_local
+    allowed = free_memory() * SHARE_OF_FREE_MEMORY / find_rank().local_world_size
     needed = _estimate_bytes(index, transform, allowed)
     verdict = "decoded once, kept in memory" if needed <= allowed else "decoded anew in each epoch"
     log.info(f"Images: {verdict} ({needed / 1e9:.2f} GB; dataset.cache=auto allows {allowed / 1e9:.2f} GB)")

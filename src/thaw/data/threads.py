@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from thaw.processes import find_place
+from thaw.ranks import find_rank
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 def num_cores() -> int:
     """The CPU cores that this process may use, shared with the others that train the same model."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // find_place().num_local)
+    return max(1, cores // find_rank().local_world_size)
 
 
 def in_threads(
