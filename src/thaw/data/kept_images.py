@@ -10,7 +10,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from lightning.fabric.utilities import suggested_max_num_workers
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -21,8 +20,8 @@ from thaw.data.index import ImageIndex
 from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
 from thaw.data.sampling import EpochSampler, ImageDataset, Position, SequentialPositions
+from thaw.data.threads import num_cores
 from thaw.data.transforms import EvaluationTransform
-from thaw.ranks import find_rank
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +141,7 @@ class KeptImages:
             return 0  # cutting a crop takes little, and the network wants all cores
         if _sample_seconds(dataset) * len(dataset) < WORKER_SECONDS:
             return 0
-        return min(MOST_WORKERS, suggested_max_num_workers(find_rank().local_world_size))
+        return min(MOST_WORKERS, max(1, num_cores() - 1))
 
 
 def _sample_seconds(dataset: ImageDataset) -> float:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from io import BytesIO
 from math import inf
 from pathlib import Path
@@ -11,6 +10,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from thaw.data.control_groups import control_groups
 from thaw.data.images import BadImage, open_image
 from thaw.data.index import ImageIndex
 from thaw.data.threads import in_threads
@@ -87,25 +87,12 @@ def fits_in_memory(index: ImageIndex, transform: EvaluationTransform) -> bool:
 def free_memory(root: Path = Path("/")) -> float:
     """Bytes that this process may still take: what the machine has, or less where a control group is limited.
 
-    Docker, Kubernetes and SLURM set such limits; those of a group hold for all groups below it.
-
     Args:
         root: Where `proc` and `sys` are.
     """
-    rooms = [float(psutil.virtual_memory().available)]
-    with suppress(OSError):  # no control groups on this system
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, name = line.split(":", 2)
-            if controllers == "":  # version 2
-                mount, limit, usage = root / "sys/fs/cgroup", "memory.max", "memory.current"
-            elif "memory" in controllers.split(","):
-                mount, limit, usage = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            else:
-                continue
-            group = mount / name.lstrip("/")  # seen from outside a container, in which only the mount itself is there
-            groups = [folder for folder in (group, *group.parents) if folder.is_relative_to(mount)]
-            rooms += [_room(folder / limit, folder / usage) for folder in groups]
-    return max(0.0, min(rooms))
+    names = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
+    rooms = [_room(*(group / name for name in names[version])) for group, version in control_groups("memory", root)]
+    return max(0.0, min([float(psutil.virtual_memory().available), *rooms]))
 
 
 def _room(limit: Path, usage: Path) -> float:

@@ -3,17 +3,31 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from math import ceil
+from pathlib import Path
 from typing import TypeVar
 
+from thaw.data.control_groups import control_groups
 from thaw.ranks import find_rank
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def num_cores() -> int:
-    """The CPU cores that this process may use, shared with the others that train the same model."""
+def num_cores(root: Path = Path("/")) -> int:
+    """The CPU cores that this process may use, shared with the others that train the same model.
+
+    Args:
+        root: Where `proc` and `sys` are, for the limits of control groups.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for group, version in control_groups("cpu", root):
+        with suppress(OSError, ValueError):  # there is no such group, or its limit is `max`
+            files = ["cpu.max"] if version == 2 else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+            quota, period = map(int, " ".join((group / file).read_text() for file in files).split())
+            if quota > 0:  # -1 is no limit
+                cores = min(cores, ceil(quota / period))
     return max(1, cores // find_rank().local_world_size)
 
 
