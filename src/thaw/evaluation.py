@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.config import DatasetConfig
-from thaw.data.check import drop_unreadable, find_unreadable
+from thaw.data.check import index_again
 from thaw.data.copies import count_known
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import ImageIndex, build_index
@@ -192,11 +192,9 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
             f"The images of {run.folder} are not at {options.root}, as seen from {Path.cwd()}. Go where the training "
             "was started, or name labelled images by --data."
         )
-    index = build_index(fetch(options.name, Path(options.root)), options)
-    trained_on = run.full_summary["data_fingerprint"]
-    if options.on_bad == "skip" and index.fingerprint != trained_on:
-        index = drop_unreadable(index, find_unreadable(index), options.on_bad)
-    if index.fingerprint != trained_on:
+    folder = fetch(options.name, Path(options.root))
+    index, is_same = index_again(folder, options, run.full_summary["data_fingerprint"])
+    if not is_same:
         log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
     return in_known_classes(index, run.full_summary["classes"])
 

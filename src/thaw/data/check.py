@@ -9,10 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from thaw.config import DatasetConfig
 from thaw.data.copies import find_copies
 from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
-from thaw.data.index import ImageIndex
+from thaw.data.index import ImageIndex, build_index
 from thaw.data.scan import STRAYS, name_ignored
 from thaw.data.splits import Sample, name_deeper_folder
 from thaw.data.threads import in_threads
@@ -220,3 +221,20 @@ def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> Ima
         if "train" in splits and label not in left:
             raise ThawError(f"train has no images of {name!r} left: dataset.on_bad=skip leaves out all of its files.")
     return replace(index, splits=splits, ignored={**index.ignored, "unreadable": tuple(bad)})
+
+
+def index_again(folder: Path, options: DatasetConfig, trained_on: str) -> tuple[ImageIndex, bool]:
+    """A run's data set as it is now, and whether its files are those of the training.
+
+    Args:
+        folder: Where it lies.
+        options: The run's own; where they say so, unreadable files are left out as they were then.
+        trained_on: Its fingerprint at the training.
+
+    Raises:
+        ThawError: The files cannot give what the options ask for.
+    """
+    index = build_index(folder, options)
+    if options.on_bad == "skip" and index.fingerprint != trained_on:
+        index = drop_unreadable(index, find_unreadable(index), options.on_bad)
+    return index, index.fingerprint == trained_on

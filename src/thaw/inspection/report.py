@@ -10,9 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from omegaconf import OmegaConf
 
 from thaw.config import DatasetConfig
-from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
+from thaw.data.check import facts, find_problems, index_again
 from thaw.data.images import read_image
-from thaw.data.index import ImageIndex, build_index
+from thaw.data.index import ImageIndex
 from thaw.data.shards import is_address
 from thaw.data.sources import data_folder
 from thaw.errors import ThawError
@@ -187,11 +187,8 @@ def look_at_data(options: DatasetConfig, summary: Summary) -> DataNow:
             folder, note=f"The data is not at {place}: this report is made without its images and its check."
         )
     try:
-        index = build_index(folder, options)
-        if options.on_bad == "skip":
-            index = drop_unreadable(index, find_unreadable(index, threads=1), options.on_bad)
+        index, is_same = index_again(folder, options, summary["data_fingerprint"])
     except ThawError as error:
         return DataNow(folder, note=f"The data cannot be read any more: {error}")
-    same = index.fingerprint == summary["data_fingerprint"]
-    note = "The files are those of the training." if same else "The files have changed since the training."
+    note = "The files are those of the training." if is_same else "The files have changed since the training."
     return DataNow(folder, index, facts(index), [finding.message for finding in find_problems(index)], note)
