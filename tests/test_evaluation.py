@@ -65,7 +65,7 @@ def test_it_says_which_images_they_are_and_what_the_figures_are_worth(
     evaluation = evaluate(finished_run, split)
     assert (evaluation.split, evaluation.caution) == (split or "val", caution)
     assert len(evaluation.predictions.labels) == n
-    assert evaluation.device == "32-true on cpu"
+    assert (evaluation.precision, evaluation.device) == ("32-true", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_evaluation_and_prediction_keep_the_precision_unless_auto_chose_it_for_a
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": is_fast_at_bf16})
     run = changed_run("trainer.precision", asked)
     run.write_summary(run.summary | {"precision": trained})
-    assert evaluate(run, device="cpu").device == f"{precision} on cpu"
+    assert evaluate(run, device="cpu").precision == precision
     assert Predictor(run, "cpu").precision == precision
 
 

@@ -58,7 +58,8 @@ class Evaluation:
         split: Which images these are: test, val, train, or `all` where the data has no splits.
         caution: Why the figures may flatter; empty where they do not.
         num_views: Views of each image whose probabilities are averaged; 1 is the centre crop alone.
-        device: Precision and device.
+        precision: Lightning's name of the precision: 32-true, bf16-mixed, …
+        device: Lightning's name of the device: cpu, cuda, …
         images: The images, as the network sees them before normalisation.
     """
 
@@ -66,6 +67,7 @@ class Evaluation:
     split: str
     caution: str
     num_views: int
+    precision: str
     device: str
     images: ImageDataset
 
@@ -130,12 +132,13 @@ def evaluate(
     for loader in other_views(module, name, tta, random_views):
         views.append(predict(trainer, model, module, name, loader))
     return Evaluation(
-        average(views) if len(views) > 1 else views[0],
-        split,
-        caution,
-        len(views),
-        f"{trainer.precision} on {trainer.accelerator.name()}",
-        images,
+        predictions=average(views) if len(views) > 1 else views[0],
+        split=split,
+        caution=caution,
+        num_views=len(views),
+        precision=trainer.precision,
+        device=trainer.accelerator.name(),
+        images=images,
     )
 
 
@@ -170,7 +173,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> No
 def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
     predictions, split = evaluation.predictions, evaluation.split
     write_predictions(folder / "predictions.csv", {split: predictions})
-    about = {name: getattr(evaluation, name) for name in ("split", "caution", "num_views", "device")}
+    about = {name: getattr(evaluation, name) for name in ("split", "caution", "num_views", "precision", "device")}
     content = json.dumps(about | score_data(predictions, least), indent=2)
     with drafting(folder / "metrics.json") as draft:
         draft.write_text(content + "\n", encoding="utf-8")

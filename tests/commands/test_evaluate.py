@@ -41,7 +41,7 @@ def test_what_it_writes_agrees_with_the_training_to_the_last_digit(run: Run) -> 
     metrics = json.loads((run.evaluation / "metrics.json").read_text())
     assert {name: metrics[name] for name in run.summary["val"]} == run.summary["val"]
     assert (run.evaluation / "predictions.csv").read_text() == run.predictions_csv.read_text()
-    assert metrics["split"] == "val"
+    assert (metrics["split"], metrics["precision"], metrics["device"]) == ("val", "32-true", "cpu")
     assert [score["n"] for score in metrics["per_class"]] == [3, 3, 3]
     expected = read_predictions(run.predictions_csv)["val"].calibration_error()
     assert metrics["calibration_error"] == pytest.approx(expected, abs=1e-5)

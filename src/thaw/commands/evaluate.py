@@ -91,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
     folder = options.out or _default_folder(run, options)
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
     images = f"{evaluation.split} of {options.data}" if options.data else evaluation.split
-    print(f"Best epoch on {images}, {views}, {evaluation.device}. {evaluation.caution}".rstrip() + "\n")
+    computed = f"{evaluation.precision} on {evaluation.device}"
+    print(f"Best epoch on {images}, {views}, {computed}. {evaluation.caution}".rstrip() + "\n")
     print(score_text(evaluation.predictions, options.least))
     write_evaluation(evaluation, folder, options.least)
     if options.csv:
