@@ -109,17 +109,9 @@ def evaluate(
     module = run.load_data(model)
     check_views(module.augment, tta, random_views)
     if data is None:
-        if label_pattern is not None or columns:
-            option = "label_pattern" if label_pattern is not None else next(iter(columns or {}))
-            flag = f"--{option.replace('_', '-')}"
-            raise ThawError(f"{flag} is for the images of --data, and that is not given. Name both, or none.")
-        index = _own_images(run, module.options)
-        if split == "test" and index.epoch_chosen_on == "test":
-            split = "val"  # these are the test images
+        index = _own_images(run, module.options, label_pattern, columns)
     else:
-        if data.is_dir() and not has_folders(data):
-            label_pattern = label_pattern or module.options.label_pattern
-        index = index_known_classes(data, model.classes, label_pattern, columns)
+        index = _other_images(data, model.classes, module.options, label_pattern, columns)
         module.options = replace(module.options, on_bad="skip")
     split = _choose(index, split)
     name = NAMES.get(split, split)
@@ -188,8 +180,14 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
         write_figure(figure, folder / name)
 
 
-def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
-    """The run's own data set as it is now."""
+def _own_images(
+    run: "Run", options: DatasetConfig, label_pattern: str | None, columns: Mapping[str, str] | None
+) -> ImageIndex:
+    """The run's own data set as it is now; what tells the labels of other images is refused."""
+    if label_pattern is not None or columns:
+        option = "label_pattern" if label_pattern is not None else next(iter(columns or {}))
+        flag = f"--{option.replace('_', '-')}"
+        raise ThawError(f"{flag} is for the images of --data, and that is not given. Name both, or none.")
     if not (Path(options.root).is_dir() or is_address(options.root)):
         raise ThawError(
             f"The images of {run.folder} are not at {options.root}, as seen from {Path.cwd()}. Go where the training "
@@ -200,6 +198,19 @@ def _own_images(run: "Run", options: DatasetConfig) -> ImageIndex:
     if not is_same:
         log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
     return in_known_classes(index, run.full_summary["classes"])
+
+
+def _other_images(
+    data: Path,
+    classes: Sequence[str],
+    options: DatasetConfig,
+    label_pattern: str | None,
+    columns: Mapping[str, str] | None,
+) -> ImageIndex:
+    """Images that are not the run's own; the run's pattern tells the classes where nothing else does."""
+    if data.is_dir() and not has_folders(data):
+        label_pattern = label_pattern or options.label_pattern
+    return index_known_classes(data, classes, label_pattern, columns)
 
 
 def _caution_of_others(run: "Run", images: ImageDataset) -> str:
@@ -217,6 +228,8 @@ def _caution_of_others(run: "Run", images: ImageDataset) -> str:
 
 def _choose(index: ImageIndex, split: str | None) -> str:
     """The split that is asked for, or else the one that tells most."""
+    if split == "test" and index.epoch_chosen_on == "test":
+        return "val"  # these are the test images
     if split is None:
         return next(name for name in ("test", "val", *index.splits) if name in index.splits)
     if split not in index.splits:
