@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAMES = {"train": "training images", "all": "images"}
-"""Of splits where they are evaluated: train is not augmented, and neither is what a classifier is to learn from."""
+"""Names of splits as they are loaded here: `ImageDataModule` would augment train, and its check would judge whether
+train or all can be learned from."""
 CAUTIONS = {
     "val": "The best epoch was chosen on these images, so the figures flatter.",
     "train": "The classifier has learned from these images.",

@@ -79,7 +79,9 @@ class ImageDataModule(LightningDataModule):
         self.load(build_index(fetch(self.options.name, Path(self.options.root)), self.options))
 
     def load(self, index: ImageIndex) -> None:
-        """Check the images of an index, and decode them where they fit into memory; only those of train are augmented.
+        """Check the images of an index, and decode them where they fit into memory.
+
+        The name of a split decides: train is augmented, and kept whole for that; any other is read as centre crops.
 
         Raises:
             ThawError: A file cannot be read, and `dataset.on_bad` is error.
