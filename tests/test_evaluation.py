@@ -145,7 +145,7 @@ def test_test_images_that_served_as_val_are_found_as_test(
 
 
 def test_images_that_were_moved_are_asked_for(changed_run: Callable[[str, object], Run]) -> None:
-    with pytest.raises(ThawError, match=r"are not at nowhere, as seen from .*, or name labelled images by --data\."):
+    with pytest.raises(ThawError, match=r"are not at nowhere, as seen from .*, or name labelled images by `data`\."):
         evaluate(changed_run("dataset.root", "nowhere"))
 
 
@@ -236,7 +236,7 @@ def test_the_class_may_stand_in_the_name_of_the_file(finished_run: Run, image_fo
     for name in ("green", "blue"):
         shutil.copy(image_folder / "val" / name / "1.png", tmp_path / f"{name}_1.png")
     assert finished_run.evaluate(data=tmp_path, label_pattern="^(.+)_").labels.tolist() == [0, 1]
-    with pytest.raises(ThawError, match=r"has no folders, so nothing tells the classes.*--label-pattern"):
+    with pytest.raises(ThawError, match=r"has no folders, so nothing tells the classes.*`label_pattern`"):
         finished_run.evaluate(data=tmp_path)
 
 

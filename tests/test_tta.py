@@ -57,16 +57,16 @@ def test_the_average_is_of_probabilities_and_survives_certainty() -> None:
 
 def test_views_that_add_nothing_are_refused(changed_run: Callable[[str, object], Run]) -> None:
     run = changed_run("augment", {"flip": 0})
-    with pytest.raises(ThawError, match=r"--tta has nothing to add: the run has augment\.flip=0"):
+    with pytest.raises(ThawError, match=r"`tta` has nothing to add: the run has augment\.flip=0"):
         evaluate(run, tta=True)
     assert evaluate(run, tta=True, random_views=1).num_views == 2
 
 
 def test_a_run_that_used_no_mirror_images_is_not_judged_by_them(changed_run: Callable[[str, object], Run]) -> None:
-    with pytest.raises(ThawError, match=r"--tta has nothing to add: the run has augment\.policy=none"):
+    with pytest.raises(ThawError, match=r"`tta` has nothing to add: the run has augment\.policy=none"):
         evaluate(changed_run("augment.policy", "none"), tta=True)
 
 
 def test_random_views_need_a_random_augmentation(changed_run: Callable[[str, object], Run]) -> None:
-    with pytest.raises(ThawError, match="--tta-views has nothing to add: the run has augment"):
+    with pytest.raises(ThawError, match="`random_views` has nothing to add: the run has augment"):
         evaluate(changed_run("augment.policy", "none"), random_views=2)

@@ -187,12 +187,11 @@ def _own_images(
     """The run's own data set as it is now; what tells the labels of other images is refused."""
     if label_pattern is not None or columns:
         option = "label_pattern" if label_pattern is not None else next(iter(columns or {}))
-        flag = f"--{option.replace('_', '-')}"
-        raise ThawError(f"{flag} is for the images of --data, and that is not given. Name both, or none.")
+        raise ThawError(f"`{option}` is for the images of `data`, and that is not given. Name both, or none.")
     if not (Path(options.root).is_dir() or is_address(options.root)):
         raise ThawError(
             f"The images of {run.folder} are not at {options.root}, as seen from {Path.cwd()}. Go where the training "
-            "was started, or name labelled images by --data."
+            "was started, or name labelled images by `data`."
         )
     folder = fetch(options.name, Path(options.root))
     index, is_same = index_again(folder, options, run.full_summary["data_fingerprint"])

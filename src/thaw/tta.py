@@ -23,12 +23,12 @@ def check_views(augment: AugmentConfig, tta: bool, random_views: int) -> None:
         ThawError: The training had no mirror images, or no random views.
     """
     if augment.policy == "none" and (tta or random_views):
-        flag = "--tta-views" if random_views else "--tta"
-        raise ThawError(f"{flag} has nothing to add: the run has augment.policy=none. Leave it out.")
+        option = "random_views" if random_views else "tta"
+        raise ThawError(f"`{option}` has nothing to add: the run has augment.policy=none. Leave it out.")
     if tta and not augment.mirrored_axes and not random_views:
         raise ThawError(
-            "--tta has nothing to add: the run has augment.flip=0, which says that mirror images mean something else, "
-            "as those of digits do. Add --tta-views N, or leave it out."
+            "`tta` has nothing to add: the run has augment.flip=0, which says that mirror images mean something else, "
+            "as those of digits do. Add `random_views`, or leave it out."
         )
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,15 @@ def test_mistakes_end_with_one_line_and_code_2(
         printed = capsys.readouterr().err
         assert message in printed
         assert len(printed.splitlines()) == 1
+
+
+def test_views_that_add_nothing_are_told_by_their_flags(
+    changed_run: Callable[[str, object], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(changed_run("augment", {"flip": 0}).folder), "--tta"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("--tta has nothing to add: the run has augment.flip=0")
+    assert "Add --tta-views, or leave it out." in printed
 
 
 def test_a_full_disk_is_told_without_advice_on_trainings(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """`thaw evaluate`: how good a run is and where it goes wrong, on its own or on other images."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ COLUMNS = {name: kind for name, kind in check.COLUMNS.items() if name != "csv_gr
 """Those of a CSV file that matter here, where nothing is split."""
 FLAGS = {"dataset.csv": "--data"} | {key: check.FLAGS[key] for key in (f"dataset.{name}" for name in COLUMNS)}
 """What the options are called here, for the messages of mistakes."""
+PARAMETERS = {name: f"--{name.replace('_', '-')}" for name in ("data", "label_pattern", "tta", *COLUMNS)}
+PARAMETERS["random_views"] = "--tta-views"
+"""What the parameters of `thaw.evaluation.evaluate` are called here, likewise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,9 +89,8 @@ def run(options: argparse.Namespace) -> int:
             columns,
         )
     except ThawError as error:
-        if options.data is None:
-            raise
-        raise ThawError(check.in_flags(str(error), FLAGS)) from error
+        message = re.sub(r"`(\w+)`", lambda found: PARAMETERS.get(found[1], found[0]), str(error))
+        raise ThawError(check.in_flags(message, FLAGS) if options.data else message) from error
     folder = options.out or _default_folder(run, options)
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
     images = f"{evaluation.split} of {options.data}" if options.data else evaluation.split

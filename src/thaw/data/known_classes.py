@@ -33,15 +33,14 @@ def index_known_classes(
     if not source.exists():
         raise ThawError(f"There is no folder or CSV file of labelled images at {source}.")
     if source.is_dir() and columns:
-        flag = f"--{next(iter(columns)).replace('_', '-')}"
-        raise ThawError(f"{flag} is for a CSV file, and {source} is a folder.")
+        raise ThawError(f"`{next(iter(columns))}` is for a CSV file, and {source} is a folder.")
     if source.is_dir() and label_pattern is None and not has_folders(source):
         raise ThawError(
             f"{source} has no folders, so nothing tells the classes of its images. Expected CLASS/*, or the same below "
-            "train, val and test; or name the classes by --label-pattern or in a CSV file."
+            "train, val and test; or name the classes by `label_pattern` or in a CSV file."
         )
     if source.is_file() and label_pattern is not None:
-        raise ThawError(f"--label-pattern is for a folder, and {source} is a file.")
+        raise ThawError(f"`label_pattern` is for a folder, and {source} is a file.")
     root, csv = (source.parent, source.name) if source.is_file() else (source, None)
     options = DatasetConfig(root=str(root), csv=csv, label_pattern=label_pattern, on_bad="skip", **(columns or {}))
     return in_known_classes(survey(Path(options.root), options), classes)
