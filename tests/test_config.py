@@ -374,7 +374,7 @@ def test_options_changed_after_they_were_made_are_checked_again() -> None:
     with pytest.raises(ThawError, match=r"trainer\.max_epochs=0 trains nothing"):
         recheck(config)
     config.trainer.max_epochs = -1
-    with pytest.raises(ThawError, match=r"trainer\.max_epochs must be from 0 to"):
+    with pytest.raises(ThawError, match=r"trainer\.max_epochs must be a whole number from 0 to"):
         recheck(config)
     config.trainer.max_epochs = 7
     assert recheck(config) == config

@@ -140,8 +140,8 @@ def test_a_sweep_names_each_of_its_failures(tmp_path: Path) -> None:
     assert reasons == [
         "head.dropout must be in [0, 1), got 2.0.",
         "head.dropout must be in [0, 1), got 2.0.",
-        "trainer.max_epochs must be from 0 to 100000, got -2.",
-        "trainer.max_epochs must be from 0 to 100000, got -1.",
+        "trainer.max_epochs must be a whole number from 0 to 100000, got -2.",
+        "trainer.max_epochs must be a whole number from 0 to 100000, got -1.",
     ]
     assert not any("Traceback" in line for line in outcome.messages)
     assert "torch" not in outcome.imported

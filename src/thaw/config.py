@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias
 
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.errors import ThawError, did_you_mean
-from thaw.rules import POSITIVE, Rule, at_least, check, from_to, one_of, require, whole, within
+from thaw.rules import POSITIVE, Rule, at_least, check, one_of, require, whole, within
 
 IntOrStr: TypeAlias = int | str
 NumberOrStr: TypeAlias = int | float | str
@@ -57,8 +57,6 @@ SIZE = Rule(
     f"null, pixels of the shorter side, or [height, width], from 8 to {MAX_SIDE}",
     lambda size: size is None or all(map(whole(8, MAX_SIDE).holds, _sides(size))),
 )
-STRENGTH = Rule("0 or a positive number", lambda strength: 0 <= strength < inf)
-"""Of mixing: the alpha of a Beta distribution, or none."""
 
 
 def _sides(size: object) -> list[object]:
@@ -127,7 +125,7 @@ class DatasetConfig:
     """Keep decoded images in memory: ram, device (on the GPU too, where crops are cut in whole batches; these are other
     random ones than the CPU's), none, or auto (ram if they fit in a quarter of the free memory, and then device if it
     is a GPU with room)."""
-    image_size: Annotated[int | None, from_to(8, MAX_SIDE)] = None
+    image_size: Annotated[int | None, whole(8, MAX_SIDE)] = None
     """Side of the square input in pixels; null takes what the backbone's weights were trained for."""
     resize: Annotated[Any, SIZE] = None
     """Evaluation resize before the centre crop: of the shorter side, or [height, width] exactly, in pixels."""
@@ -211,9 +209,9 @@ class AugmentConfig:
     transforms: dict[str, Any] = field(default_factory=dict)
     """Further transforms of one uint8 image (3, S, S), such as torchvision's, by names of one's own, each with
     `_target_`, its class, and arguments; they come last, but for erasing."""
-    mixup: Annotated[float, STRENGTH] = 0.0
+    mixup: Annotated[float, at_least(0, is_finite=True)] = 0.0
     """Strength (alpha of the Beta distribution) of mixup; 0 is off."""
-    cutmix: Annotated[float, STRENGTH] = 0.0
+    cutmix: Annotated[float, at_least(0, is_finite=True)] = 0.0
     """Strength (alpha of the Beta distribution) of CutMix; 0 is off. With mixup, each batch draws one of the two."""
     label_smoothing: Annotated[float, within("[0, 1)")] = 0.0
     """Share of each target that is spread evenly over all classes."""
@@ -291,7 +289,7 @@ class OptimizerConfig:
 class FindLrConfig:
     """How the learning-rate range test of find_lr.py and optimizer.lr=auto is done."""
 
-    num_steps: Annotated[int, from_to(20, MAX_STEPS)] = 100
+    num_steps: Annotated[int, whole(20, MAX_STEPS)] = 100
     """Steps, each at a higher rate; small data sets are cycled."""
     lowest: Annotated[float, POSITIVE] = 1e-6
     """optimizer.lr of the first step."""
@@ -377,7 +375,7 @@ class StrategyConfig:
 class TrainerConfig:
     """How long and on what to train, what to keep and when to stop."""
 
-    max_epochs: Annotated[int, from_to(0, MAX_EPOCHS)] = 25
+    max_epochs: Annotated[int, whole(0, MAX_EPOCHS)] = 25
     """Passes over the training images; 0 leaves it at head.init=probe."""
     accelerator: str = "auto"
     """auto, cpu, gpu, or another accelerator of Lightning's."""

@@ -53,13 +53,8 @@ def at_least(low: int, is_finite: bool = False) -> Rule:
     return Rule(f"at least {low}", lambda value: value >= low and (not is_finite or value < inf))
 
 
-def from_to(low: int, high: int) -> Rule:
-    """A number between two, or one of them."""
-    return Rule(f"from {low} to {high}", lambda value: low <= value <= high)
-
-
 def whole(low: int, high: int) -> Rule:
-    """A number between two, or one of them, for an option that takes other types as well."""
+    """A whole number between two, or one of them."""
     return Rule(
         f"a whole number from {low} to {high}",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
