@@ -120,7 +120,7 @@ def test_what_is_to_be_typed_can_be_typed(
     flat = tmp_path / "my photos"
     copytree(image_folder / "train" / "red", flat)
     copy(flat / "0.png", flat / "9.png")
-    assert main(["check", str(flat), "--pattern", "([0-9])"]) == 1
+    assert main(["check", str(flat), "--label-pattern", "([0-9])"]) == 1
     command = capsys.readouterr().out.splitlines()[-1].partition("thaw ")[2]
     assert main(shlex.split(command)) == 1
     assert capsys.readouterr().out.endswith(f"Train with dataset.exclude={here / 'exclude.csv'}\n")
@@ -246,7 +246,8 @@ def test_the_folder_may_be_a_link(
         ),
         ([".", "--csv-label", "kind"], "--csv must be given beside --csv-label, got None."),
         ([".", "--csv", "my labels.csv", "--csv-path", "file"], "--csv-path must be made of columns in braces, such "),
-        ([".", "--pattern", "("], "--pattern is no regular expression: '('"),
+        ([".", "--label-pattern", "("], "--label-pattern is no regular expression: '('"),
+        ([".", "--pattern", "("], "--label-pattern is no regular expression: '('"),
         ([".", "--csv", "none.csv"], "--csv cannot be read: none.csv ("),
         ([".", "--exclude", "none.csv"], "--exclude cannot be read: none.csv ("),
     ],

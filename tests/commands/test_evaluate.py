@@ -107,7 +107,7 @@ def test_data_that_lies_elsewhere_names_the_folder_by_its_whole_path(
 
 
 def test_mistakes_end_with_one_line_and_code_2(
-    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_run: Run, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
     table, others = tmp_path / "table.csv", [str(finished_run.folder), "--data"]
@@ -120,6 +120,10 @@ def test_mistakes_end_with_one_line_and_code_2(
         ([str(finished_run.folder), "--csv-label", "kind"], "--csv-label is for the images of --data"),
         ([*others, str(tmp_path), "--csv-label", "x"], f"--csv-label is for a CSV file, and {tmp_path} is a folder."),
         ([*others, str(table), "--label-pattern", "(.)"], f"--label-pattern is for a folder, and {table} is a file."),
+        (
+            [*others, str(image_folder / "val/red"), "--label-pattern", "("],
+            "--label-pattern is no regular expression: '('",
+        ),
         (
             [*others, str(table)],
             f"--data must have the columns path and label: {table} has file, kind. Others are named by "

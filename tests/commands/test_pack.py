@@ -78,7 +78,7 @@ def test_labels_may_be_in_a_table_or_in_the_names(
     )
     assert "Groups of --csv-group in several splits: 3 (blue (train, val), " in capsys.readouterr().out
 
-    assert main(["pack", str(flat), str(tmp_path / "by_name"), "--pattern", "^([a-z]+)_"]) == 0
+    assert main(["pack", str(flat), str(tmp_path / "by_name"), "--label-pattern", "^([a-z]+)_"]) == 0
     expected = build_index(flat, DatasetConfig(root=str(flat), label_pattern="^([a-z]+)_"))
     assert labelled(index_of(tmp_path / "by_name")) == labelled(expected)
 
@@ -117,7 +117,7 @@ def test_a_copy_in_two_splits_is_told(image_folder: Path, tmp_path: Path, capsys
         ([".", "{tmp}/file"], "OUT must be a new or empty folder, got {tmp}/file. Name another, or delete it."),
         ([".", "{tmp}/file/out"], "{tmp}/file/out cannot be written: "),
         ([".", "{tmp}/out", "--shard-mb", "0"], "--shard-mb must be from 1 to 2000, got 0."),
-        ([".", "{tmp}/out", "--pattern", "("], "--pattern is no regular expression: '('"),
+        ([".", "{tmp}/out", "--label-pattern", "("], "--label-pattern is no regular expression: '('"),
     ],
 )
 def test_misuse(

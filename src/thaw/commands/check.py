@@ -25,7 +25,7 @@ DESCRIPTION = (
 )
 EXAMPLE = "thaw check photos --fix"
 FLAGS = {
-    "dataset.label_pattern": "--pattern",
+    "dataset.label_pattern": "--label-pattern",
     "dataset.csv": "--csv",
     "dataset.csv_path": "--csv-path",
     "dataset.csv_label": "--csv-label",
@@ -46,7 +46,13 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="CLASS/* or {train,val,test}/CLASS/*")
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument("--csv", type=Path, metavar="FILE", help="labels are in this file, as in dataset.csv")
-    labels.add_argument("--pattern", metavar="REGEX", help="labels are in the file names, as in dataset.label_pattern")
+    labels.add_argument(
+        "--label-pattern",
+        "--pattern",
+        dest="pattern",
+        metavar="REGEX",
+        help="labels are in the file names, as in dataset.label_pattern",
+    )
     for name, kind in COLUMNS.items():
         parser.add_argument(FLAGS[f"dataset.{name}"], metavar=kind, help=f"beside --csv, as dataset.{name}")
     parser.add_argument("--exclude", type=Path, metavar="FILE", help="leave out what this list names")
@@ -130,7 +136,7 @@ def in_flags(message: str, flags: Mapping[str, str] = FLAGS) -> str:
 
 def command_to_fix(options: argparse.Namespace) -> str:
     """What to type to have the images listed that are to be left out, with those that are left out already."""
-    flags = {"--csv": options.csv, "--pattern": options.pattern, "--exclude": options.exclude}
+    flags = {"--csv": options.csv, "--label-pattern": options.pattern, "--exclude": options.exclude}
     flags |= {FLAGS[f"dataset.{name}"]: getattr(options, name) for name in COLUMNS}
     given = chain.from_iterable((flag, str(value)) for flag, value in flags.items() if value is not None)
     return shlex.join(["thaw", "check", str(options.folder), *given, "--fix"])

@@ -22,7 +22,8 @@ DESCRIPTION = (
 EXAMPLE = "thaw evaluate outputs/RUN --data new_photos --tta"
 COLUMNS = {name: kind for name, kind in check.COLUMNS.items() if name != "csv_group"}
 """Those of a CSV file that matter here, where nothing is split."""
-FLAGS = {"dataset.csv": "--data"} | {key: check.FLAGS[key] for key in (f"dataset.{name}" for name in COLUMNS)}
+FLAGS = {key: check.FLAGS[key] for key in (f"dataset.{name}" for name in ("label_pattern", *COLUMNS))}
+FLAGS["dataset.csv"] = "--data"
 """What the options are called here, for the messages of mistakes."""
 PARAMETERS = {name: f"--{name.replace('_', '-')}" for name in ("data", "label_pattern", "tta", *COLUMNS)}
 PARAMETERS["random_views"] = "--tta-views"
