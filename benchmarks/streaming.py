@@ -17,7 +17,8 @@ from pathlib import Path
 
 from growth import ROOT, resident
 
-from thaw.commands.check import survey_folder
+from thaw.config import DatasetConfig
+from thaw.data.index import survey
 from thaw.data.shards import pack
 from thaw.data.splits import Row
 from thaw.run import Run
@@ -75,8 +76,7 @@ def main() -> None:
 
 def rows_of(root: Path) -> list[Row]:
     """The images as `thaw pack` would write them, without files that cannot be labelled."""
-    options = argparse.Namespace(folder=root, csv=None, pattern=None, exclude=None)
-    index = survey_folder(options)
+    index = survey(root, DatasetConfig(root=str(root), on_bad="skip"))
     return [
         Row(path, index.classes[label], split, index.place(path))
         for split, samples in index.splits.items()
