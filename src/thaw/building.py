@@ -25,14 +25,14 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     model = Classifier(
         config.backbone.name,
         data.classes,
-        data.transform,
-        config.head,
-        config.strategy,
-        config.optimizer,
-        config.schedule,
-        config.augment,
-        data.class_weights(),
-        config.seed,
+        transform=data.transform,
+        head=config.head,
+        strategy=config.strategy,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        augment=config.augment,
+        class_weights=data.class_weights(),
+        seed=config.seed,
     )
     if weights is None:
         if config.strategy.backbone_factor == 0:

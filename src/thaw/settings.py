@@ -189,13 +189,13 @@ def read_record(run: Run) -> Record | None:
         fold, num_folds = (config.get(f"dataset.{key}", "null") for key in ("fold", "num_folds"))
         name, root, csv = (config.get(f"dataset.{key}", "") for key in ("name", "root", "csv"))
         record = Record(
-            run,
-            summary,
-            relevant(typed),
-            relevant(config),
-            None if fold == "null" else int(fold),
-            0 if num_folds == "null" else int(num_folds),
-            data_name(name, root, None if csv in ("", "null") else csv) if name else "",
+            run=run,
+            summary=summary,
+            typed=relevant(typed),
+            config=relevant(config),
+            fold=None if fold == "null" else int(fold),
+            num_folds=0 if num_folds == "null" else int(num_folds),
+            data=data_name(name, root, None if csv in ("", "null") else csv) if name else "",
         )
         _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"], summary["params"]["trainable"]
         return record

@@ -81,13 +81,13 @@ def run(options: argparse.Namespace) -> int:
     try:
         evaluation = evaluate(
             run,
-            options.split,
-            options.data,
-            options.label_pattern,
-            options.tta,
-            options.tta_views,
-            options.device,
-            columns,
+            split=options.split,
+            data=options.data,
+            label_pattern=options.label_pattern,
+            tta=options.tta,
+            random_views=options.tta_views,
+            device=options.device,
+            columns=columns,
         )
     except ThawError as error:
         message = re.sub(r"`(\w+)`", lambda found: PARAMETERS.get(found[1], found[0]), str(error))
