@@ -1,4 +1,4 @@
-"""From options to what is trained: the data, and the network with its weights."""
+"""Data, network and weights, built from the options of a training."""
 
 import logging
 from pathlib import Path

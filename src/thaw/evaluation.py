@@ -1,4 +1,4 @@
-"""A classifier judged: on a split of its own data, or on other labelled images; on one view of each, or on several."""
+"""Evaluation of a run's classifier, on a split of its own data or on other labelled images."""
 
 import json
 import logging
@@ -52,11 +52,11 @@ CAUTIONS = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it.
+    """Predictions of an evaluation, and what they are of.
 
     Attributes:
-        predictions: Of each image.
-        split: Which images these are: test, val, train, or `all` where the data has no splits.
+        predictions: Labels and logits of the images.
+        split: Their split: test, val, train, or `all` where the data has no splits.
         caution: Why the figures may flatter; empty where they do not.
         num_views: Views of each image whose probabilities are averaged; 1 is the centre crop alone.
         precision: Lightning's name of the precision: 32-true, bf16-mixed, …
@@ -149,8 +149,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> No
     """Keep `predictions.csv`, `metrics.json` and the figures in a folder.
 
     Args:
-        evaluation: What is kept.
-        folder: Where; it is made.
+        evaluation: The result to write.
+        folder: Destination; it is made.
         least: Confusions that make a pair of classes worth mentioning.
 
     Raises:

@@ -31,7 +31,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 class DeployedClassifier(nn.Module):
-    """What is exported: uint8 crops (B, 3, S, S) -> logits (B, K), in float32 throughout."""
+    """The exported network: uint8 crops (B, 3, S, S) -> logits (B, K), in float32 throughout."""
 
     mean: Tensor
     std: Tensor
@@ -51,14 +51,14 @@ class DeployedClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported file is from the classifier.
+    """Differences between an exported network and the classifier.
 
     Attributes:
         difference: Largest absolute difference of the logits.
         scale: Largest absolute logit of the classifier.
-        num_same: Images with the same top class, of
-        num_images: images compared, each in
-        batch_sizes: batches of so many.
+        num_same: Images whose top class agrees.
+        num_images: Images compared.
+        batch_sizes: Batch sizes tried.
     """
 
     difference: float
@@ -114,7 +114,7 @@ def weights_file(out: Path) -> Path:
 
 
 def measure_parity(network: Network, expected: Tensor, images: Tensor) -> Parity:
-    """How far a network is from the expected logits (B, K) of images (B, 3, S, S), one by one and all at once."""
+    """Differences between a network and the expected logits (B, K) of images (B, 3, S, S), singly and as one batch."""
     batch_sizes = tuple(sorted({1, len(images)}))
     logits = [
         torch.cat([network(images[start : start + size]) for start in range(0, len(images), size)])
@@ -126,7 +126,7 @@ def measure_parity(network: Network, expected: Tensor, images: Tensor) -> Parity
 
 
 def describe(classifier: Classifier) -> dict[str, str]:
-    """What a user of the file has to know, as its metadata: class names and preprocessing in JSON, and the makers."""
+    """Metadata of the file: class names and preprocessing as JSON, backbone, and versions."""
     transform = classifier.transform
     preprocessing = {
         "resize": transform.resize,

@@ -1,4 +1,4 @@
-"""The import of torch and what is built on it, made ready for a command."""
+"""Faster imports of torch and the libraries built on it."""
 
 import gc
 import importlib
@@ -20,7 +20,7 @@ would wait until a thread that only looks for work has used up its time: several
 
 
 class Compiled(type):
-    """The type of `OptimizedModule` while torch's compiler is not loaded: what it has made is told by its name."""
+    """Type of `OptimizedModule` while torch's compiler is not loaded; tells instances by the name of their type."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         """True if it is a module that torch has compiled."""
@@ -50,12 +50,12 @@ POSTPONED: dict[str, dict[str, Any]] = {
     },
     "torch._dynamo.utils": {"is_compile_supported": _is_compile_supported},
 }
-"""Modules that take a third of the time of all imports, and from which a training that compiles nothing needs this."""
+"""Modules that take a third of all import time, with the attributes that a training without a compiler needs."""
 
 
 @contextmanager
 def heavy_imports() -> Iterator[None]:
-    """Inside, nothing is collected and signals wait; what is there afterwards is left alone until the process ends.
+    """Import heavy libraries with garbage collection off and signals deferred; then exempt them from collection.
 
     torch and Lightning come to half a million objects, none of which is ever garbage; to look through them again and
     again takes two seconds of nine.

@@ -1,4 +1,4 @@
-"""Modules that are imported and hardly used: stand-ins, which load them when they are asked for what they have not."""
+"""Lazy stand-ins for modules that are imported but rarely used."""
 
 import importlib
 import sys
@@ -18,7 +18,7 @@ class Postponed(ModuleType):
 
     Args:
         name: The module's.
-        known: What it gives by which names without being loaded.
+        known: Attributes that need no loading, by name.
     """
 
     def __init__(self, name: str, known: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
 
 
 def _explain(codes: Mapping[int, int], number: int) -> ProcessError:
-    """Which process has failed first: one that said nothing, for others fail within the same moment by missing it."""
+    """The error of the process that failed first: a silent one, since others fail at once by missing it."""
     failed = [
         rank for rank, code in codes.items() if code not in (-signal.SIGTERM, 128 + signal.SIGTERM)
     ]  # the agent's

@@ -1,4 +1,4 @@
-"""What an option must be: rules to write beside its type, and the one sentence that answers what breaks them."""
+"""Validation rules, written beside the types of options, and the message for a value that breaks one."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
@@ -12,13 +12,13 @@ from thaw.errors import ThawError, did_you_mean
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be.
+    """A condition on a value.
 
     Attributes:
-        text: What follows "must be" in the sentence that refuses a value.
-        holds: Whether a value is so.
-        names: Those of which the nearest to a refused text is offered.
-        hint: What ends the sentence.
+        text: The condition in words, after "must be".
+        holds: Tells whether a value meets it.
+        names: Valid words, of which the nearest to a rejected one is offered.
+        hint: End of the message.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Rule:
     hint: str = ""
 
     def or_words(self, *words: str) -> "Rule":
-        """The rule that a number keeps, while some words may take its place."""
+        """The same rule for numbers, or one of some words instead."""
 
         def holds(value: object) -> bool:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -49,7 +49,7 @@ def within(interval: str) -> Rule:
 
 
 def at_least(low: int, is_finite: bool = False) -> Rule:
-    """A number that is not lower, nor infinite where that is ruled out."""
+    """A number that is not lower, nor infinite if `is_finite`."""
     return Rule(f"at least {low}", lambda value: value >= low and (not is_finite or value < inf))
 
 

@@ -22,7 +22,7 @@ from thaw.summary import Metrics, Summary
 
 @dataclass(frozen=True)
 class Record:
-    """What a leaderboard needs to know of one run."""
+    """Options and figures of one run, for the leaderboard."""
 
     run: Run
     summary: Summary
@@ -55,12 +55,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Answers:
-    """How often a setting is right on each image."""
+    """Correct answers of a setting by image."""
 
     images: tuple[tuple[str, str], ...]
-    """Path and label of each of N images, in order."""
+    """Path and label of N images, in order."""
     num_right: NDArray[np.int64]
-    """How many of the repeats are right on each (N,)."""
+    """Number of repeats that are right, by image (N,)."""
     num_repeats: int
 
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: what is said of each image is the mean over its mirror images and random views."""
+"""Test-time augmentation: mean probabilities over the centre crop, mirror images and random views of each image."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -34,10 +34,10 @@ class ImageDataModule(LightningDataModule):
 
     Attributes:
         transform: The evaluation transform.
-        index: Paths, labels, class names and splits. It and what follows are there after `setup`.
+        index: Paths, labels, class names and splits; made by `setup`, as are all below.
         datasets: The images of each split.
-        images: What reads them and loads them in batches.
-        features: What stands in for them while a backbone is frozen, if it is given one.
+        images: Their cache, and the loaders that read from it.
+        features: Stored features, in place of images while a backbone is frozen.
     """
 
     index: ImageIndex

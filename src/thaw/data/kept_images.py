@@ -122,7 +122,7 @@ class KeptImages:
         return self._on_device[crops.split].cut(crops, self.transform.crop)
 
     def _tell(self, reason: str) -> None:
-        """Say why images are not kept on the device, where `dataset.cache=device` asks for it."""
+        """Log why `dataset.cache=device` is not obeyed."""
         if self.options.cache == "device":
             log.info(f"dataset.cache=device: images come from the CPU, for {reason}")
 

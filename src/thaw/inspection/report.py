@@ -1,4 +1,4 @@
-"""A finished run -> one page that tells all of it, without network and without scripts."""
+"""A finished run -> one HTML page about it, without network and without scripts."""
 
 from collections import Counter
 from dataclasses import dataclass, field

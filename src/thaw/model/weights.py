@@ -23,20 +23,20 @@ from thaw.model.tensor_files import StateDict, expecting_own, read_about, read_t
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 CHECKSUM = re.compile(r"-([0-9a-f]{8,})\.pth$")
-"""The beginning of its SHA-256 in the name of an official file."""
+"""First digits of the SHA-256 in the name of an official file."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict and what has to be known to use it.
+    """A state dict, with the preprocessing and the classes it was trained with.
 
     Attributes:
-        source: Where it is from, in words.
+        source: Their origin, in words.
         state: Tensors by torchvision's own names.
         transform: The evaluation transform that the weights were trained for.
         transform_input: GoogLeNet's and Inception's official weights undo ImageNet's normalisation themselves.
-        head: Tensors of the head, and
-        classes: names of its classes; both only where the weights are an earlier run's.
+        head: Tensors of the head; empty unless the weights are an earlier run's.
+        classes: Names of its classes; likewise.
     """
 
     source: str
@@ -117,7 +117,7 @@ def _obtain(weights: WeightsEnum) -> Path:
 
 
 def _verify(part: Path, url: str, remedy: str) -> None:
-    """Refuse, and remove, a download that is not what its address says."""
+    """Refuse, and remove, a download whose SHA-256 is not the one in its address."""
     with part.open("rb") as content:
         received = hashlib.file_digest(content, "sha256").hexdigest()
     expected = CHECKSUM.search(url)
