@@ -13,14 +13,14 @@ def experiment(config: "Config", folder: Path, command: str) -> float:
     from thaw.importing import heavy_imports
 
     with heavy_imports():
-        from thaw.learning_rate import find_lr
+        from thaw.training.learning_rate import find_lr
 
     return find_lr(config, folder).valley
 
 
 if __name__ == "__main__":
     try:
-        from thaw.entry import run_experiment
+        from thaw.launch.entry import run_experiment
     except KeyboardInterrupt:
         sys.exit(130)
     run_experiment(experiment, Path(__file__).parent / "conf", help_file="help_find_lr.txt", can_resume=False)

@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 def experiment(config: "Config", folder: Path, command: str) -> float:
     """Train, and return what a search maximises; torch is imported only here, after the options are accepted."""
     from thaw.importing import heavy_imports
-    from thaw.sweep import objective
+    from thaw.launch.sweep import objective
 
     with heavy_imports():
-        from thaw.training import train
+        from thaw.training.train import train
 
     return objective(train(config, folder, command))
 
 
 def close_sweep(folder: Path) -> None:
     """Print the leaderboard of a sweep's runs, and keep it in its folder as a table and as a picture."""
-    from thaw.compare import compare
-    from thaw.inspection.accuracy_chart import accuracy_chart
+    from thaw.comparison.accuracy_chart import accuracy_chart
+    from thaw.comparison.compare import compare
+    from thaw.comparison.runs import find_runs
     from thaw.inspection.figures import write_figure
-    from thaw.runs import find_runs
 
     if not find_runs(folder):
         return
@@ -36,7 +36,7 @@ def close_sweep(folder: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        from thaw.entry import run_experiment
+        from thaw.launch.entry import run_experiment
     except KeyboardInterrupt:
         sys.exit(130)
     run_experiment(experiment, Path(__file__).parent / "conf", close_sweep)

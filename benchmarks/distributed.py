@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from thaw.entry import run_experiment
+from thaw.launch.entry import run_experiment
 
 sys.path.insert(0, {str(ROOT)!r})
 from train import experiment

@@ -25,8 +25,8 @@ from PIL import Image
 from torchvision.models import get_model
 
 from thaw.config import TrainerConfig
-from thaw.precision import choose_precision
-from thaw.progress import read_metrics
+from thaw.reading import read_metrics
+from thaw.training.precision import choose_precision
 
 ROOT = Path(__file__).parents[1]
 CLASSES, NUM_VAL = 10, 40

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from thaw.progress import read_metrics
+from thaw.reading import read_metrics
 
 ROOT = Path(__file__).parents[1]
 BATCH_SIZE, STEPS, NUM_VAL = 32, 20, 40

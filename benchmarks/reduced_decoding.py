@@ -22,7 +22,7 @@ from thaw.data.images import read_image
 from thaw.model.classifier import Classifier
 from thaw.model.loading import load_weights
 from thaw.model.weights import find_weights
-from thaw.probe import fit_probe
+from thaw.training.probe import fit_probe
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from thaw.data.inputs import list_images, spread
 from thaw.data.transforms import training_transform
 from thaw.model.classifier import Classifier
 from thaw.model.weights import default_transform
-from thaw.precision import choose_precision
+from thaw.training.precision import choose_precision
 
 ROUNDS = 5
 

@@ -17,14 +17,14 @@ from statistics import median
 
 ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "train.py")
-IMPORTS = "from thaw import importing\n{change}\nwith importing.heavy_imports():\n    import thaw.training"
+IMPORTS = "from thaw import importing\n{change}\nwith importing.heavy_imports():\n    import thaw.training.train"
 WAYS = {
     "`train.py --help`": [TRAIN, "--help"],
     "`train.py --cfg job`": [TRAIN, "--cfg", "job"],
     "a mistake in an option (`strategy=frozn`)": [TRAIN, "strategy=frozn"],
     "imports of a training": ["-c", IMPORTS.format(change="")],
     "the same without stand-ins": ["-c", IMPORTS.format(change="importing.POSTPONED.clear()")],
-    "the same as any program": ["-c", "import thaw.training"],
+    "the same as any program": ["-c", "import thaw.training.train"],
 }
 
 

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from statistics import mean, median, stdev
 
+from thaw.comparison.runs import find_runs
 from thaw.inspection.uncertainty import wilson_interval
-from thaw.runs import find_runs
 
 ROOT = Path(__file__).parents[1]
 STRATEGIES = ("frozen", "discriminative", "gradual", "last_stages", "boosted_head", "finetune", "scratch")

@@ -65,7 +65,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """SqueezeNet 1.1 trained from scratch for two epochs on `image_folder` at 64 pixels; not to be changed."""
-    from thaw.training import train
+    from thaw.training.train import train
 
     config = Config(
         dataset=DatasetConfig(root=str(image_folder), image_size=64, batch_size=8),

@@ -427,7 +427,7 @@ def test_every_field_says_what_it_means() -> None:
 # ---- what it costs
 
 
-@pytest.mark.parametrize("module", ["thaw.config", "thaw.entry"])
+@pytest.mark.parametrize("module", ["thaw.config", "thaw.launch.entry"])
 def test_importing_the_options_does_not_import_torch(module: str) -> None:
     code = (
         f"import sys, {module}; print(sorted({{'torch', 'lightning', 'numpy', 'PIL', 'sklearn'}} & set(sys.modules)))"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from thaw.config import Config, register
 from thaw.run import Run
-from thaw.training import train
+from thaw.training.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ NUM_TRAIN, NUM_VAL = 17, 9
 WITHOUT_DROPOUT = f"""
 import os, sys
 from pathlib import Path
-from thaw.entry import run_experiment
+from thaw.launch.entry import run_experiment
 from thaw.importing import heavy_imports
 sys.path.insert(0, {str(ROOT)!r})
 import train

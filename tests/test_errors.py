@@ -4,7 +4,7 @@ import os
 import pytest
 
 from thaw.errors import ThawError, abridge, first_line, name_some, printable
-from thaw.explain import explain
+from thaw.launch.explain import explain
 
 
 @pytest.mark.parametrize(

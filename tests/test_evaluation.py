@@ -15,7 +15,7 @@ from thaw.inspection.predictions import Predictions
 from thaw.model.classifier import Classifier
 from thaw.predict import Predictor
 from thaw.run import Run
-from thaw.training import train
+from thaw.training.train import train
 
 
 def crops(classifier: Classifier, folder: Path, predictions: Predictions) -> Tensor:

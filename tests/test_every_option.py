@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from test_config import UNCHECKED, options
-from thaw.explain import explain, refuse_unknown, unknown_option
+from thaw.launch.explain import explain, refuse_unknown, unknown_option
 
 Compose = Callable[..., DictConfig]
 

@@ -15,8 +15,8 @@ from thaw.config import StrategyConfig
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
-from thaw.progress import read_metrics
-from thaw.training import train
+from thaw.reading import read_metrics
+from thaw.training.train import train
 
 Train = Callable[..., dict[str, Any]]
 

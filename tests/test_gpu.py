@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from thaw.building import build
 from thaw.config import (
     AugmentConfig,
     BackboneConfig,
@@ -28,10 +27,11 @@ from thaw.data.device import CropDataset, Crops, DeviceImages
 from thaw.data.sampling import Batch
 from thaw.errors import ThawError
 from thaw.evaluation import evaluate
-from thaw.progress import read_metrics
+from thaw.reading import read_metrics
 from thaw.run import Run
-from thaw.trainer import fit, make_trainer
-from thaw.training import train
+from thaw.training.building import build
+from thaw.training.train import train
+from thaw.training.trainer import fit, make_trainer
 
 ROOT = Path(__file__).parents[1]
 GPU = torch.device("cuda")

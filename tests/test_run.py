@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from thaw.cli import main
+from thaw.comparison.runs import find_runs, find_unfinished
 from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.run import Run
-from thaw.runs import find_runs, find_unfinished
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

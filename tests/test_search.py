@@ -19,8 +19,8 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 from hydra.core.hydra_config import HydraConfig  # noqa: E402 - after what may be absent
 
 from thaw.config import SweepConfig  # noqa: E402
-from thaw.pruning import current_trial  # noqa: E402
-from thaw.sweep import find_jobs  # noqa: E402
+from thaw.launch.sweep import find_jobs  # noqa: E402
+from thaw.training.pruning import current_trial  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -31,7 +31,7 @@ LIGHT_EXPERIMENT = f"""
 import os
 import time
 from pathlib import Path
-from thaw.entry import run_experiment
+from thaw.launch.entry import run_experiment
 from thaw.errors import ThawError
 
 def experiment(config, folder, command):

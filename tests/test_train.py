@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from thaw.config import Config
 from thaw.evaluation import evaluate, write_evaluation
 from thaw.run import Run
-from thaw.training import train
+from thaw.training.train import train
 
 ROOT = Path(__file__).parents[1]
 TINY = [

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thaw.composing import compose as compose
     from thaw.config import AugmentConfig as AugmentConfig
     from thaw.config import BackboneConfig as BackboneConfig
     from thaw.config import Config as Config
@@ -21,16 +20,17 @@ if TYPE_CHECKING:
     from thaw.data.datamodule import ImageDataModule as ImageDataModule
     from thaw.data.transforms import EvaluationTransform as EvaluationTransform
     from thaw.errors import ThawError as ThawError
-    from thaw.learning_rate import find_lr as find_lr
+    from thaw.launch.composing import compose as compose
     from thaw.model.classifier import Classifier as Classifier
     from thaw.model.loading import load_weights as load_weights
     from thaw.model.weights import find_weights as find_weights
     from thaw.predict import Predictor as Predictor
     from thaw.run import Run as Run
-    from thaw.training import train as train
+    from thaw.training.learning_rate import find_lr as find_lr
+    from thaw.training.train import train as train
 
 _MODULES = {
-    "thaw.composing": ("compose",),
+    "thaw.launch.composing": ("compose",),
     "thaw.config": (
         "AugmentConfig",
         "BackboneConfig",
@@ -46,13 +46,13 @@ _MODULES = {
     "thaw.data.datamodule": ("ImageDataModule",),
     "thaw.data.transforms": ("EvaluationTransform",),
     "thaw.errors": ("ThawError",),
-    "thaw.learning_rate": ("find_lr",),
+    "thaw.training.learning_rate": ("find_lr",),
     "thaw.model.classifier": ("Classifier",),
     "thaw.model.loading": ("load_weights",),
     "thaw.model.weights": ("find_weights",),
     "thaw.predict": ("Predictor",),
     "thaw.run": ("Run",),
-    "thaw.training": ("train",),
+    "thaw.training.train": ("train",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

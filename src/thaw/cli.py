@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     from thaw.console import ensure_output
     from thaw.errors import ThawError
-    from thaw.explain import explain
+    from thaw.launch.explain import explain
 
     ensure_output()
     try:

@@ -31,8 +31,8 @@ from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
-from thaw.precision import keep_precision
-from thaw.trainer import make_predictor
+from thaw.training.precision import keep_precision
+from thaw.training.trainer import make_predictor
 from thaw.tta import average, check_views, other_views
 from thaw.writing import drafting
 

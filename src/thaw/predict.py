@@ -21,8 +21,8 @@ from thaw.data.threads import in_threads, num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid, fill
-from thaw.precision import keep_precision
 from thaw.run import Run
+from thaw.training.precision import keep_precision
 from thaw.writing import drafting, drafting_csv
 
 MOST_THREADS = 32  # each holds a batch of images and its activations

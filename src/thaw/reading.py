@@ -1,5 +1,6 @@
 """Reads what a run has written down of itself: its options and figures, or a sentence where a file is damaged."""
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -123,3 +124,12 @@ def _require_kinds(path: Path, content: Mapping[Any, Any], kinds: Mapping[str, t
 
 def _damaged(path: Path, why: object) -> ThawError:
     return ThawError(f"{path} is damaged, or of another version of Thaw: {one_line(why)}. Nothing can be read from it.")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.csv`, one an epoch: numbers, and None where there is no value."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {name: (int if name == "epoch" else float)(cell) if cell else None for name, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]

@@ -12,7 +12,15 @@ from omegaconf import OmegaConf
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.overrides import typed_overrides
-from thaw.reading import find_folder, read_config, read_figures, read_group, read_overrides, read_summary
+from thaw.reading import (
+    find_folder,
+    read_config,
+    read_figures,
+    read_group,
+    read_metrics,
+    read_overrides,
+    read_summary,
+)
 from thaw.summary import Summary
 from thaw.writing import naming, replacing
 
@@ -116,8 +124,6 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.csv`, one an epoch: numbers, and None where there is no value."""
-        from thaw.progress import read_metrics
-
         return read_metrics(self._require(self.metrics_csv))
 
     @property

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from test_compare import write_run
 from thaw.cli import main
 from thaw.run import Run
+from written_runs import write_run
 
 
 def test_the_command_prints_the_table_and_writes_it_in_every_form(

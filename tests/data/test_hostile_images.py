@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from thaw.cli import main
+from thaw.comparison.repeats import read_answers
 from thaw.config import DatasetConfig
 from thaw.data.exclude import read_excluded, write_excluded
 from thaw.data.images import MOST_PIXELS, BadImage, read_header, read_image
@@ -26,7 +27,6 @@ from thaw.data.index import build_index
 from thaw.errors import printable
 from thaw.inspection.predictions import Predictions, write_predictions
 from thaw.run import Run
-from thaw.settings import read_answers
 
 CASES = int(os.environ.get("THAW_FUZZ_CASES", "300"))
 """`make torture` asks for more."""

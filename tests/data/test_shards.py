@@ -32,7 +32,7 @@ from thaw.data.threads import in_threads
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
 from thaw.run import Run
-from thaw.training import train
+from thaw.training.train import train
 
 pytest.importorskip("litdata")
 

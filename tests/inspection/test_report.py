@@ -86,7 +86,7 @@ def make_awkward_run(folder: Path) -> Run:
         logger=LoggerConfig("csv"),
         report=True,
     )
-    from thaw.training import train
+    from thaw.training.train import train
 
     train(config, folder / "run")
     return Run(folder / "run")

@@ -13,7 +13,6 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 from torchvision.transforms.functional import normalize
 
-from thaw.checkpoints import require_own
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
@@ -24,6 +23,7 @@ from thaw.model.schedule import pace_at
 from thaw.model.strategy import rate_factors
 from thaw.model.weights import Weights, default_transform, find_weights
 from thaw.seeding import seeded
+from thaw.training.checkpoints import require_own
 
 SMALL, WITH_NORMS = "squeezenet1_1", "mobilenet_v3_small"
 CLASSES = ("ant", "bee", "cat")

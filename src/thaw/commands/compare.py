@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; returns the exit code."""
-    from thaw.compare import compare
+    from thaw.comparison.compare import compare
     from thaw.writing import drafting
 
     for flag in ("csv", "markdown", "plot"):
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
                 draft.write_text(leaderboard.markdown(), encoding="utf-8", errors="surrogateescape")
         if options.plot:
             with heavy_imports():
-                from thaw.inspection.accuracy_chart import accuracy_chart
+                from thaw.comparison.accuracy_chart import accuracy_chart
                 from thaw.inspection.figures import write_figure
 
             write_figure(accuracy_chart(leaderboard), options.plot)

@@ -1,0 +1,63 @@
+"""A leaderboard as a picture: accuracies and intervals, a line a setting."""
+
+import textwrap
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from thaw.comparison.leaderboard import BEST, Leaderboard, Section, Verdict
+from thaw.comparison.repeats import Setting
+from thaw.errors import printable
+from thaw.inspection.figures import INK, RIGHT, WRONG
+
+OTHER = "#66758c"
+"""The colour of settings that may be as good as the best."""
+ROW_INCHES, HEAD_INCHES = 0.44, 0.9
+"""Height of a setting, and of what stands above and below those of a section."""
+
+
+def accuracy_chart(leaderboard: Leaderboard) -> Figure:
+    """Every setting's accuracy with its 95 % interval, its runs as small dots; a panel for each set of images."""
+    sections = leaderboard.sections
+    heights = [HEAD_INCHES + ROW_INCHES * len(section.settings) for section in sections]
+    figure = Figure(figsize=(9, sum(heights) + 0.4), layout=ConstrainedLayoutEngine(hspace=0.06), dpi=150)
+    panels = figure.subplots(len(sections), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, section in zip(panels, sections, strict=True):
+        _draw(axes, section)
+    dots = "; small dots: single runs" if any(len(setting.accuracies) > 1 for setting in leaderboard.settings) else ""
+    panels[-1].set_xlabel(f"accuracy and its 95 % interval (Wilson){dots}", color=INK)
+    return figure
+
+
+def _draw(axes: Axes, section: Section) -> None:
+    rows = list(zip(section.settings, section.verdicts, strict=True))
+    for row, (setting, verdict) in enumerate(rows):
+        _draw_setting(axes, row, setting, verdict)
+    # In two lines at most; names and values may hold dollar signs.
+    labels = [textwrap.fill(printable(each), 36, max_lines=2, placeholder=" …") for each in section.descriptions]
+    axes.set_yticks(range(len(rows)), labels, color=INK, parse_math=False)
+    verdicts = axes.secondary_yaxis("right")
+    verdicts.set_yticks(range(len(rows)), [str(verdict) for _, verdict in rows], color=INK, fontsize=8.5)
+    verdicts.tick_params(length=0)
+    verdicts.spines.right.set_visible(False)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    title = axes.set_title(printable(section.title), loc="left", fontsize=10, fontweight="bold", color=INK, pad=10)
+    title.set_parse_math(False)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, colors=INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _draw_setting(axes: Axes, row: int, setting: Setting, verdict: Verdict) -> None:
+    color = RIGHT if verdict.reason == BEST else WRONG if verdict.word == "worse" else OTHER
+    low, high = setting.interval
+    axes.plot([low, high], [row, row], color=color, linewidth=5, alpha=0.3, solid_capstyle="round")
+    if (num_runs := len(setting.accuracies)) > 1:
+        axes.scatter(setting.accuracies, [row + 0.22] * num_runs, s=8, color=color, alpha=0.7, linewidths=0)
+    axes.scatter([setting.acc], [row], s=60, color=color, edgecolors="white", linewidths=1.2, zorder=3)
+    percent, place = f"{100 * setting.acc:.1f}", (setting.acc, row)
+    axes.annotate(percent, place, (0, 6), textcoords="offset points", ha="center", fontsize=8, color=color)

@@ -1,0 +1,103 @@
+"""Runs side by side: the seeds and folds of one setting pooled, best first, each tested against the best."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from thaw.comparison.leaderboard import BEST, NO_ANSWERS, OTHER_IMAGES, Leaderboard, Section, Verdict
+from thaw.comparison.repeats import Setting, pool, read_record
+from thaw.comparison.runs import find_runs, find_unfinished
+from thaw.errors import ThawError
+from thaw.inspection.uncertainty import paired_test
+from thaw.run import Run
+
+
+def compare(folders: Iterable[Path | str]) -> Leaderboard:
+    """The leaderboard of all runs in the folders.
+
+    Runs that differ in the seed alone are one setting: its accuracy is their mean. Runs that differ in the fold too are
+    one as well: its accuracy is that of all folds' images together. What stands behind ± is the accuracy's standard
+    deviation over the seeds, or, of one seed, over its folds. A setting is tested against the best of those with
+    the same images, by `paired_test`; p is multiplied by the number of pairs of them, for the best one was picked by
+    its result (Bonferroni).
+
+    Args:
+        folders: Run folders, or folders of them.
+
+    Raises:
+        ThawError: There are no finished runs.
+    """
+    places = [Run(folder).folder for folder in folders]
+    for folder in places:
+        if not folder.is_dir():
+            raise ThawError(f"{folder} is not a folder. Name run folders, or folders that hold some.")
+    runs = _each_once(run.folder for folder in places for run in find_runs(folder))
+    found = [(run, read_record(Run(run))) for run in runs]
+    records = [record for _, record in found if record]
+    unfinished = _each_once(path for folder in places for path in find_unfinished(folder))
+    if not records:
+        also = f" {len(unfinished)} are unfinished." if unfinished else ""
+        names = ", ".join(map(str, places))
+        raise ThawError(f"No finished runs in {names}: expected folders with a summary.json of Thaw's.{also}")
+    return Leaderboard(_sections(pool(records)), unfinished, [run for run, record in found if not record])
+
+
+def _each_once(paths: Iterable[Path]) -> list[Path]:
+    """The folders without those that an earlier one is the same as."""
+    return list({path.resolve(): path for path in reversed(list(paths))}.values())[::-1]
+
+
+def _sections(settings: Sequence[Setting]) -> list[Section]:
+    """The settings by data, split and number of images; the section with the most settings first."""
+    ranked = sorted(settings, key=lambda setting: -setting.acc)
+    titles = [_title(setting) for setting in ranked]
+    sections = []
+    for title, _ in Counter(titles).most_common():
+        group = [setting for setting, its_title in zip(ranked, titles, strict=True) if its_title == title]
+        sections.append(Section(title, group, judge(group, has_others=len(group) < len(ranked))))
+    return sections
+
+
+def _title(setting: Setting) -> str:
+    first = setting.records[0]
+    classes = len(first.summary["classes"])
+    return f"{first.data or 'data'}: {setting.n} images of {classes} classes ({setting.judged_on})"
+
+
+def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
+    """What can be said of each setting, against the best one with the same images.
+
+    Args:
+        ranked: Settings of one section, best first.
+        has_others: True if there are settings beside them, with other images.
+    """
+    images = [setting.answers.images if setting.answers else None for setting in ranked]
+    counts = Counter(images)
+    has_others = has_others or len(counts.keys() - {None}) > 1
+    best: dict[object, Setting] = {}
+    verdicts = []
+    for setting, its_images in zip(ranked, images, strict=True):
+        is_first = setting is ranked[0]
+        if its_images in best:
+            verdicts.append(_test(setting, best[its_images], counts[its_images]))
+        elif its_images and (counts[its_images] > 1 or (is_first and not has_others)):
+            best[its_images] = setting
+            verdicts.append(Verdict(BEST))
+        elif its_images and has_others:
+            verdicts.append(Verdict(OTHER_IMAGES))
+        else:
+            verdicts.append(Verdict(BEST if is_first else NO_ANSWERS))
+    return verdicts
+
+
+def _test(setting: Setting, best: Setting, num_settings: int) -> Verdict:
+    own, other = setting.answers, best.answers
+    assert own
+    assert other
+    differences = own.num_right * other.num_repeats - other.num_right * own.num_repeats
+    return Verdict(
+        p=paired_test(differences),
+        num_pairs=num_settings * (num_settings - 1) // 2,
+        num_better=int((differences > 0).sum()),
+        num_worse=int((differences < 0).sum()),
+    )

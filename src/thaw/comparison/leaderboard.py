@@ -1,0 +1,251 @@
+"""Settings in the order of their accuracy, as text, as Markdown and as CSV."""
+
+import csv
+import textwrap
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from thaw.comparison.repeats import Setting
+from thaw.console import table_text
+from thaw.differences import short_names, tell_apart
+from thaw.errors import abridge, name_some
+from thaw.launch.sweep import ERROR_LOG
+from thaw.writing import drafting_csv
+
+WIDTH = 118
+"""Most characters of a line."""
+ALPHA = 0.05
+"""A difference is said to be one if its corrected p is below this."""
+
+
+OTHER_IMAGES, NO_ANSWERS, BEST = "other images", "no predictions", "best"
+"""Why there is no test."""
+HEADINGS = ["runs", "accuracy", "95 % interval", "best\nepoch", "macro\nF1", "seconds", "trainable", "against the best"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the paired test says of a setting against the best one on the same images."""
+
+    reason: str = ""
+    """Instead of a test: why there is none, or that this is the best one."""
+    p: float | None = None
+    """Two-sided p of `paired_test`."""
+    num_pairs: int = 1
+    """Pairs of settings on these images: as the best one was picked by its result, each of them might have been."""
+    num_better: int = 0
+    """Images on which this setting is right more often than the best."""
+    num_worse: int = 0
+    """Images on which it is right less often."""
+
+    @property
+    def corrected(self) -> float | None:
+        """The p times the number of pairs, at most 1 (Bonferroni)."""
+        return None if self.p is None else min(1.0, self.p * self.num_pairs)
+
+    @property
+    def word(self) -> str:
+        """The verdict without its p."""
+        if self.corrected is None:
+            return self.reason
+        return "worse" if self.corrected < ALPHA else "undecided"
+
+    def __str__(self) -> str:
+        if self.p is None:
+            return self.word
+        return f"{self.word}, p = {self.p:.2g}" if self.p >= 0.0001 else f"{self.word}, p < 0.0001"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Settings whose accuracies may be compared, best first: of the same data, split and number of images."""
+
+    title: str
+    settings: Sequence[Setting]
+    verdicts: Sequence[Verdict]
+
+    @cached_property
+    def option_names(self) -> list[str]:
+        """The options that tell these settings apart."""
+        return tell_apart([(setting.records[0].typed, setting.records[0].config) for setting in self.settings])
+
+    @cached_property
+    def descriptions(self) -> list[str]:
+        """What tells each setting from the others here, in a few words: presets, and what was typed for it."""
+        typed = [setting.records[0].typed for setting in self.settings]
+        anyone = {name for each in typed for name in each}
+        names = [
+            [name for name in self.option_names if "." not in name or name in own or name not in anyone]
+            for own in typed
+        ]
+        brief = [self._describe(setting, each) for setting, each in zip(self.settings, names, strict=True)]
+        full = [self._describe(setting, self.option_names) for setting in self.settings]
+        return [short if brief.count(short) == 1 else long for short, long in zip(brief, full, strict=True)]
+
+    def _describe(self, setting: Setting, names: Sequence[str]) -> str:
+        values = [shorten(setting.option(name)) for name in names]
+        if len(self.option_names) <= 1:
+            return next(iter(values), _folder_name(setting))
+        return ", ".join(
+            f"{name} {value}" for name, value in zip(short_names(names), values, strict=True) if value != "–"
+        )
+
+    def text(self) -> str:
+        """The table; where it would be too wide, the options stand below it."""
+        names, rows = self.table()
+        text = table_text([*names, *HEADINGS], rows)
+        if len(text.splitlines()[1]) > WIDTH:
+            numbered = [[f"#{number}", *row[len(names) :]] for number, row in enumerate(rows, 1)]
+            lines = [f"#{number:<4}{description}" for number, description in enumerate(self.descriptions, 1)]
+            legend = (textwrap.fill(line, WIDTH, subsequent_indent=" " * 5) for line in lines)
+            text = "\n".join([table_text(["", *HEADINGS], numbered), "", *legend])
+        return f"{self.title}\n\n{text}"
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        names, rows = self.table()
+        headings = [*names, *(heading.replace("\n", " ") for heading in HEADINGS)]
+        lines = [headings, ["---"] * len(names) + ["---:"] * len(HEADINGS), *rows]
+        cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
+        return f"**{self.title}**\n\n" + "\n".join(f"| {line} |" for line in cells)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Names of the options, and the rows: those options, or else the folder's name, and what `HEADINGS` says."""
+        rows = []
+        for setting, verdict in zip(self.settings, self.verdicts, strict=True):
+            options, figures = [shorten(setting.option(name)) for name in self.option_names], setting.figures()
+            spread = figures["spread" if len(setting.repeats) > 1 else "fold_spread"]
+            rows.append(
+                [
+                    *(options or [shorten(_folder_name(setting))]),
+                    str(figures["runs"]),
+                    f"{figures['acc']:.4f}" + (f" ± {spread:.4f}" if len(setting.records) > 1 else ""),
+                    f"{figures['ci95_low']:.3f} to {figures['ci95_high']:.3f}",
+                    f"{figures['best_acc']:.4f}",
+                    f"{figures['macro_f1']:.4f}",
+                    f"{figures['seconds']:.1f}",
+                    f"{figures['trainable']:,}",
+                    str(verdict),
+                ]
+            )
+        return short_names(self.option_names) or ["run"], rows
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Settings by sections, and what was left out. As text, it is the table for a terminal.
+
+    Attributes:
+        sections: At least one, with one setting at least.
+        unfinished: Folders of runs without a summary.
+        unreadable: Folders whose summary.json is none of Thaw's.
+    """
+
+    sections: Sequence[Section]
+    unfinished: Sequence[Path] = ()
+    unreadable: Sequence[Path] = ()
+
+    @property
+    def settings(self) -> list[Setting]:
+        """All settings, section by section."""
+        return [setting for section in self.sections for setting in section.settings]
+
+    @property
+    def spans_images(self) -> bool:
+        """Whether some of the settings are judged on other images than others, so that none is the best."""
+        others = any(verdict.reason == OTHER_IMAGES for verdict in self.sections[0].verdicts)
+        return len(self.sections) > 1 or others
+
+    @property
+    def best(self) -> Path | None:
+        """Folder of the first run of the best setting; None where nothing tells which that is.
+
+        So it is of settings on other images, and of the seeds or folds of a single one.
+        """
+        first = self.settings[0].records
+        is_alone = len(self.settings) == 1 and len(first) > 1
+        return None if self.spans_images or is_alone else first[0].run.folder
+
+    def __str__(self) -> str:
+        notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())
+        text = "\n\n".join([*(section.text() for section in self.sections), "\n".join(notes)]).strip()
+        return f"{text}\nBest: {self.best}" if self.best else text
+
+    def markdown(self) -> str:
+        """The tables and the notes in Markdown."""
+        return "\n\n".join([*(section.markdown() for section in self.sections), *self.notes()]) + "\n"
+
+    def write_csv(self, path: Path) -> None:
+        """Every figure in full, a row a setting, with the folder of its first run."""
+        names = list(dict.fromkeys(name for section in self.sections for name in section.option_names))
+        rows = [
+            {"images": section.title, "run": str(setting.records[0].run.folder)}
+            | {name: setting.option(name) for name in names}
+            | setting.figures()
+            | _verdict_figures(verdict)
+            for section in self.sections
+            for setting, verdict in zip(section.settings, section.verdicts, strict=True)
+        ]
+        with drafting_csv(path) as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def notes(self) -> list[str]:
+        """What a reader must know of the figures, and what is not among them."""
+        notes = []
+        repeated = [setting for setting in self.settings if len(setting.repeats) > 1]
+        if repeated:
+            runs = "runs" if all(len(setting.repeats[0]) == 1 for setting in repeated) else "seeds"
+            notes.append(
+                f"±: standard deviation over the {runs}. Interval: 95 %, of the images (Wilson); runs add none."
+            )
+        if any(len(setting.repeats) == 1 < len(setting.records) for setting in self.settings):
+            about = "accuracy and interval are of all their images"
+            notes.append(f"± of one seed's folds: standard deviation of their accuracies; {about}.")
+        if verdicts := [verdict for section in self.sections for verdict in section.verdicts if verdict.p is not None]:
+            shares = ", over several seeds on each image's share of right answers" if repeated else ""
+            pairs = max(verdict.num_pairs for verdict in verdicts)
+            times = f" times the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
+            notes.append(f"p: McNemar's exact test against the best{shares}. Worse: p{times} is below {ALPHA}.")
+        if self.spans_images:
+            notes.append("Accuracies on other images cannot be compared: there is no test across.")
+        failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]
+        for what, paths in {
+            f"failed, each {ERROR_LOG} says why": failed,
+            "unfinished": [path for path in self.unfinished if path not in failed],
+            "with a summary.json not of Thaw's": self.unreadable,
+        }.items():
+            if paths:
+                notes.append(f"Left out: {len(paths)} {what} ({name_some([str(path) for path in paths], most=1)}).")
+        return notes
+
+
+def shorten(value: str) -> str:
+    """The value for a narrow column: of a path its last part, of a number four digits, of a long text its ends."""
+    value = Path(value).name if "/" in value and " " not in value else value
+    if "." in value and len(value) > 8:
+        with suppress(ValueError):  # not a number
+            return f"{float(value):.4g}"
+    return abridge({"null": "–", "": "–"}.get(value, value), 28)
+
+
+def _folder_name(setting: Setting) -> str:
+    """The name of a setting's folder: its run's, or the one that holds its runs if there are several."""
+    folders = [record.run.folder.resolve() for record in setting.records]
+    holders = {folder.parent for folder in folders}
+    return holders.pop().name if len(folders) > 1 and len(holders) == 1 else folders[0].name
+
+
+def _verdict_figures(verdict: Verdict) -> dict[str, Any]:
+    tested = {
+        "p": verdict.p,
+        "p_corrected": verdict.corrected,
+        "images_better": verdict.num_better,
+        "images_worse": verdict.num_worse,
+    }
+    return {"verdict": verdict.word} | (dict.fromkeys(tested, "") if verdict.p is None else tested)

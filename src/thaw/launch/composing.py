@@ -1,0 +1,43 @@
+"""Options as on the command line -> the checked options of a training. Imports no torch."""
+
+from pathlib import Path
+from typing import cast
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.config import Config, register
+from thaw.errors import ThawError
+from thaw.launch.explain import explain, refuse_unknown
+from thaw.overrides import readable
+
+CONF = Path(__file__).parents[3] / "conf"
+
+
+def compose(*options: str, conf: Path | str = CONF) -> Config:
+    """The options of `python train.py OPTIONS`, from Python: `compose("strategy=gradual", "optimizer.lr=1e-3")`.
+
+    Args:
+        options: As they are typed, without the shell's quotes.
+        conf: Folder of the presets; the one beside this package's source by default.
+
+    Raises:
+        ThawError: One of them is a mistake, or the presets are not there.
+    """
+    if not (Path(conf) / "config.yaml").is_file():
+        raise ThawError(f"There are no presets in {conf}: give compose conf=FOLDER, Thaw's conf/.")
+    register()
+    try:
+        with hydra.initialize_config_dir(str(Path(conf).absolute()), version_base="1.3"):
+            return accept(hydra.compose("config", readable(list(options))))
+    except Exception as error:
+        text = explain(error)
+        if text is None:
+            raise
+        raise ThawError(text) from error
+
+
+def accept(values: DictConfig) -> Config:
+    """The options as what they are checked to be."""
+    refuse_unknown(values)
+    return cast(Config, OmegaConf.to_object(values))

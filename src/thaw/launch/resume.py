@@ -1,0 +1,75 @@
+"""`resume=RUN`: a run goes on with the options that it was begun with. Imports no torch."""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.errors import ThawError
+from thaw.launch.explain import option_names
+from thaw.overrides import folder_of, key_of, quoted, typed_overrides
+from thaw.run import Run
+from thaw.writing import claimed
+
+
+def expand_resume(arguments: list[str]) -> list[str]:
+    """`resume=RUN` as the options that RUN was started with, the same folder, and what stands beside it on the line.
+
+    Raises:
+        ThawError: There is nothing to go on from, or without `resume` the folder holds a run.
+    """
+    resume = find_resume(arguments)
+    if resume is None:
+        refuse_taken(arguments)
+        return arguments
+    folder = folder_of(resume)
+    if folder.name == "last.ckpt":
+        folder = folder.parent.parent
+    if folder.is_file() or not (run := Run(folder)).last.exists():
+        raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. Name the folder of a run.")
+    new_keys = {key_of(argument) for argument in arguments}
+    if run.is_finished and "trainer.max_epochs" not in new_keys:
+        raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
+    kept = [override for override in run.overrides if key_of(override) not in new_keys]
+    others = [argument for argument in arguments if argument is not resume]
+    return [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
+
+
+def find_resume(arguments: list[str]) -> str | None:
+    """`resume=RUN` as it is typed; None where nothing is to be gone on with."""
+    nothing = ("resume=null", "resume=")
+    return next((each for each in arguments if each.startswith("resume=") and each not in nothing), None)
+
+
+def refuse_taken(arguments: list[str]) -> None:
+    """Refuse a folder that holds a run, before Hydra writes there.
+
+    Raises:
+        ThawError: It does, or another run is writing there.
+    """
+    if any(argument.startswith("-") for argument in arguments):
+        return
+    for argument in arguments:
+        if key_of(argument) == "hydra.run.dir":
+            folder = folder_of(argument)
+            if (folder / ".lock").exists():
+                claimed(folder).close()
+            Run(folder).require_new()
+
+
+def as_begun(values: DictConfig, run: Run) -> DictConfig:
+    """The options of a run that is gone on with, as it has recorded them, and those that are typed for the rest of it.
+
+    Presets may have been changed since; they count where a choice of one is typed anew.
+
+    Args:
+        values: The options that the run was started with and those for the rest, by the presets as they are now.
+        run: The run.
+    """
+    before, recorded, own = hydra.compose("config", run.overrides), run.config, values.copy()
+    typed_anew = {key_of(each) for each in set(typed_overrides()) - set(run.overrides)}
+    for key in option_names():
+        group, _, name = key.rpartition(".")
+        value = recorded[group][name] if group else recorded[name]
+        is_as_before = OmegaConf.select(values, key) == OmegaConf.select(before, key) and key not in typed_anew
+        if is_as_before and (group or not isinstance(value, dict)):  # not whole groups
+            OmegaConf.update(own, key, value, merge=False)
+    return own

@@ -1,0 +1,216 @@
+"""A sweep on disk: a folder of jobs, why some failed, and which are left to do. Imports no torch."""
+
+import logging
+import os
+import re
+import shutil
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.config import Config
+from thaw.differences import IRRELEVANT, in_full, is_one_of
+from thaw.errors import ThawError
+from thaw.launch.explain import explain
+from thaw.run import Run
+from thaw.writing import locked
+
+ERROR_LOG = "error.log"
+SWEEPERS_OWN = ("multirun.yaml", "study.db", ".submitit")
+LOCK = ".sweep.lock"
+"""Of a sweep; a job of it, whose folder may be the same, has another."""
+TRACEBACK = "Traceback (most recent call last)"
+LONGEST_PATH = 40
+"""Letters of a path in a folder's name; its end tells most."""
+LONGEST_NAME = 240
+"""Bytes of a folder's name after the job's number; systems take 255 for both."""
+
+
+class OutputFolder(Callback):
+    """Remembers where the command's results go, whatever becomes of it; Hydra calls it (conf/config.yaml).
+
+    Attributes:
+        run: The folder of the run; None in a sweep.
+        sweep: The folder of the sweep; None in a single run.
+        failed_before: Jobs of the sweep that have failed in an earlier go, as `find_failed` has them.
+        claim: Holds the sweep's folder; left when its jobs are done.
+    """
+
+    run: Path | None = None
+    sweep: Path | None = None
+    failed_before: ClassVar[dict[Path, int]] = {}
+    claim: ClassVar[ExitStack] = ExitStack()
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Note the run's folder."""
+        OutputFolder.run = Path(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Note the sweep's folder and what has failed there, make it, and take it for this sweep.
+
+        Raises:
+            SystemExit: Another sweep is writing there.
+        """
+        sweep = Path(config.hydra.sweep.dir)
+        try:
+            with suppress(OSError):  # Hydra makes it too, and raises what it only warns of here
+                sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
+                refusal = f"Another sweep is writing to {sweep}: wait for it, or set hydra.sweep.dir=FOLDER."
+                self.claim.enter_context(locked(sweep / LOCK, refusal))
+        except ThawError as error:
+            failure = Failure.of(error)
+            print(failure, file=sys.stderr)
+            raise SystemExit(failure.code) from None
+        OutputFolder.sweep = sweep
+        OutputFolder.failed_before = find_failed(sweep)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that failed, or the command itself.
+
+    Attributes:
+        text: One sentence if it is the user's to mend, else the traceback.
+        overrides: What the job was asked for; empty for the command itself.
+    """
+
+    text: str
+    overrides: str = ""
+
+    def __str__(self) -> str:
+        return f"Failed: {self.overrides}\n  {self.text}" if self.overrides else self.text
+
+    @property
+    def is_mistake(self) -> bool:
+        """True if it is the user's to mend."""
+        return TRACEBACK not in self.text
+
+    @property
+    def code(self) -> int:
+        """The exit code of a process that ends by it."""
+        return 2 if self.is_mistake else 1
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """What an error comes to."""
+        return cls(explain(error) or "".join(traceback.format_exception(error)).rstrip())
+
+
+def objective(summary: Mapping[str, Any]) -> float:
+    """What a search maximises: accuracy of the last epoch on val, which no one has chosen among the epochs."""
+    return float(summary["last"]["acc"])
+
+
+def is_finished(run: Run, config: Config) -> bool:
+    """True if the job has finished in an earlier go at the sweep.
+
+    Raises:
+        ThawError: The folder holds a run with other options.
+    """
+    if not run.is_started:
+        return False
+    before, now = in_full(run.config), in_full(asdict(config))
+    if now["optimizer.lr"] == "auto":  # the job has written down what it has found
+        now["optimizer.lr"] = before["optimizer.lr"]
+    keys = [key for key in now | before if now.get(key) != before.get(key) and not is_one_of(key, IRRELEVANT)]
+    if keys:
+        names = " and ".join(dict.fromkeys(key.partition(".")[0] for key in keys))
+        raise ThawError(f"{run.folder} holds a run with another {names}. sweep.resume takes the same command again.")
+    return run.is_finished
+
+
+def job_name(overrides: str) -> str:
+    """What a job's folder is called after its number: its options, shortened and fit for any system.
+
+    Args:
+        overrides: The options that tell it from the other jobs, as Hydra joins them.
+    """
+    short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), overrides)
+    name = re.sub(r'[<>:"/\\|?*]+', "-", short)
+    return os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
+
+
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)  # here, as a launcher's processes load this, too
+
+
+def record_failure(job: Path, error: BaseException) -> bool:
+    """Keep why a job failed in its folder, where it is found on whichever machine the job has run.
+
+    Returns:
+        False if another of its processes has said so first: what follows from that failure is not the reason.
+
+    Raises:
+        Exception: The error itself, if it cannot be written down; a full disk may be what failed the job.
+    """
+    try:
+        with (job / ERROR_LOG).open("x", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(Failure.of(error).text + "\n")
+    except FileExistsError:
+        return False
+    except OSError:
+        with suppress(OSError):
+            (job / ERROR_LOG).unlink()  # it is empty
+        raise error from None
+    return True
+
+
+def find_jobs(sweep: Path) -> list[Path]:
+    """Folders of a sweep's jobs, in order of their numbers."""
+
+    def number(job: Path) -> tuple[int, str]:
+        name = str(job.relative_to(sweep))
+        digits = name.partition("_")[0]
+        return (int(digits) if digits.isdigit() else -1, name)
+
+    return sorted((path.parent for path in sweep.rglob(".hydra")), key=number)
+
+
+def find_failed(sweep: Path) -> dict[Path, int]:
+    """Folders of the jobs that have failed, in order of their numbers, and when, in nanoseconds."""
+    logs = {job: job / ERROR_LOG for job in find_jobs(sweep)}
+    return {job: log.stat().st_mtime_ns for job, log in logs.items() if log.exists()}
+
+
+def find_failures(sweep: Path, before: dict[Path, int]) -> list[Failure]:
+    """Why jobs of a sweep failed that had not failed before, in order of their numbers."""
+    failures = []
+    for job, when in find_failed(sweep).items():
+        if before.get(job) != when:
+            overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml")))
+            text = (job / ERROR_LOG).read_text(encoding="utf-8").rstrip()
+            failures.append(Failure(text, " ".join(overrides)))
+    return failures
+
+
+def is_empty(job: Path) -> bool:
+    """True if nothing but Hydra and our logs have been written to a job's folder."""
+    log = f"{os.environ.get('THAW_PROGRAM', 'train')}.log"  # as in conf/hydra/job_logging
+    return all(path.name in (".hydra", ERROR_LOG, log) for path in job.iterdir())
+
+
+def remove_if_empty(job: Path) -> None:
+    """Remove the folder of a run that came to nothing; what else lies there is the user's own."""
+    if is_empty(job):
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == job.resolve():
+                with suppress(OSError):  # a full disk
+                    handler.close()  # Windows removes no open file
+        for path in job.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(OSError):  # it is `.`
+            job.rmdir()
+
+
+def remove_if_rejected(sweep: Path) -> None:
+    """Remove a sweep's folder if none of its jobs got as far as a result."""
+    jobs = find_jobs(sweep)
+    others = {path for path in sweep.iterdir() if path.name not in SWEEPERS_OWN} - {*jobs}
+    if not others and all((job / ERROR_LOG).exists() and is_empty(job) for job in jobs):
+        shutil.rmtree(sweep)

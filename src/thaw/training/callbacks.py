@@ -1,0 +1,66 @@
+"""The callbacks of a training, by the options: ours, in the order in which Lightning calls them, and the user's own."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+
+from thaw.config import Config
+from thaw.errors import ThawError
+from thaw.instantiation import make
+from thaw.model.strategy import phase_starts
+from thaw.run import Run
+from thaw.training.averaging import MovingAverage
+from thaw.training.checkpoints import BestCheckpoint, LastCheckpoint
+from thaw.training.one_thread import OneThread
+from thaw.training.probe import LinearProbe
+from thaw.training.progress import EpochLog
+from thaw.training.pruning import TrialPruning, current_trial
+from thaw.training.stopping import FiniteLoss, Interruption, PhaseEarlyStopping
+from thaw.training.validation import EvaluationEpochs
+
+
+def make_callbacks(
+    config: Config, run: Run, num_stages: int, epochs: EpochLog, probe: LinearProbe | None
+) -> list[pl.Callback]:
+    """Every callback that the options ask for.
+
+    Args:
+        config: The options.
+        run: The folder that they write to.
+        num_stages: Stages of the backbone.
+        epochs: The log of epochs.
+        probe: The linear probe.
+
+    Raises:
+        ThawError: One of the user's own cannot be made.
+    """
+    options = config.trainer
+    last = LastCheckpoint(run.checkpoints, options.checkpoint_seconds)
+    callbacks: list[pl.Callback] = [
+        FiniteLoss(run.last),
+        epochs,
+        BestCheckpoint(run.checkpoints, options.monitor, options.ties),
+        last,
+        Interruption(last),
+        EvaluationEpochs(options.eval_from, options.eval_every),
+        OneThread(),
+    ]
+    if options.early_stopping:
+        starts = phase_starts(config.strategy, options.max_epochs, num_stages)
+        callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts))
+    if options.ema_decay and options.max_epochs:
+        callbacks.append(MovingAverage(options.ema_decay))
+    if probe is not None:
+        callbacks.append(probe)
+    if config.sweep.prune and (trial := current_trial(config.sweep)):
+        callbacks.append(TrialPruning(trial))
+    callbacks += [_make_own(*each) for each in options.callbacks.items()]
+    return callbacks
+
+
+def _make_own(name: str, recipe: Any) -> pl.Callback:
+    """A callback of the user's own, of `trainer.callbacks`."""
+    callback = make(f"trainer.callbacks.{name}", recipe)
+    if not isinstance(callback, pl.Callback):
+        raise ThawError(f"trainer.callbacks.{name} must be a callback of lightning.pytorch, got {recipe['_target_']}.")
+    return callback

@@ -1,0 +1,176 @@
+"""What ends a training before its time: a loss that is no number, no improvement, Ctrl-C and SIGTERM."""
+
+import logging
+import signal
+from multiprocessing import parent_process
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
+
+from thaw.errors import ThawError
+from thaw.signals import CAUGHT, Interrupted, interrupt
+from thaw.training.checkpoints import LastCheckpoint, mode_of
+
+log = logging.getLogger(__name__)
+
+STEPS_BETWEEN_CHECKS = 50
+"""On a GPU: each look at a loss waits for all that is under way there."""
+
+
+class FiniteLoss(Callback):
+    """Stops a training whose loss is infinite or no number, before anything of it is saved.
+
+    Args:
+        last: `last.ckpt`, for the message.
+    """
+
+    def __init__(self, last: Path) -> None:
+        super().__init__()
+        self.last = last
+        self.losses: list[Tensor] = []
+        self.checked = 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the steps of the epoch."""
+        self.losses, self.checked = [], 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the step's loss, and look at it if that costs nothing."""
+        self.losses.append(outputs["loss"].detach())
+        is_time = pl_module.device.type == "cpu" or len(self.losses) == STEPS_BETWEEN_CHECKS
+        if is_time and trainer.world_size == 1:  # several processes can only agree where all of them ask
+            self._check(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the rest, before the epoch can become the best."""
+        self._check(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what the last step has left, which no training loss shows any more."""
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is not None and not loss.isfinite():
+            raise self._error(f"val/loss is {float(loss)} after epoch {trainer.current_epoch + 1}")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the rest of an epoch that is not validated."""
+        self._check(trainer)
+
+    def _check(self, trainer: Trainer) -> None:
+        if not self.losses:
+            return
+        losses = torch.stack(self.losses)
+        wrong = (~losses.isfinite()).nonzero().flatten().tolist()
+        step, self.checked, self.losses = self.checked + 1, self.checked + len(losses), []
+        if trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
+            value = f"{float(losses[wrong[0]])} at step {step + wrong[0]}" if wrong else "no number on another process"
+            raise self._error(f"train/loss is {value} of epoch {trainer.current_epoch + 1}")
+
+    def _error(self, fact: str) -> ThawError:
+        kept = f"{self.last} is of an earlier epoch. " if self.last.exists() else ""
+        return ThawError(
+            f"{fact}: the training has diverged. {kept}Lower optimizer.lr, or bound the steps with "
+            "trainer.gradient_clip=1.0; trainer.precision=32 shows whether the precision is too low."
+        )
+
+
+class PhaseEarlyStopping(EarlyStopping):
+    """Stops after some validations without improvement, counted anew in each phase of the strategy.
+
+    Args:
+        monitor: Metric that decides.
+        patience: Validations.
+        phase_starts: Epochs, from 0, with which a phase begins.
+    """
+
+    def __init__(self, monitor: str, patience: int, phase_starts: list[int]) -> None:
+        super().__init__(monitor, patience=patience, mode=mode_of(monitor), check_on_train_epoch_end=False)
+        self.phase_starts = phase_starts
+        self.has_ended = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the count where a phase begins."""
+        if trainer.current_epoch in self.phase_starts:
+            self.wait_count = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop only within the last phase: an earlier one hands over to the next."""
+        others_wish = trainer.should_stop
+        super().on_validation_end(trainer, pl_module)
+        if trainer.current_epoch < self.phase_starts[-1]:
+            trainer.should_stop = others_wish
+        self.has_ended = trainer.should_stop and not others_wish
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say why the training is over."""
+        if self.has_ended and trainer.is_global_zero:
+            log.info(f"Stopped early: {self.monitor} has not improved in {self.wait_count} validations")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the count, and keep the patience that is asked for now."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+
+class Interruption(Callback):
+    """Ends a training on Ctrl-C and SIGTERM with the last finished epoch saved, from where it goes on exactly.
+
+    An epoch that is broken off could not be gone on with to the same weights. So if the epoch before it is on disk,
+    the training ends at once; if not, `LastCheckpoint` has held it back because epochs are short, and the current one
+    is finished and saved first. A second signal ends it at once in any case.
+
+    Does nothing where `thaw.signals.catching` does not catch the signals, as in a notebook.
+
+    Args:
+        last: What writes `last.ckpt`.
+    """
+
+    def __init__(self, last: LastCheckpoint) -> None:
+        super().__init__()
+        self.last = last
+        self.received: int | None = None
+        self.previous: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over, from Lightning too, which would break the epoch off."""
+        if signal.getsignal(signal.SIGINT) not in (interrupt, signal.SIG_IGN):
+            return
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            is_saved = self.last.epochs_saved >= trainer.current_epoch and trainer.world_size == 1
+            if self.received is not None or is_saved or parent_process() is not None:
+                return interrupt(number, frame)
+            self.received = number
+            log.warning(f"{CAUGHT[signal.Signals(number)]}: ends after this epoch; once more ends it at once.")
+            return None
+
+        heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+        self.previous = {number: signal.signal(number, handle) for number in heard}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let this epoch be the last if a signal has come, on whichever process; then it is saved."""
+        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+            self.received = self.received or signal.SIGTERM
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the program, now that all is saved."""
+        self._give_back()
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """See a failure that the signal has caused, as of workers that it has reached too, as what it is."""
+        self._give_back()
+        if self.received is not None and not isinstance(exception, Interrupted):
+            raise Interrupted(self.received) from exception
+
+    def _give_back(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        self.previous = {}

@@ -1,0 +1,240 @@
+"""One training from options to summary: build, fit, test, summarise."""
+
+import logging
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from itertools import compress
+from pathlib import Path
+from typing import cast
+
+import lightning.pytorch as pl
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from thaw.config import Config
+from thaw.data.datamodule import ImageDataModule
+from thaw.evaluation import predict
+from thaw.inspection.charts import calibration_chart, confusion_chart
+from thaw.inspection.grids import MOST, choose_for_grid, prediction_grid, top_losses_grid, training_grid
+from thaw.inspection.predictions import Predictions, write_predictions
+from thaw.model.classifier import Classifier
+from thaw.model.strategy import ever_trainable
+from thaw.model.tensor_files import read_tensors
+from thaw.run import Run
+from thaw.seeding import seeded
+from thaw.summary import Params, Seconds, Summary
+from thaw.training.building import build
+from thaw.training.checkpoints import BestCheckpoint
+from thaw.training.learning_rate import announce_rate, settle_rate
+from thaw.training.loggers import log_final_metrics, save_figure
+from thaw.training.probe import LinearProbe
+from thaw.training.progress import stage_table
+from thaw.training.remarks import closing_lines, warnings_before
+from thaw.training.trainer import fit, frozen_backbone, make_trainer, prepare
+from thaw.writing import naming, naming_events
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    config: Config, folder: Path | str, command: str | None = None, callbacks: Iterable[pl.Callback] = ()
+) -> Summary:
+    """Train as the options say; everything about it is in the folder afterwards.
+
+    Args:
+        config: The options.
+        folder: Where the run is kept; it is made.
+        command: How the run was asked for, for the record.
+        callbacks: Callbacks for the Trainer, beside those of `trainer.callbacks`.
+
+    Returns:
+        The content of `summary.json`, a dict.
+
+    Raises:
+        ThawError: The options do not fit the data, the weights or the machine.
+    """
+    config = prepare(config)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    run = Run(folder)
+    run.require_own(config.resume)
+    with naming_events(run.events):
+        return _train(config, run, command, callbacks)
+
+
+def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> Summary:
+    started = time.perf_counter()
+    data, model, weights_line = build(config)
+    config, range_test = settle_rate(config, run, data, model)
+    probe = LinearProbe(data, config.starts_from_probe) if config.has_probe else None
+    trainer, epochs = make_trainer(config, run, model, probe, callbacks)
+    data.features.backbone = frozen_backbone(config, trainer, model)
+    training = Training(config, run, trainer, model, data, probe)
+    if trainer.is_global_zero:
+        run.write_config(config)
+        log.info(weights_line)
+        if range_test:
+            announce_rate(run, trainer, config, range_test)
+        training.announce()
+    started_fit = time.perf_counter()
+    fit(trainer, model, data, run.last if config.resume else None)
+    if config.trainer.max_epochs == 0:
+        trainer.save_checkpoint(run.last)
+    best_checkpoint = cast(BestCheckpoint, trainer.checkpoint_callback)
+    if not best_checkpoint.best_model_path:  # ended before its first validation, as by max_time
+        trainer.save_checkpoint(run.best)
+    fit_seconds = time.perf_counter() - started_fit
+    best = read_tensors(run.best)
+    results = training.evaluate(best["state_dict"])
+    seconds: Seconds = {
+        "fit": round(fit_seconds, 3),
+        "epoch_median": round(epochs.epoch_median, 3),
+        "total": round(time.perf_counter() - started, 3),
+    }
+    summary = training.summarise(results, best["epoch"], seconds, command)
+    if trainer.is_global_zero:
+        training.write(results, summary)
+        log.info(closing_lines(run, config, summary))
+    return summary
+
+
+@dataclass(frozen=True)
+class Training:
+    """The parts of a training.
+
+    Attributes:
+        config: The options.
+        run: The folder that it writes to.
+        trainer: Lightning's Trainer.
+        model: The classifier; after `evaluate` it has the best epoch's weights.
+        data: The images.
+        probe: The linear probe; None where it is off.
+    """
+
+    config: Config
+    run: Run
+    trainer: pl.Trainer
+    model: Classifier
+    data: ImageDataModule
+    probe: LinearProbe | None
+
+    def announce(self) -> None:
+        """Say what will learn, on what and how, and show the images that it learns from."""
+        config, max_epochs = self.config, self.config.trainer.max_epochs
+        if max_epochs:
+            log.info(stage_table(self.model, max_epochs))
+        log.info(
+            f"Precision {self.trainer.precision} on {self.trainer.num_devices} x {self.trainer.accelerator.name()}"
+        )
+        if num_frozen := sum(map(self.data.features.replace_images, range(max_epochs))):
+            views = config.strategy.feature_views
+            log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
+        for line in warnings_before(config, len(self.model.backbone.stages), num_frozen):
+            log.warning(line)
+        if config.figures:
+            images, targets = self.data.preview(MOST)
+            if self.model.mix is not None:
+                with seeded(config.seed):
+                    mixed, targets = self.model.mix(images.float(), targets)
+                images = mixed.round().to(torch.uint8)
+            grid = training_grid(images, targets, self.data.classes)
+            save_figure(self.run, self.trainer, "training_batch.jpg", grid.draw())
+
+    def evaluate(self, best: Mapping[str, Tensor]) -> dict[str, Predictions]:
+        """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test.
+
+        Args:
+            best: Weights of the best epoch.
+        """
+        results = {"last": predict(self.trainer, self.model, self.data, "val")}
+        self.model.load_state_dict(best)
+        for split in ("val", "test"):
+            if split in self.data.index.splits:
+                results[split] = predict(self.trainer, self.model, self.data, split)
+        return results
+
+    def summarise(
+        self, results: Mapping[str, Predictions], best_epoch: int, seconds: Seconds, command: str | None
+    ) -> Summary:
+        """The content of summary.json.
+
+        Args:
+            results: What `evaluate` returned.
+            best_epoch: The best epoch, from 0.
+            seconds: How long it took.
+            command: How the run was asked for.
+        """
+        return {
+            "val": results["val"].metrics(),
+            "last": results["last"].metrics(),
+            "test": results["test"].metrics() if "test" in results else None,
+            "best_epoch": min(best_epoch + 1, self.trainer.current_epoch),
+            "epochs": self.trainer.current_epoch,
+            "epoch_chosen_on": self.data.index.epoch_chosen_on,
+            "seconds": seconds,
+            "params": self._count_params(),
+            "classes": list(self.data.classes),
+            "lr": self.config.optimizer.rate,
+            "precision": self.trainer.precision,
+            "gpu_memory_gb": self._gpu_memory(),
+            "seed": self.config.seed,
+            "command": command,
+            "versions": _versions(),
+            "data_fingerprint": self.data.index.fingerprint,
+            "probe": self.probe.metrics if self.probe else None,
+        }
+
+    def _count_params(self) -> Params:
+        stages = self.model.backbone.stages
+        parts = [*(stage.parameters() for stage in stages), self.model.head.parameters()]
+        sizes = [sum(parameter.numel() for parameter in part) for part in parts]
+        learns = ever_trainable(self.config.strategy, self.config.trainer.max_epochs, len(stages))
+        return {"total": sum(sizes), "trainable": sum(compress(sizes, learns))}
+
+    def _gpu_memory(self) -> float | None:
+        device = self.trainer.strategy.root_device
+        return round(torch.cuda.max_memory_allocated(device) / 1e9, 3) if device.type == "cuda" else None
+
+    def write(self, results: Mapping[str, Predictions], summary: Summary) -> None:
+        """Keep the figures, what was said of each image, the pictures and the report; `summary.json` before the last.
+
+        Args:
+            results: What `evaluate` returned.
+            summary: What `summarise` returned.
+        """
+        best = {split: predictions for split, predictions in results.items() if split != "last"}
+        last = {"val": results["last"]}
+        for path, splits in ((self.run.predictions_csv, best), (self.run.predictions_last_csv, last)):
+            with naming(path):
+                write_predictions(path, splits)
+        if self.config.figures:
+            split = "test" if "test" in results else "val"
+            self._save_figures(split, results[split])
+        self.run.write_summary(summary)
+        log_final_metrics(self.trainer, self.config, summary)
+        if self.config.report:
+            log.info(f"Report: {self.run.report()}")
+
+    def _save_figures(self, split: str, predictions: Predictions) -> None:
+        """The best epoch's predictions as pictures and charts."""
+        mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
+        figures: dict[str, Figure | Image.Image] = {
+            "predictions.jpg": prediction_grid(self.data.show(split, mixed), predictions, mixed, split).draw(),
+            "top_losses.jpg": top_losses_grid(self.data.show(split, highest), predictions, highest, split).draw(),
+            "confusion.png": confusion_chart(predictions, split),
+            "calibration.png": calibration_chart(predictions, split),
+        }
+        for name, figure in figures.items():
+            save_figure(self.run, self.trainer, name, figure)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    packages = ("thaw", "torch", "torchvision", "lightning", "hydra-core")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,210 @@
+"""Lightning's Trainer by the options."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import RichProgressBar
+
+from thaw.allocator import keep_freed_memory
+from thaw.config import Config, recheck
+from thaw.console import ensure_output
+from thaw.data.datamodule import ImageDataModule
+from thaw.data.feature_views import FrozenBackbone
+from thaw.data.loading import loading
+from thaw.errors import ThawError
+from thaw.model.classifier import Classifier
+from thaw.model.strategy import is_still_frozen, phase_starts
+from thaw.ranks import find_rank
+from thaw.run import Run
+from thaw.training.callbacks import make_callbacks
+from thaw.training.checkpoints import WholeFileIO, require_own
+from thaw.training.loggers import make_logger
+from thaw.training.precision import choose_precision
+from thaw.training.probe import LinearProbe
+from thaw.training.progress import EpochLog
+
+# Lightning's hints on its own products and on what we have decided knowingly.
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose table was asked for
+logging.getLogger("lightning").handlers.clear()  # else it prints what the root logger prints, too
+for message in (
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning's own, beside newer releases of torch
+    ".*does not have many workers.*",  # images in memory, and features, need none
+    ".*in eval mode at the start.*",  # frozen stages are, on purpose
+    ".*exists and is not empty.*",  # a resumed run's folder
+    ".*Grad strides do not match bucket view strides.*",  # DDP's, on how fast it may be
+    ".*can lead to instability due to limitations in PyTorch.*",  # of new loaders in each epoch: ours stay
+    ".*available but not used.*",  # trainer.accelerator=cpu, beside a GPU
+):
+    warnings.filterwarnings("ignore", message)
+
+
+def make_trainer(
+    config: Config,
+    run: Run,
+    model: Classifier,
+    probe: LinearProbe | None = None,
+    further: Iterable[pl.Callback] = (),
+) -> tuple[pl.Trainer, EpochLog]:
+    """Lightning's Trainer by the options, and its log of epochs, which times them.
+
+    Args:
+        config: The options.
+        run: The folder that it writes to.
+        model: The classifier.
+        probe: The linear probe.
+        further: Callbacks beside those of the options.
+
+    Raises:
+        ThawError: The options do not fit this machine.
+    """
+    options = config.trainer
+    num_stages = len(model.backbone.stages)
+    epochs = EpochLog(run.metrics_csv, options.monitor)
+    callbacks = [*make_callbacks(config, run, num_stages, epochs, probe), *further]
+    show_bar = options.progress_bar and sys.stdout.isatty()
+    if show_bar:
+        callbacks.append(RichProgressBar(leave=False))
+    trainer = bare_trainer(
+        config,
+        num_stages,
+        {
+            "max_epochs": options.max_epochs,
+            "callbacks": callbacks,
+            "plugins": [WholeFileIO()],
+            "logger": make_logger(config.logger, run),
+            "log_every_n_steps": 1,
+            "enable_progress_bar": show_bar,
+            "default_root_dir": run.folder,
+            **options.extra,
+        },
+    )
+    if options.compile:
+        model.backbone.compile()
+    return trainer, epochs
+
+
+def prepare(config: Config) -> Config:
+    """Set up the process for a training; returns the options, checked.
+
+    Raises:
+        ThawError: The options contradict each other, or name a device, a precision or another flag that cannot be had
+            here, which is told before anything is read.
+    """
+    config = recheck(config)
+    ensure_output()
+    keep_freed_memory()
+    bare_trainer(config, 1, {"logger": False, "enable_checkpointing": False, **config.trainer.extra})
+    pl.seed_everything(config.seed, verbose=False)
+    return config
+
+
+def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.Trainer:
+    """Lightning's Trainer on the device, at the precision and with the step of the options; `flags` say the rest.
+
+    Raises:
+        ThawError: The options do not fit this machine.
+    """
+    options = config.trainer
+    process = find_rank()
+    num_local = process.local_world_size
+    num_devices = num_local if options.devices == "auto" else options.devices
+    num_nodes = process.world_size // num_local
+    if not process.is_alone and (num_devices, max(options.num_nodes, num_nodes)) != (num_local, num_nodes):
+        raise ThawError(
+            f"trainer.num_nodes={options.num_nodes} trainer.devices={options.devices} is not what has been started: "
+            f"{num_nodes} machines with {num_local} processes each. Leave both out."
+        )
+    if config.dataset.batch_size % process.world_size:
+        raise ThawError(
+            f"dataset.batch_size={config.dataset.batch_size} cannot be shared equally among {process.world_size} "
+            "processes: it must be a multiple of their number."
+        )
+    common: dict[str, Any] = {
+        "accelerator": options.accelerator,
+        "devices": num_devices,
+        "num_nodes": num_nodes,
+        "strategy": _distribution(config, num_stages),
+        "precision": choose_precision(options),
+        "gradient_clip_val": options.gradient_clip,
+        "accumulate_grad_batches": options.accumulate,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "reload_dataloaders_every_n_epochs": 1,  # the loaders choose between images and features
+    }
+    try:
+        return pl.Trainer(**common | flags)
+    except (TypeError, MisconfigurationException, ValueError) as error:
+        raise _misfit(error) from error
+
+
+def _misfit(error: Exception) -> ThawError:
+    return ThawError(f"trainer.* does not fit this machine or Lightning's Trainer: {error}")
+
+
+def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
+    """A Trainer that predicts, on one device, and writes nothing.
+
+    Raises:
+        ThawError: The device is not there.
+    """
+    show_bar = sys.stdout.isatty()
+    try:
+        return pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=cast(Any, precision),
+            callbacks=[RichProgressBar(leave=False)] if show_bar else [],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=show_bar,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise ThawError(f"The device {accelerator!r} cannot be used here: {error} Try --device auto.") from error
+
+
+def _distribution(config: Config, num_stages: int) -> str:
+    """DDP has to be told where some weights get no gradient in an epoch, because their stage is frozen for a while."""
+    chosen = config.trainer.distribution
+    if chosen == "auto" and not find_rank().is_alone:
+        chosen = "ddp"
+    learns_always = len(phase_starts(config.strategy, config.trainer.max_epochs, num_stages)) == 1
+    return chosen if chosen != "ddp" or learns_always else "ddp_find_unused_parameters_true"
+
+
+def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
+    """The backbone for epochs on stored features; None where they are off. Mixed images forbid them, not the probe."""
+    if config.features == "off":
+        return None
+    num_stages = len(model.backbone.stages)
+    return FrozenBackbone(
+        model.backbone,
+        model.extract_frozen,
+        lambda epoch: model.mix is None and is_still_frozen(config.strategy, epoch, num_stages),
+        config.strategy.feature_views,
+        (str(trainer.precision), trainer.accelerator.name(), str(model.transform)),
+    )
+
+
+def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None = None) -> None:
+    """Train, from a checkpoint if one is given.
+
+    Raises:
+        ThawError: The checkpoint is another training's, an image cannot be loaded, or a flag does not suit the data.
+    """
+    if checkpoint is not None:
+        require_own(checkpoint, model, trainer.max_epochs or 0)
+    try:
+        with loading(data):
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise _misfit(error) from error

@@ -1,0 +1,47 @@
+import os
+from pathlib import Path
+
+import pytest
+from matplotlib.colors import to_hex
+
+from thaw.comparison.accuracy_chart import OTHER, accuracy_chart
+from thaw.comparison.compare import compare
+from thaw.config import Config, DatasetConfig, StrategyConfig
+from thaw.errors import printable
+from thaw.inspection.figures import RIGHT, WRONG
+from written_runs import write_run
+
+
+def test_a_line_a_setting_with_its_interval_its_runs_and_its_verdict(tmp_path: Path) -> None:
+    for name, wrong in (("frozen", [0, 1]), ("gradual", [0, 1, 2]), ("finetune", list(range(40)))):
+        for seed in range(2):
+            write_run(tmp_path / f"{name}{seed}", f"strategy={name}", wrong=wrong[seed:], seed=seed)
+    board = compare([tmp_path])
+    figure = accuracy_chart(board)
+    (panel,) = figure.axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["frozen", "gradual", "finetune"]
+    assert [to_hex(line.get_color()) for line in panel.lines] == [RIGHT, OTHER, WRONG]
+    for line, setting in zip(panel.lines, board.settings, strict=True):
+        assert tuple(line.get_xdata()) == pytest.approx(setting.interval)
+    (right,) = panel.child_axes
+    assert right.get_yticklabels()[2].get_text() == "worse, p < 0.0001"
+    assert [text.get_text() for text in panel.texts] == ["99.2", "98.8", "80.2"]
+
+
+def test_other_images_have_a_panel_of_their_own(tmp_path: Path) -> None:
+    for number in range(3):
+        write_run(tmp_path / f"{number}", f"optimizer.lr={number}", n=100 + 50 * (number == 2))
+    figure = accuracy_chart(compare([tmp_path]))
+    assert [panel.get_title("left").split()[1] for panel in figure.axes] == ["100", "150"]
+
+
+@pytest.mark.parametrize("name", ["d$x_{$", os.fsdecode(b"caf\xe9")])
+def test_a_folders_and_an_options_name_are_drawn_as_they_are(tmp_path: Path, name: str) -> None:
+    for number in range(2):
+        config = Config(DatasetConfig(root=name), strategy=StrategyConfig(f"{name}{number}"))
+        write_run(tmp_path / f"{number}", "", config=config)
+    figure = accuracy_chart(compare([tmp_path]))
+    figure.draw_without_rendering()
+    (panel,) = figure.axes
+    assert panel.get_title("left").startswith(printable(name))
+    assert [label.get_text() for label in panel.get_yticklabels()] == [f"{printable(name)}{i}" for i in range(2)]

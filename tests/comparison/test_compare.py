@@ -1,0 +1,302 @@
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import binomtest
+
+from thaw.cli import main
+from thaw.comparison.compare import compare
+from thaw.config import Config, DatasetConfig, OptimizerConfig, StrategyConfig, SweepConfig
+from thaw.errors import ThawError
+from thaw.run import Run
+from written_runs import write_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    for seed, acc in enumerate((0.90, 0.94)):
+        overrides = f"dataset=digits seed={seed} logger=csv"
+        write_run(tmp_path / f"a{seed}", f"{overrides} strategy=frozen hydra.run.dir=a{seed}", acc, seed=seed)
+        write_run(tmp_path / f"b{seed}", f"{overrides} strategy=finetune", acc + 0.03, seed=seed)
+    return tmp_path
+
+
+def verdicts(*folders: Path) -> list[str]:
+    return [str(verdict) for section in compare(folders).sections for verdict in section.verdicts]
+
+
+# ---- settings
+
+
+def test_seeds_are_pooled_and_what_differs_is_shown_best_first(sweep: Path) -> None:
+    (section,) = compare([sweep]).sections
+    best, other = section.settings
+    assert (section.option_names, section.descriptions) == (["strategy"], ["finetune", "frozen"])
+    figures = other.figures()
+    assert (figures["runs"], figures["n"]) == (2, 200)
+    assert figures["acc"] == pytest.approx(0.92)
+    assert figures["spread"] == pytest.approx(0.0283, abs=1e-4)
+    assert other.interval == (pytest.approx(0.8740, abs=1e-3), pytest.approx(0.9503, abs=1e-3))
+    assert best.acc > other.acc
+
+
+def test_the_test_split_is_what_counts_where_there_is_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "strategy=frozen", acc=0.9, test=0.7)
+    board = compare([tmp_path])
+    assert board.settings[0].acc == 0.7
+    assert "200 images of 2 classes (test)" in str(board)
+
+
+def test_what_is_tested_are_the_answers_that_the_accuracy_counts(tmp_path: Path, finished_run: Run) -> None:
+    def share(run: Run) -> float:
+        (setting,) = compare([run.folder]).settings
+        assert setting.answers is not None
+        return float(setting.answers.num_right.mean())
+
+    assert share(finished_run) == pytest.approx(finished_run.summary["last"]["acc"])
+    assert share(Run(write_run(tmp_path / "run", "", test=0.75, wrong=range(50)))) == 0.75
+
+
+def test_what_a_preset_sets_is_not_repeated(tmp_path: Path) -> None:
+    frozen = Config(strategy=StrategyConfig("frozen"))
+    tuned = Config(strategy=StrategyConfig("finetune", backbone_factor=1), optimizer=OptimizerConfig(lr=1e-3))
+    write_run(tmp_path / "a", "strategy=frozen", config=frozen)
+    write_run(tmp_path / "b", "strategy=finetune", config=tuned)
+    assert compare([tmp_path]).sections[0].option_names == ["strategy"]
+    write_run(tmp_path / "c", "strategy=frozen optimizer.lr=0.1", config=Config(optimizer=OptimizerConfig(lr=0.1)))
+    (section,) = compare([tmp_path]).sections
+    assert section.option_names == ["strategy", "optimizer.lr"]
+    assert sorted(section.descriptions) == ["strategy finetune", "strategy frozen", "strategy frozen, lr 0.1"]
+
+
+def test_runs_without_a_command_are_told_apart_by_their_configuration(tmp_path: Path) -> None:
+    for number, lr in enumerate((0.01, 0.1)):
+        config = Config(strategy=StrategyConfig("a" if number else "b"), optimizer=OptimizerConfig(lr=lr))
+        write_run(tmp_path / f"{number}", "", acc=0.9 - lr, config=config)
+    write_run(tmp_path / "2", "", acc=0.5, config=Config(strategy=StrategyConfig("a")))
+    (section,) = compare([tmp_path]).sections
+    assert section.option_names == ["strategy.name", "optimizer.lr"]
+    assert section.descriptions == ["strategy b, lr 0.01", "strategy a, lr 0.1", "strategy a, lr 0.003"]
+
+
+def test_an_option_at_its_default_is_the_same_setting_typed_or_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "strategy=frozen", config=Config())
+    write_run(tmp_path / "b", "optimizer.lr=3e-3 logger=csv", config=Config(), seed=1)
+    (setting,) = compare([tmp_path]).settings
+    assert setting.figures()["runs"] == 2
+
+
+def test_options_that_change_no_result_make_no_setting(tmp_path: Path) -> None:
+    write_run(tmp_path / "plain", "dataset=digits", config=Config())
+    neutral = Config(dataset=DatasetConfig(num_workers=4), figures=False, report=True, sweep=SweepConfig(prune=True))
+    write_run(tmp_path / "neutral", "dataset=digits figures=false dataset.num_workers=4", seed=1, config=neutral)
+    (setting,) = compare([tmp_path]).settings
+    assert setting.figures()["runs"] == 2
+
+
+@pytest.mark.parametrize("option", ["optimizer.lr=auto", "experiment=mine"])
+def test_seeds_that_have_each_found_a_rate_of_their_own_are_one_setting(tmp_path: Path, option: str) -> None:
+    for seed, rate in enumerate((2e-3, 4e-3)):
+        config = Config(optimizer=OptimizerConfig(lr=rate))
+        run = Run(write_run(tmp_path / str(seed), f"{option} seed={seed}", seed=seed, config=config))
+        run.rate_curve.touch()
+    write_run(tmp_path / "given", "optimizer.lr=2e-3", config=Config(optimizer=OptimizerConfig(lr=2e-3)))
+    leaderboard = compare([tmp_path])
+    assert sorted(setting.figures()["runs"] for setting in leaderboard.settings) == [1, 2]
+    assert "auto" in str(leaderboard)
+
+
+def test_folds_are_pooled_to_one_accuracy_over_all_images(tmp_path: Path) -> None:
+    for strategy, wrong in (("frozen", ([0], [1, 2])), ("finetune", ([0, 3], [1, 2, 4, 5]))):
+        for fold, (n, each) in enumerate(zip((50, 49), wrong, strict=True)):
+            config = Config(dataset=DatasetConfig(num_folds=2, fold=fold), strategy=StrategyConfig(strategy, 1.0))
+            overrides = f"strategy={strategy} dataset.num_folds=2 dataset.fold={fold}"
+            folder = tmp_path / f"{strategy}{fold}"
+            write_run(folder, overrides, n=n, config=config, wrong=each, images=f"fold{fold}", test=0.5)
+    (section,) = compare([tmp_path]).sections
+    assert section.title.endswith("99 images of 2 classes (val of 2 folds, last epoch)")
+    assert [setting.acc for setting in section.settings] == pytest.approx([96 / 99, 93 / 99])
+    assert section.descriptions == ["frozen", "finetune"]
+    assert section.settings[0].figures()["runs"] == 2
+    assert section.verdicts[1].p == pytest.approx(binomtest(3, 3).pvalue)
+
+
+def write_folds(folder: Path, accuracies: Sequence[float], seed: int = 0) -> None:
+    for fold, acc in enumerate(accuracies):
+        dataset = DatasetConfig(num_folds=len(accuracies), fold=fold)
+        write_run(folder / f"{seed}_{fold}", f"dataset.fold={fold}", acc, seed=seed, config=Config(dataset=dataset))
+
+
+def test_folds_have_a_spread_beside_their_pooled_accuracy(tmp_path: Path) -> None:
+    write_folds(tmp_path, [0.9, 0.8, 0.7])
+    board = compare([tmp_path])
+    figures = board.settings[0].figures()
+    assert figures["acc"] == pytest.approx(0.8)
+    assert (figures["fold_spread"], figures["spread"]) == (pytest.approx(0.1), 0)
+    assert "0.8000 ± 0.1000" in str(board)
+    assert "± of one seed's folds: standard deviation of their accuracies" in " ".join(str(board).split())
+
+
+def test_over_several_seeds_of_all_folds_the_spread_is_that_of_the_seeds(tmp_path: Path) -> None:
+    write_folds(tmp_path, [0.9, 0.8, 0.7])
+    write_folds(tmp_path, [0.9, 0.9, 0.9], seed=1)
+    board = compare([tmp_path])
+    figures = board.settings[0].figures()
+    assert figures["spread"] == pytest.approx(0.1 / 2**0.5)
+    assert figures["fold_spread"] == pytest.approx(0.1 / 2**0.5)  # root of the mean variance
+    assert "0.8500 ± 0.0707" in str(board)
+    assert "±: standard deviation over the seeds." in str(board)
+    assert "folds: standard" not in str(board)
+
+
+def test_a_missing_fold_is_said(tmp_path: Path) -> None:
+    config = Config(dataset=DatasetConfig(num_folds=5, fold=3))
+    write_run(tmp_path / "run", "dataset.num_folds=5 dataset.fold=3", config=config)
+    assert "(val of 1 of 5 folds, last epoch)" in str(compare([tmp_path]))
+
+
+# ---- tests
+
+
+def test_a_setting_is_tested_against_the_best_on_the_same_images(tmp_path: Path) -> None:
+    best, worse = [0, 1], [0, *range(10, 24)]
+    write_run(tmp_path / "a", "strategy=frozen", wrong=best)
+    write_run(tmp_path / "b", "strategy=finetune", wrong=worse)
+    (section,) = compare([tmp_path]).sections
+    first, second = section.verdicts
+    assert (str(first), second.word) == ("best", "worse")
+    assert (second.num_better, second.num_worse) == (1, 14)
+    assert second.p == second.corrected == pytest.approx(binomtest(1, 15).pvalue)
+    assert str(second) == "worse, p = 0.00098"
+
+
+def test_a_difference_that_the_images_cannot_tell_is_not_called_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
+    write_run(tmp_path / "b", "strategy=finetune", wrong=[0, 2, 3, 4])
+    assert verdicts(tmp_path) == ["best", "undecided, p = 0.62"]
+
+
+def test_the_more_settings_the_more_it_takes(tmp_path: Path) -> None:
+    for number, wrong in enumerate(([0], [1, *range(3, 11)], [2, 3], [4, 5])):
+        write_run(tmp_path / f"{number}", f"optimizer.lr={number}", wrong=wrong)
+    (section,) = compare([tmp_path]).sections
+    last = section.verdicts[-1]
+    assert last.p == pytest.approx(binomtest(1, 10).pvalue)
+    assert last.corrected == pytest.approx(6 * binomtest(1, 10).pvalue)
+    assert last.word == "undecided"
+
+
+def test_an_image_counts_once_however_many_seeds(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_run(tmp_path / f"a{seed}", "strategy=frozen", wrong=[0], seed=seed)
+        write_run(tmp_path / f"b{seed}", "strategy=finetune", wrong=[0, 1, 2, 3], seed=seed)
+    assert verdicts(tmp_path) == ["best", "undecided, p = 0.25"]
+
+
+def test_other_images_are_not_tested_across(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "dataset.split_seed=0", wrong=[0])
+    write_run(tmp_path / "b", "dataset.split_seed=1", wrong=[0, 1], images="train/ants")
+    assert verdicts(tmp_path) == ["other images", "other images"]
+    assert "no test across" in str(compare([tmp_path]))
+
+
+def test_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    for name in ("digits", "hotdog"):
+        for strategy, wrong in (("frozen", [0]), ("finetune", [0, 1])):
+            config = Config(dataset=DatasetConfig(name), strategy=StrategyConfig(strategy, 1.0))
+            write_run(tmp_path / name / strategy, f"dataset={name} strategy={strategy}", wrong=wrong, config=config)
+    board = compare([tmp_path])
+    assert [section.title.partition(":")[0] for section in board.sections] == ["digits", "hotdog"]
+    assert [section.option_names for section in board.sections] == [["strategy"], ["strategy"]]
+    assert verdicts(tmp_path) == ["best", "undecided, p = 1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("runs", "best"),
+    [
+        ([{"overrides": "strategy=frozen", "wrong": [0]}], "0"),
+        ([{"overrides": "strategy=frozen", "wrong": [0, 1]}, {"overrides": "strategy=finetune", "wrong": [0]}], "1"),
+        ([{"overrides": f"dataset.num_folds=3 dataset.fold={fold}", "wrong": [fold]} for fold in range(3)], None),
+        ([{"overrides": "strategy=frozen", "wrong": [seed], "seed": seed} for seed in range(3)], None),
+        (
+            [
+                {"overrides": "dataset.split_seed=0", "wrong": [0]},
+                {"overrides": "dataset.split_seed=1", "wrong": [0, 1], "images": "train/ants"},
+            ],
+            None,
+        ),
+        (
+            [
+                {"overrides": "dataset=digits", "wrong": [0]},
+                {"overrides": "dataset=hymenoptera", "wrong": [0, 1], "n": 100},
+            ],
+            None,
+        ),
+    ],
+    ids=["one run", "two settings", "folds of one", "seeds of one", "other images", "other data"],
+)
+def test_a_best_run_is_named_where_there_is_one(
+    tmp_path: Path, runs: list[dict[str, Any]], best: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, run in enumerate(runs):
+        write_run(tmp_path / f"{number}", **run)
+    close_sweep = runpy.run_path(str(ROOT / "train.py"))["close_sweep"]
+    for end in (lambda: main(["compare", str(tmp_path)]), lambda: close_sweep(tmp_path)):
+        assert not end()
+        printed = capsys.readouterr().out
+        if best:
+            assert printed.endswith(f"\nBest: {tmp_path / best}\n")
+        else:
+            assert "Best:" not in printed
+
+
+def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
+    write_run(tmp_path / "b", "strategy=finetune", acc=0.9)
+    write_run(tmp_path / "c", "strategy=gradual", wrong=[3])
+    (tmp_path / "b" / "predictions_last.csv").write_text("half a file")
+    assert verdicts(tmp_path) == ["best", "undecided, p = 1", "no predictions"]
+    assert verdicts(tmp_path / "a", tmp_path / "b") == ["best", "no predictions"]
+
+
+# ---- what is found
+
+
+def test_a_single_run_is_a_table_too(finished_run: Run) -> None:
+    board = compare([str(finished_run.folder)])
+    assert str(board).splitlines()[0].endswith("9 images of 3 classes (val, last epoch)")
+    assert "p:" not in str(board)
+
+
+def test_unfinished_runs_and_strange_files_are_counted(sweep: Path) -> None:
+    (sweep / "broken" / ".hydra").mkdir(parents=True)
+    (sweep / "failed" / ".hydra").mkdir(parents=True)
+    (sweep / "failed" / "error.log").write_text("dataset.root is no folder.")
+    Run(sweep / "training").write_config(Config())
+    (sweep / "other").mkdir()
+    (sweep / "other" / "summary.json").write_text('{"val": 1}')
+    (sweep / "half").mkdir()
+    (sweep / "half" / "summary.json").write_text('{"val": ')
+    board = compare([sweep])
+    assert [path.name for path in board.unfinished] == ["broken", "failed", "training"]
+    assert [path.name for path in board.unreadable] == ["half", "other"]
+    assert len(board.settings) == 2
+    assert "Left out: 2 unfinished" in str(board)
+    assert "Left out: 1 failed, each error.log says why" in str(board)
+
+
+def test_a_run_that_is_named_twice_counts_once(sweep: Path) -> None:
+    assert [setting.figures()["runs"] for setting in compare([sweep, sweep / "a0", sweep]).settings] == [2, 2]
+
+
+def test_a_folder_without_runs_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ThawError, match="No finished runs in"):
+        compare([tmp_path])
+    assert main(["compare", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("No finished runs in")
+    assert main(["compare", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere is not a folder." in capsys.readouterr().err

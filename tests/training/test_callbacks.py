@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+
+from thaw.config import Config, StrategyConfig, TrainerConfig
+from thaw.errors import ThawError
+from thaw.run import Run
+from thaw.training.callbacks import make_callbacks
+from thaw.training.checkpoints import BestCheckpoint
+from thaw.training.progress import EpochLog
+from thaw.training.stopping import PhaseEarlyStopping
+
+Make = Callable[..., list[pl.Callback]]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """The callbacks of a training of nine stages, by its options."""
+
+    def make(strategy: StrategyConfig | None = None, **options: Any) -> list[pl.Callback]:
+        config = Config(strategy=strategy or StrategyConfig(), trainer=TrainerConfig(max_epochs=5, **options))
+        run = Run(tmp_path)
+        return make_callbacks(config, run, 9, EpochLog(run.metrics_csv), None)
+
+    return make
+
+
+def test_patience_knows_the_phases_of_the_strategy(make: Make) -> None:
+    strategy = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)
+    (stopping,) = (each for each in make(strategy, early_stopping=4) if type(each) is PhaseEarlyStopping)
+    assert (stopping.patience, stopping.phase_starts) == (4, [0, 2, 3])
+
+
+def test_a_callback_of_ones_own_is_made_by_its_class(make: Make) -> None:
+    recipe = {"_target_": "lightning.pytorch.callbacks.LambdaCallback"}
+    callbacks = make(callbacks={"mine": recipe})
+    assert {type(callback) for callback in callbacks} > {pl.callbacks.LambdaCallback, BestCheckpoint}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        ({"_target_": "no.such.Callback"}, "cannot be made: .*no"),
+        ({"_target_": "lightning.pytorch.callbacks.Timer", "colour": 1}, "cannot be made: .*colour"),
+        ({"_target_": "builtins.dict"}, "must be a callback of lightning.pytorch, got builtins.dict[.]"),
+        ({"monitor": "val/acc"}, "must be {_target_: MODULE.CLASS, …}, got {'monitor': 'val/acc'}[.]"),
+        ("Timer", "must be {_target_: MODULE.CLASS, …}, got 'Timer'[.]"),
+    ],
+)
+def test_what_is_no_callback_is_a_mistake_of_the_users(make: Make, recipe: Any, reason: str) -> None:
+    with pytest.raises(ThawError, match=rf"^trainer\.callbacks\.mine {reason}"):
+        make(callbacks={"mine": recipe})

@@ -1,0 +1,115 @@
+import importlib.util
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from thaw.config import Config, DatasetConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.errors import ThawError
+from thaw.run import Run
+from thaw.training.loggers import log_final_metrics, make_logger
+
+
+def test_tensorboard_writes_into_the_run(tmp_path: Path) -> None:
+    logger = make_logger(LoggerConfig("tensorboard"), Run(tmp_path))
+    assert isinstance(logger, TensorBoardLogger)
+    assert Path(logger.log_dir) == tmp_path / "tensorboard"
+
+
+def test_csv_is_no_logger_beside_metrics_csv(tmp_path: Path) -> None:
+    assert make_logger(LoggerConfig("csv"), Run(tmp_path)) is False
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_whose_package_is_missing_says_what_to_install(tmp_path: Path, name: str) -> None:
+    if importlib.util.find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(ThawError, match=rf"^logger={name} needs a package: pip install -e '\.\[{name}\]'\.$"):
+        make_logger(LoggerConfig(name), Run(tmp_path))
+
+
+def test_each_job_of_a_sweep_has_a_run_of_its_own_in_weights_and_biases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    ids, names = set(), []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        logger = make_logger(LoggerConfig("wandb"), Run(tmp_path / name))
+        assert isinstance(logger, WandbLogger)
+        ids.add(logger.experiment.id)
+        names.append(logger.experiment.name)
+    logger.experiment.finish()
+    assert (len(ids), names) == (2, ["first", "second"])
+    resumed = make_logger(LoggerConfig("wandb"), Run(tmp_path / "second"))
+    assert isinstance(resumed, WandbLogger)
+    assert resumed.version == logger.version
+
+
+@pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
+def test_mlflow_keeps_a_database_in_the_run_by_default(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+    assert isinstance(logger, MLFlowLogger)
+    logger.log_metrics({"val/acc": 0.5})
+    logger.finalize("success")
+    assert (tmp_path / "mlflow.db").stat().st_size > 0
+    resumed = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+    assert isinstance(resumed, MLFlowLogger)
+    resumed.log_metrics({"val/acc": 0.6})
+    history = resumed.experiment.get_metric_history(logger.run_id, "val/acc")
+    assert [metric.value for metric in history] == [0.5, 0.6]
+
+
+def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path: Path) -> None:
+    config = Config(optimizer=OptimizerConfig(nesterov=True), strategy=StrategyConfig(feature_views=4), report=True)
+    figures = {"acc": 0.5, "loss": 0.7, "macro_f1": 0.4}
+    of_many = figures | {"top5_acc": 0.9}
+    logger = TensorBoardLogger(tmp_path, name="", version="tensorboard", default_hp_metric=False)
+    trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
+    log_final_metrics(trainer, config, {"val": of_many, "last": figures, "test": None})
+    (folder,) = {path.parent for path in tmp_path.rglob("events*")}
+    events = EventAccumulator(str(folder)).Reload()
+    content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    options = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert options["seed"].number_value == 0
+    assert options["optimizer.lr"].number_value == config.optimizer.lr
+    assert options["strategy.feature_views"].number_value == 4
+    assert options["optimizer.nesterov"].string_value == "true"
+    assert {"backbone.name", "dataset.name", "strategy.name"} <= set(options)
+    assert "augment.flip" not in options
+    assert events.Scalars("final/val_acc")[0].value == 0.5
+    assert events.Scalars("final/val_top5_acc")[0].value == pytest.approx(0.9)
+    assert "final/last_top5_acc" not in events.Tags()["scalars"]
+
+
+@pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
+def test_a_path_that_is_no_utf_8_does_not_end_a_training_at_its_last_step(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="tensorboard", default_hp_metric=False)
+    config = Config(dataset=DatasetConfig(root="gr\udcf6\udcdfe"))
+    figures = {"acc": 0.5, "loss": 1.0, "macro_f1": 0.5}
+    log_final_metrics(
+        pl.Trainer(logger=logger, accelerator="cpu"), config, {"val": figures, "last": figures, "test": None}
+    )
+    data = EventAccumulator(str(tmp_path / "tensorboard")).Reload().SummaryMetadata("_hparams_/session_start_info")
+    options = HParamsPluginData.FromString(data.plugin_data.content).session_start_info.hparams
+    assert options["dataset.root"].string_value == r"gr\udcf6\udcdfe"
+
+
+def test_a_resumed_run_may_have_other_options_than_mlflow_knows(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    for max_epochs in (1, 2):
+        logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+        assert isinstance(logger, MLFlowLogger)
+        trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
+        figures = {"acc": max_epochs / 4, "loss": 0.7, "macro_f1": 0.4}
+        config = Config(trainer=TrainerConfig(max_epochs=max_epochs))
+        log_final_metrics(trainer, config, {"val": figures, "last": figures, "test": None})
+    data = logger.experiment.get_run(logger.run_id).data
+    assert data.params["trainer.max_epochs"] == "1"
+    assert data.metrics["final/val_acc"] == 0.5

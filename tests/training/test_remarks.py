@@ -1,0 +1,158 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thaw.config import AugmentConfig, Config, HeadConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.run import Run
+from thaw.training.remarks import augmentation_left_out, closing_lines, stages_left_frozen, warnings_before
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "options", "line"),
+    [
+        (5, {}, None),
+        (4, {}, "3 of 9 stages never thaw: that takes 5 epochs (strategy.head_epochs=2, strategy.unfreeze_epochs=3), "
+        "and trainer.max_epochs=4."),
+        (4, {"trainable_stages": 1}, None),
+        (0, {}, None),
+        (4, {"backbone_factor": 0}, None),
+        (1, {"unfreeze_epochs": 0, "head_epochs": 0}, None),
+    ],
+)  # fmt: skip
+def test_stages_that_would_thaw_after_the_last_epoch_are_told(
+    max_epochs: int, options: dict[str, Any], line: str | None
+) -> None:
+    strategy = {"backbone_factor": 1, "head_epochs": 2, "unfreeze_epochs": 3} | options
+    assert stages_left_frozen(StrategyConfig(**strategy), max_epochs, 9) == line
+
+
+@pytest.mark.parametrize(
+    ("augment", "views", "named"),
+    [
+        ({}, "mirror", None),
+        ({"policy": "trivial"}, "mirror", "augment.policy=trivial"),
+        ({"policy": "trivial"}, "fresh", None),
+        ({"policy": "trivial"}, 4, None),
+        ({"policy": "none"}, "mirror", None),
+        ({"flip": 0.0, "vertical_flip": 0.5, "label_smoothing": 0.1}, "mirror", None),
+        (
+            {"crop_scale": [0.5, 1.0], "crop_ratio": [1.0, 1.0], "flip": 0.0, "degrees": 10.0, "erasing": 0.5},
+            "mirror",
+            "augment.crop_scale=[0.5, 1.0], augment.crop_ratio=[1.0, 1.0], augment.degrees=10.0, augment.erasing=0.5",
+        ),
+        (
+            {"transforms": {"blur": {"_target_": "m.Blur", "size": 3}}},
+            "mirror",
+            "augment.transforms.blur._target_=m.Blur",
+        ),
+        ({"transforms": {"blur": {"_target_": "m.Blur"}}}, "fresh", None),
+    ],
+)
+def test_augmentation_that_stored_features_leave_out_is_told(
+    augment: dict[str, Any], views: int | str, named: str | None
+) -> None:
+    config = Config(augment=AugmentConfig(**augment), strategy=StrategyConfig(feature_views=views))
+    line = None
+    if named:
+        line = (
+            f"Without effect in epochs 1 to 5, which see centre crops and their mirror images alone: {named} (set "
+            "strategy.feature_views=fresh to train on augmented images)."
+        )
+    assert augmentation_left_out(config, 5) == line
+
+
+@pytest.mark.parametrize("num_frozen", [0, 5])
+def test_augmentation_that_the_policy_leaves_out_is_told(num_frozen: int) -> None:
+    augment = AugmentConfig(policy="none", vertical_flip=0.5, erasing=0.2, mixup=0.2)
+    assert augmentation_left_out(Config(augment=augment), num_frozen) == (
+        "Without effect where augment.policy=none shows images as they are evaluated: augment.vertical_flip=0.5, "
+        "augment.erasing=0.2 (set augment=default to train on augmented images)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "num_frozen", "is_told"),
+    [
+        ({}, 0, True),
+        ({}, 25, False),
+        ({"backbone_factor": 1}, 0, False),
+        ({"backbone_factor": 1, "head_epochs": 2}, 0, True),
+    ],
+)
+def test_features_that_mixing_leaves_out_are_told(strategy: dict[str, Any], num_frozen: int, is_told: bool) -> None:
+    config = Config(augment=AugmentConfig(mixup=0.2), strategy=StrategyConfig(**strategy))
+    lines = [line for line in warnings_before(config, 9, num_frozen) if "augment.mixup=0.2 mixes images" in line]
+    assert len(lines) == is_told
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "strategy", "line"),
+    [
+        ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 1.0}, "AdamW at 0.001 .* try optimizer.lr=0.0001, or "),
+        ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 1.0, "head_epochs": 2, "joint_factor": 0.1}, None),
+        ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 1.0, "joint_factor": 0.1}, "AdamW at 0.001 "),
+        ({"name": "adamw", "lr": 1e-3}, {"backbone_factor": 0.3}, None),
+        ({"name": "adamw", "lr": 1e-4}, {"backbone_factor": 1.0}, None),
+        ({"name": "adamw", "lr": 1e-2}, {"backbone_factor": 0.0}, None),
+        ({"name": "adamw", "lr": 1e-2}, {"backbone_factor": 1.0, "from_scratch": True}, None),
+        ({"name": "sgd", "lr": 1e-2}, {"backbone_factor": 1.0}, None),
+    ],
+)
+def test_adamw_at_a_rate_for_sgd_is_told(optimizer: dict[str, Any], strategy: dict[str, Any], line: str | None) -> None:
+    config = Config(optimizer=OptimizerConfig(**optimizer), strategy=StrategyConfig(**strategy))
+    told = warnings_before(config, num_stages=9, num_frozen=0)
+    assert len(told) == (line is not None)
+    assert re.match(line or "", "".join(told))
+
+
+def test_nothing_is_told_of_a_training_as_it_is_meant_to_be() -> None:
+    assert warnings_before(Config(), num_stages=9, num_frozen=25) == []
+    nothing = Config(head=HeadConfig(init="probe"), trainer=TrainerConfig(max_epochs=0))
+    assert warnings_before(nothing, num_stages=9, num_frozen=0) == []
+
+
+SUMMARY = {
+    "val": {"acc": 0.9, "acc_ci95": [0.8, 0.95], "n": 50, "macro_f1": 0.71}, "last": {"acc": 0.88}, "test": None,
+    "probe": None, "epochs": 8, "best_epoch": 3, "epoch_chosen_on": "val", "gpu_memory_gb": None,
+    "seconds": {"total": 9.0, "epoch_median": 1.0},
+}  # fmt: skip
+ACCURACY = "0.9000 (95 % interval 0.800 to 0.950, n=50)"
+
+
+@pytest.mark.parametrize(
+    ("monitor", "begin"),
+    [
+        ("val/acc", f"Best val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images"),
+        ("val/loss", f"Val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images for its loss"),
+        (
+            "val/macro_f1",
+            f"Val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images for its macro-F1 of 0.7100",
+        ),
+    ],
+)
+def test_an_epoch_chosen_for_another_figure_is_not_said_to_have_the_best_accuracy(monitor: str, begin: str) -> None:
+    config = Config(trainer=TrainerConfig(monitor=monitor))
+    assert closing_lines(Run("outputs/run"), config, SUMMARY).startswith(f"{begin}; last epoch 0.8800\n")
+
+
+def test_a_training_that_ends_clearly_below_the_probe_is_told() -> None:
+    for low, told in ((0.881, True), (0.879, False)):
+        lines = closing_lines(
+            Run("outputs/run"), Config(), SUMMARY | {"probe": {"acc": 0.9, "acc_ci95": [low, 0.95], "n": 50}}
+        )
+        assert "; the probe alone 0.9000\n" in lines
+        assert (f"\nThat is below the probe's 95 % interval, from {low:.3f}: " in lines) == told
+
+
+def test_tensorboard_is_pointed_to_where_the_run_lies(tmp_path: Path) -> None:
+    run = Run(tmp_path / "runs" / "run")
+    assert closing_lines(run, Config(), SUMMARY).endswith(f"\n      tensorboard --logdir {tmp_path / 'runs'}")
+    assert "--logdir" not in closing_lines(run, Config(logger=LoggerConfig("csv")), SUMMARY)
+
+
+def test_a_resumed_run_tells_its_own_seconds_as_such() -> None:
+    lines = closing_lines(Run("outputs/run"), Config(resume="outputs/run"), SUMMARY)
+    assert "\n9.0 s since it was resumed, 1.00 s an epoch; " in lines
+    assert "\n9.0 s in all, 1.00 s an epoch; " in closing_lines(Run("outputs/run"), Config(), SUMMARY)

@@ -1,0 +1,237 @@
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from test_checkpoints import Scripted
+from test_checkpoints import fit as fit_scripted
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from thaw.errors import ThawError
+from thaw.signals import Interrupted, catching
+from thaw.training.checkpoints import BestCheckpoint, LastCheckpoint, WholeFileIO
+from thaw.training.stopping import FiniteLoss, Interruption, PhaseEarlyStopping
+from thaw.training.validation import EvaluationEpochs
+
+
+class Line(pl.LightningModule):
+    """One weight; in some step its loss becomes what a test asks for, or the step leaves it broken."""
+
+    def __init__(self, bad_step: tuple[int, int] = (-1, -1), bad: float = 1.0, breaks_weight: bool = False) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.bad_step, self.bad, self.breaks_weight = bad_step, bad, breaks_weight
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = (self.weight * batch[0]).sum() ** 2
+        return loss * self.bad if (self.current_epoch, batch_idx) == self.bad_step else loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.breaks_weight and (self.current_epoch, batch_idx) == (1, 3):
+            torch.nn.init.constant_(self.weight, float("nan"))
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val/loss", (self.weight * batch[0]).sum())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
+
+
+def fit(model: Line, folder: Path, *others: pl.Callback, seconds: float = 0.0, resume: Path | None = None) -> None:
+    """Four epochs of four steps; `last.ckpt` after each epoch unless it is to wait."""
+    loader = DataLoader(TensorDataset(torch.linspace(0.1, 1, 4)))
+    best, last = BestCheckpoint(folder, "val/loss", "first"), LastCheckpoint(folder, seconds)
+    trainer = pl.Trainer(
+        max_epochs=4,
+        accelerator="cpu",
+        callbacks=[
+            FiniteLoss(last.path),
+            best,
+            last,
+            Interruption(last),
+            *others,
+        ],
+        plugins=[WholeFileIO()],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(model, loader, loader, ckpt_path=resume, weights_only=True)
+
+
+def epoch_in(path: Path) -> int:
+    """The epoch, from 1, of which a checkpoint is."""
+    return int(torch.load(path, weights_only=True)["epoch"]) + 1
+
+
+# ---- numbers
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_named_and_nothing_of_it_is_kept(tmp_path: Path, bad: float) -> None:
+    with pytest.raises(ThawError) as caught:
+        fit(Line((2, 1), bad), tmp_path)
+    assert str(caught.value).startswith(f"train/loss is {bad} at step 2 of epoch 3: the training has diverged. ")
+    assert all(part in str(caught.value) for part in ("optimizer.lr", "trainer.gradient_clip", str(tmp_path)))
+    for name in ("best", "last"):
+        content = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
+        assert content["epoch"] == 1
+        assert content["state_dict"]["weight"].isfinite().all()
+
+
+def test_the_first_bad_step_is_found_where_the_losses_are_looked_at_later(tmp_path: Path) -> None:
+    class Late(FiniteLoss):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.losses.append(outputs["loss"].detach())  # as on a GPU
+
+    loader = DataLoader(TensorDataset(torch.ones(4)))
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[Late(tmp_path / "last.ckpt")], logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    with pytest.raises(ThawError, match="train/loss is nan at step 3 of epoch 1"):
+        trainer.fit(Line((0, 2), float("nan")), loader, loader)
+
+
+def test_a_weight_that_the_last_step_breaks_is_found_by_the_validation(tmp_path: Path) -> None:
+    with pytest.raises(ThawError, match="val/loss is nan after epoch 2"):
+        fit(Line(breaks_weight=True), tmp_path)
+    assert [epoch_in(tmp_path / f"{name}.ckpt") for name in ("best", "last")] == [1, 1]
+
+
+# ---- early stopping
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "phase_starts", "num_epochs"),
+    [
+        ([0.5] * 9, 2, [0], 3),
+        ([0.5, 0.6, 0.6, 0.7, 0.7, 0.7, 0.9], 2, [0], 6),
+        ([0.1, 0.2, 0.3, 0.4], 1, [0], 4),
+        ([0.5] * 9, 2, [0, 4], 6),
+        ([0.5] * 9, 2, [0, 1], 3),
+        ([0.5] * 9, 1, [0, 2, 5], 6),
+        ([0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1], 3, [0, 3], 6),
+        ([0.5] * 4, 2, [0, 3], 4),
+        ([0.9, 0.1, 0.1, 0.1, 0.8, 0.95, 0.1, 0.1, 0.1], 2, [0, 4], 8),
+    ],
+)
+def test_patience_counts_anew_in_each_phase_and_ends_in_the_last_alone(
+    scores: list[float], patience: int, phase_starts: list[int], num_epochs: int
+) -> None:
+    model = Scripted(scores)
+    fit_scripted(model, PhaseEarlyStopping("val/acc", patience, phase_starts))
+    assert model.trained == list(range(num_epochs))
+
+
+@pytest.mark.parametrize(("scores", "said"), [([0.5] * 9, True), ([0.1, 0.2, 0.3], False)])
+def test_an_early_end_is_told(scores: list[float], said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit_scripted(Scripted(scores), PhaseEarlyStopping("val/acc", 2, [0]))
+    assert ("Stopped early: val/acc has not improved in 2 validations" in caplog.text) == said
+
+
+def test_a_falling_loss_is_an_improvement() -> None:
+    model = Scripted([0.5, 0.4, 0.3, 0.3, 0.3, 0.2], "val/loss")
+    fit_scripted(model, PhaseEarlyStopping("val/loss", 2, [0]))
+    assert model.trained == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_patience_is_counted_in_validations(every: int) -> None:
+    model = Scripted([0.5] * 9)
+    fit_scripted(model, EvaluationEpochs(1, every), PhaseEarlyStopping("val/acc", 2, [0]))
+    assert model.trained == list(range(1 + 2 * every))
+
+
+def test_a_resumed_training_has_the_patience_that_is_asked_for_now(tmp_path: Path) -> None:
+    fit_scripted(Scripted([0.5] * 9), PhaseEarlyStopping("val/acc", 2, [0]), LastCheckpoint(tmp_path, 0))
+    resumed = Scripted([0.5] * 9)
+    fit_scripted(resumed, PhaseEarlyStopping("val/acc", 5, [0]), resume=tmp_path / "last.ckpt")
+    assert resumed.trained == [3, 4, 5]
+
+
+class StopInEpoch(pl.Callback):
+    """Asks for the end, as Lightning's Timer does when `max_time` is over."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch == 1
+
+
+def test_what_else_ends_the_training_ends_it_in_an_earlier_phase_too() -> None:
+    model = Scripted([0.5] * 6)
+    fit_scripted(model, StopInEpoch(), PhaseEarlyStopping("val/acc", 5, [0, 4]))
+    assert model.trained == [0, 1]
+
+
+# ---- signals
+
+
+class SendSignal(pl.Callback):
+    """Sends this process a signal in the middle of an epoch."""
+
+    def __init__(self, number: int, epoch: int, times: int = 1) -> None:
+        self.number, self.epoch, self.times = number, epoch, times
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == (self.epoch, 2):
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    fit(Line(), folder)
+    return folder / "last.ckpt"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("seconds", "times", "saved"),
+    [(0.0, 1, 1), (3600.0, 1, 2), (3600.0, 2, None)],
+    ids=["at once", "after the epoch", "at once, by a second signal"],
+)
+def test_a_signal_ends_with_the_last_finished_epoch_saved(
+    tmp_path: Path, unbroken: Path, number: int, seconds: float, times: int, saved: int | None
+) -> None:
+    with pytest.raises(Interrupted) as caught, catching():
+        fit(Line(), tmp_path, SendSignal(number, epoch=1, times=times), seconds=seconds)
+    assert caught.value.code == 128 + number
+    last = tmp_path / "last.ckpt"
+    assert (epoch_in(last) if last.exists() else None) == saved
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if saved:
+        fit(Line(), tmp_path, resume=last)
+        states = [torch.load(path, weights_only=True) for path in (unbroken, last)]
+        assert torch.equal(*(state["state_dict"]["weight"] for state in states))
+        momenta = [state["optimizer_states"][0]["state"][0]["momentum_buffer"] for state in states]
+        assert torch.equal(*momenta)
+
+
+def test_a_failure_that_the_signal_has_caused_is_seen_as_the_signal(tmp_path: Path) -> None:
+    class WorkerDies(SendSignal):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if (trainer.current_epoch, batch_idx) == (self.epoch, 2):
+                raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+    with pytest.raises(Interrupted), catching():
+        fit(Line(), tmp_path, WorkerDies(signal.SIGTERM, epoch=1), seconds=3600)
+
+
+def test_a_notebook_keeps_its_own_ctrl_c(tmp_path: Path) -> None:
+    seen: list[Callable[..., Any] | int | None] = []
+
+    class Look(pl.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    fit(Line(), tmp_path, Look())
+    assert set(seen) == {signal.default_int_handler}

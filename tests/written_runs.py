@@ -1,0 +1,51 @@
+"""Runs that no training has written: a folder with what `thaw compare` reads."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thaw.config import Config
+from thaw.run import Run
+
+
+def write_run(
+    folder: Path,
+    overrides: str,
+    acc: float = 0.9,
+    test: float | None = None,
+    seed: int = 0,
+    n: int = 200,
+    config: Config | None = None,
+    wrong: Sequence[int] | None = None,
+    images: str = "val/ants",
+) -> Path:
+    """A run's folder with its summary and, if asked for, its config and its predictions, wrong on some images."""
+    if wrong is not None:
+        acc = 1 - len(wrong) / n
+
+    def metrics(value: float) -> dict[str, Any]:
+        return {"acc": value, "n": n, "macro_f1": value, "loss": 1.0, "acc_ci95": [0, 1]}
+
+    summary = {
+        "val": metrics(min(acc + 0.02, 1)),
+        "last": metrics(acc),
+        "test": None if test is None else metrics(test),
+        "seconds": {"total": 10.0},
+        "params": {"total": 10, "trainable": 5},
+        "classes": ["ants", "bees"],
+        "seed": seed,
+        "command": f"python train.py {overrides}",
+    }
+    run = Run(folder)
+    folder.mkdir(parents=True)
+    if config:
+        config.seed = seed
+        run.write_config(config)
+    if wrong is not None:
+        for split, table in {"val": run.predictions_last_csv, "test": run.predictions_csv}.items():
+            rows = [["split", "path", "label", "predicted", "loss"]]
+            rows += [[split, f"{images}/{i}.jpg", "ants", "bees" if i in wrong else "ants", "1"] for i in range(n)]
+            table.write_text("\n".join(map(",".join, rows)) + "\n")
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
