@@ -55,9 +55,9 @@ class Verdict:
         return "worse" if self.corrected < ALPHA else "undecided"
 
     def __str__(self) -> str:
-        if self.p is None:
+        if self.corrected is None:
             return self.word
-        return f"{self.word}, p = {self.p:.2g}" if self.p >= 0.0001 else f"{self.word}, p < 0.0001"
+        return f"{self.word}, p {f'= {self.corrected:.2g}' if self.corrected >= 0.0001 else '< 0.0001'}"
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,8 @@ class Leaderboard:
         if verdicts := [verdict for section in self.sections for verdict in section.verdicts if verdict.p is not None]:
             shares = ", over several seeds on each image's share of right answers" if repeated else ""
             pairs = max(verdict.num_pairs for verdict in verdicts)
-            times = f" times the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
-            notes.append(f"p: McNemar's exact test against the best{shares}. Worse: p{times} is below {ALPHA}.")
+            times = f", times the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
+            notes.append(f"p: McNemar's exact test against the best{shares}{times}. Worse: p is below {ALPHA}.")
         if self.spans_images:
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
         failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]
