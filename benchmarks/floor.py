@@ -70,4 +70,4 @@ def forward_flops(backbone: str, side: int = 224) -> int:
     model = get_model(backbone).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, side, side))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())

@@ -107,7 +107,7 @@ def time_steps(backbone: str, device: torch.device, options: argparse.Namespace)
         with torch.autocast(device.type, dtype, enabled=choose_precision(TrainerConfig()) != "32"):
             loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     for _ in range(5):  # until cuDNN has chosen its algorithms
@@ -118,7 +118,7 @@ def time_steps(backbone: str, device: torch.device, options: argparse.Namespace)
     for _ in range(num_steps):
         step()
     wait(device)
-    return (time.perf_counter() - started) * options.images / (num_steps * options.batch_size)
+    return float((time.perf_counter() - started) * options.images / (num_steps * options.batch_size))
 
 
 def wait(device: torch.device) -> None:

@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -19,7 +20,8 @@ from statistics import median
 import torch
 
 from thaw.data.inputs import list_images
-from thaw.predict import Predictor, thread_pool
+from thaw.data.threads import in_threads
+from thaw.predict import Predictor
 from thaw.run import Run
 
 
@@ -62,19 +64,15 @@ def link(images: list[Path], number: int, folder: Path) -> list[Path]:
 
 def measure(predictor: Predictor, paths: list[Path], rounds: int) -> dict[str, list[float]]:
     """Seconds of each round of each part; the first, which warms up, is not counted."""
-    cores = os.cpu_count() or 1
-    with thread_pool(cores, 1) as pool:
-        crops = torch.stack(list(pool.map(predictor.read, paths)))
-    batches = crops.split(predictor.batch_size)
+    alone = partial(torch.set_num_threads, 1)
+    batches = torch.split(torch.stack(list(in_threads(predictor.read, paths))), predictor.batch_size)
 
     def decode() -> None:
-        with thread_pool(cores, 1) as pool:
-            for _ in pool.map(lambda path: predictor.read(path).shape, paths):  # the images are not kept
-                pass
+        for _ in in_threads(lambda path: predictor.read(path).shape, paths, initializer=alone):  # no image is kept
+            pass
 
     def infer_in_threads() -> None:
-        with thread_pool(cores, 1) as pool:
-            list(pool.map(predictor.classify, batches))
+        list(in_threads(predictor.classify, batches, initializer=alone))
 
     parts: dict[str, Callable[[], object]] = {
         "decoding": decode,

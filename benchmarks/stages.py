@@ -80,7 +80,7 @@ def measure_network(backbone: str, batch_size: int) -> dict[str, float]:
         with torch.autocast(device.type, dtype, enabled=precision != "32"):
             loss = F.cross_entropy(model.train()(images), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return {
