@@ -407,7 +407,7 @@ class TrainerConfig:
     """Decay per step of an exponential moving average of the weights that is evaluated and kept; null is off. After t
     steps it is (1 + t) / (10 + t) at most."""
     compile: bool = False
-    """Compile the backbone with torch.compile; costs seconds of warm-up."""
+    """Compile the backbone with torch.compile, in the first epoch: some seconds on a GPU, up to minutes on a CPU."""
     checkpoint_seconds: Annotated[float, at_least(0)] = 30.0
     """Least time between two writes of last.ckpt; it is always written at the end."""
     progress_bar: bool = True

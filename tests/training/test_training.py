@@ -27,3 +27,25 @@ def test_a_machine_that_cannot_train_so_is_told_before_the_images_are_read(
         program(config, tmp_path / "run")
     assert caplog.records == []
     assert not (tmp_path / "run").exists()
+
+
+def test_compiling_is_announced_and_done(
+    image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    compiled: list[str] = []
+
+    def compile_soon(module: torch.nn.Module, *_: Any, **__: Any) -> None:  # what it would take minutes to do
+        compiled.append(type(module).__name__)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_soon)
+    config = Config(
+        dataset=DatasetConfig(root=str(image_folder), image_size=32),
+        backbone=BackboneConfig("squeezenet1_1", weights=None),
+        trainer=TrainerConfig(max_epochs=1, compile=True),
+        figures=False,
+    )
+    with caplog.at_level(logging.INFO, "thaw"):
+        train(config, tmp_path / "run")
+    assert compiled == ["Backbone"]
+    assert "The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU" in caplog.messages

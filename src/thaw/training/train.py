@@ -132,6 +132,8 @@ class Training:
         log.info(
             f"Precision {self.trainer.precision} on {self.trainer.num_devices} x {self.trainer.accelerator.name()}"
         )
+        if config.trainer.compile:
+            log.info("The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU")
         if num_frozen := sum(map(self.data.features.replace_images, range(max_epochs))):
             views = config.strategy.feature_views
             log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
