@@ -50,7 +50,7 @@ def test_facts_of_many_classes_name_the_smallest_and_the_largest(tmp_path: Path)
     folders = {f"train/class{i}": 5 + (-2 if i == 4 else i == 7) for i in range(9)} | {"val/class3": 1}
     index = plant_folders(tmp_path / "birds", folders)
     assert facts(index) == (
-        "birds: train 44 (9 classes, from class4 3 to class7 6), val 1 (9 classes, from class0 0 to class3 1)"
+        "birds: train 44 (9 classes: 3 of class4 to 6 of class7), val 1 (9 classes: 0 of class0 to 1 of class3)"
     )
 
 

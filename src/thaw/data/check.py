@@ -41,11 +41,11 @@ def facts(index: ImageIndex) -> str:
 
 def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:
     counts = Counter(sample.label for sample in samples)
-    sizes = [f"{name} {counts[label]}" for label, name in enumerate(index.classes)]
-    if len(sizes) <= 8:
-        return ", ".join(sizes)
-    by_size = sorted(range(len(sizes)), key=lambda label: counts[label])
-    return f"{len(sizes)} classes, from {sizes[by_size[0]]} to {sizes[by_size[-1]]}"
+    if len(index.classes) <= 8:
+        return ", ".join(f"{name} {counts[label]}" for label, name in enumerate(index.classes))
+    by_size = sorted(range(len(index.classes)), key=lambda label: counts[label])
+    least, most = (f"{counts[label]} of {index.classes[label]}" for label in (by_size[0], by_size[-1]))
+    return f"{len(index.classes)} classes: {least} to {most}"
 
 
 def find_problems(index: ImageIndex) -> list[Finding]:
