@@ -39,4 +39,6 @@ if __name__ == "__main__":
         from thaw.launch.entry import run_experiment
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}: activate Thaw's environment (. .venv/bin/activate), or install it (pip install -e .).")
     run_experiment(experiment, Path(__file__).parent / "conf", close_sweep)

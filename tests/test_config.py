@@ -359,6 +359,11 @@ def test_what_fits_together_is_accepted(build: Callable[[], Any]) -> None:
     build()
 
 
+def test_a_probe_is_not_trained() -> None:
+    with pytest.raises(ThawError, match=r"^strategy=probe trains nothing: trainer\.max_epochs must be 0, got 3\. "):
+        Config(strategy=StrategyConfig("probe", 0), head=HeadConfig("probe"), trainer=TrainerConfig(max_epochs=3))
+
+
 @pytest.mark.parametrize("options", [{"policy": "color"}, {"vertical_flip": 0.5}, {"degrees": 1}, {"erasing": 0.5}])
 def test_images_that_the_gpu_cuts_are_not_augmented_otherwise(options: dict[str, Any]) -> None:
     with pytest.raises(ThawError, match=r"dataset\.cache=device cuts images on the GPU, mirrors them horizontally and"):

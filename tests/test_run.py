@@ -86,6 +86,17 @@ def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
         _ = Run(tmp_path).summary
 
 
+def test_a_folder_that_is_not_there_or_holds_runs_is_told(tmp_path: Path) -> None:
+    Run(tmp_path / "outputs" / "ants").write_config(Config())
+    with pytest.raises(ThawError, match=r"^There is no folder .*outputs/ant\. Did you mean 'ants'\?$"):
+        _ = Run(tmp_path / "outputs" / "ant").summary
+    with pytest.raises(ThawError, match=r"^There is no folder nowhere/at/all\.$"):
+        _ = Run("nowhere/at/all").summary
+    Run(tmp_path / "outputs" / "ants").write_summary({})  # type: ignore[typeddict-item]
+    with pytest.raises(ThawError, match=r"no summary\.json\. It holds runs: name one, such as .*outputs/ants\.$"):
+        _ = Run(tmp_path / "outputs").summary
+
+
 @pytest.mark.slow
 def test_every_command_takes_that_checkpoint(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:
     run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))

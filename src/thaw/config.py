@@ -111,7 +111,7 @@ class DatasetConfig:
     """Which fold, counted from 0, is the val split."""
     on_bad: Annotated[str, one_of("error", "skip")] = "error"
     """What to do with files that cannot be read as images, and with lines of the CSV file that have no label or name no
-    file: error (naming them) or skip."""
+    file: error (naming them) or skip. What is skipped is missing from the split that was drawn with it."""
     batch_size: Annotated[int, at_least(1)] = 32
     """Images per step, shared equally among the processes: the same result on one as on several."""
     drop_last: bool = False
@@ -517,6 +517,11 @@ class Config:
             )
         if self.trainer.max_epochs == 0 and (self.strategy.backbone_factor > 0 or not self.starts_from_probe):
             raise ThawError("trainer.max_epochs=0 trains nothing: use strategy=probe, or raise it.")
+        if self.strategy.name == "probe" and self.trainer.max_epochs > 0:
+            raise ThawError(
+                f"strategy=probe trains nothing: trainer.max_epochs must be 0, got {self.trainer.max_epochs}. "
+                "strategy=frozen trains a head that begins as the probe."
+            )
         if self.head.init == "probe" and not self.has_probe:
             raise ThawError(
                 "head.init=probe is fitted to the features of pretrained weights: it needs features=auto, "

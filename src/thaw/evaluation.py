@@ -233,5 +233,6 @@ def _choose(index: ImageIndex, split: str | None) -> str:
     if split is None:
         return next(name for name in ("test", "val", *index.splits) if name in index.splits)
     if split not in index.splits:
-        raise ThawError(f"There is no {split} split in {index.root}: it has {', '.join(index.splits)}.")
+        advice = " A training with dataset.test_fraction makes one." if split == "test" else ""
+        raise ThawError(f"There is no {split} split in {index.root}: it has {', '.join(index.splits)}.{advice}")
     return split

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
-from thaw.errors import ThawError
+from thaw.errors import ThawError, did_you_mean
 from thaw.overrides import typed_overrides
 from thaw.reading import (
     find_folder,
@@ -249,6 +249,12 @@ class Run:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
     def _require(self, path: Path) -> Path:
-        if not path.exists():
-            raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.")
-        return path
+        if path.exists():
+            return path
+        if not self.folder.exists():
+            around = self.folder.absolute().parent
+            names = [each.name for each in around.iterdir()] if around.is_dir() else []
+            raise ThawError(f"There is no folder {self.folder}.{did_you_mean(self.folder.name, names)}")
+        inner = next(self.folder.glob(f"*/{self.summary_json.name}"), None)
+        advice = f" It holds runs: name one, such as {inner.parent}." if inner else ""
+        raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.{advice}")

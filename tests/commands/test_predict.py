@@ -204,7 +204,7 @@ def test_a_missing_file_alone_is_told_not_raised(finished_run: Run, capsys: pyte
     assert main(["predict", str(finished_run.folder), "nowhere.jpg"]) == 1
     printed = capsys.readouterr()
     assert "nowhere.jpg  cannot be read" in printed.out
-    assert printed.out.endswith("0 images: none (32-true on cpu)\n")
+    assert printed.out.endswith("No image was classified\n")
     assert printed.err == "1 of 1 files cannot be read: nowhere.jpg (No such file or directory)\n"
 
 

@@ -242,7 +242,7 @@ def test_lines_without_a_file_or_a_label_can_be_left_out(tmp_path: Path) -> None
         "without a label": ["004.jpg"],
         "missing": ["020.jpg", "021.jpg", "022.jpg", "023.jpg"],
     }
-    advice = "They are left out; training refuses them unless dataset.on_bad=skip."
+    advice = "dataset.on_bad=skip leaves them out; without it training refuses them."
     assert [finding.message for finding in find_problems(index) if "Lines of the CSV file" in finding.title] == [
         f"Lines of the CSV file whose image does not exist: 4 (020.jpg, 021.jpg, 022.jpg and 1 more). {advice}",
         f"Lines of the CSV file without a label: 1 (004.jpg). {advice}",

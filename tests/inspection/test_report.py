@@ -164,7 +164,14 @@ def test_without_the_images_the_report_says_so(copy: Run, tmp_path: Path) -> Non
     config = (copy.folder / "config.yaml").read_text()
     root = copy.config["dataset"]["root"]
     (copy.folder / "config.yaml").write_text(config.replace(root, str(tmp_path / "gone")))
-    page = Page(copy.report())
+    kept = copy.folder / "report.html"
+    kept.write_text("the images")
+    with pytest.raises(
+        ThawError, match=r"report\.html would lose its images\. The data is not at .*gone: .* --out FILE\.$"
+    ):
+        copy.report()
+    assert kept.read_text() == "the images"
+    page = Page(copy.report(tmp_path / "other.html"))
     assert f"The data is not at {tmp_path / 'gone'}" in page.text
     assert "image not there" in page.text
     assert not page.all("img")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,20 @@ def test_looking_before_running_imports_no_torch_and_leaves_nothing(
     assert "strategy" in outcome.output
     assert "torch" not in outcome.imported
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_is_thaws(tmp_path: Path) -> None:
+    outcome = run(TRAIN, "--version", cwd=tmp_path)
+    assert (outcome.code, outcome.output, outcome.messages) == (0, f"thaw {version('thaw')}\n", [])
+    assert "torch" not in outcome.imported
+
+
+@pytest.mark.parametrize("program", [TRAIN, FIND_LR])
+def test_without_its_environment_a_program_says_how_to_have_it(program: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-I", "-S", str(program)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    remedy = "activate Thaw's environment (. .venv/bin/activate), or install it (pip install -e .)."
+    assert done.stderr == f"No module named 'thaw': {remedy}\n"
 
 
 def test_help_is_each_commands_own_and_names_what_there_is(tmp_path: Path) -> None:

@@ -21,6 +21,12 @@ def test_a_flag_that_is_none_of_hydras_is_refused(arguments: list[str], example:
     assert str(caught.value) == f"Options are written KEY=VALUE, e.g. {example}"
 
 
+@pytest.mark.parametrize("line", ["optimizer.lr = 0.01 seed=1", "seed=1 optimizer.lr =0.01"])
+def test_a_space_before_a_value_is_refused(line: str) -> None:
+    with pytest.raises(ThawError, match=r"^Options are written KEY=VALUE without spaces: optimizer\.lr=0\.01$"):
+        refuse_flags(line.split())
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "-h", "-m seed=1,2", "--multirun a=--b", "--cfg job", "-cjob", "--config-name=x", "-cn x", "-sc install=bash",

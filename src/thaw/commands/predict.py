@@ -128,9 +128,11 @@ def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Pat
 def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], seconds: float) -> str:
     """How many images of each class there are, and how fast they were classified if any could be read."""
     counts = Counter(prediction.label for prediction in predictions if prediction.label)
-    classes = name_some([f"{label} {count}" for label, count in counts.most_common()])
-    speed = f"; {seconds:.1f} s, {len(predictions) / seconds:.0f} images/s" if counts else ""
-    return f"{counts.total()} images: {classes or 'none'}{speed} ({predictor.precision} on {predictor.device})"
+    if not counts:
+        return "No image was classified"
+    classes, number = name_some([f"{label} {count}" for label, count in counts.most_common()]), counts.total()
+    speed = f"{seconds:.1f} s, {len(predictions) / seconds:.0f} images/s ({predictor.precision} on {predictor.device})"
+    return f"{number} image{'s' * (number != 1)}: {classes}; {speed}"
 
 
 def _tell_errors(predictions: Sequence["Prediction"]) -> int:

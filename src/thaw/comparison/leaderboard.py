@@ -210,8 +210,8 @@ class Leaderboard:
         if verdicts := [verdict for section in self.sections for verdict in section.verdicts if verdict.p is not None]:
             shares = ", over several seeds on each image's share of right answers" if repeated else ""
             pairs = max(verdict.num_pairs for verdict in verdicts)
-            times = f", times the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
-            notes.append(f"p: McNemar's exact test against the best{shares}{times}. Worse: p is below {ALPHA}.")
+            over = f"; Bonferroni over the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
+            notes.append(f"p: McNemar's exact test against the best{shares}{over}. Worse: p is below {ALPHA}.")
         if self.spans_images:
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
         failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]

@@ -98,7 +98,7 @@ def _find_lost_lines(index: ImageIndex) -> list[Finding]:
         Finding(
             f"Lines of the CSV file {title}",
             tuple(map(index.place, index.ignored.get(reason, ()))),
-            "They are left out; training refuses them unless dataset.on_bad=skip.",
+            "dataset.on_bad=skip leaves them out; without it training refuses them.",
             index.ignored.get(reason, ()),
         )
         for reason, title in titles.items()

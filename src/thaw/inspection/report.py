@@ -1,8 +1,10 @@
 """A finished run -> one HTML page about it, without network and without scripts."""
 
+import logging
+import math
 from collections import Counter
 from dataclasses import dataclass, field
-from math import isnan, log
+from math import isnan
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +27,8 @@ from thaw.run import Run
 from thaw.summary import Summary
 from thaw.writing import drafting
 
+log = logging.getLogger(__name__)
+
 MOST_CLASSES = 60
 """Above it, the confusion matrix is left out, and the table of classes ends with the weakest."""
 MOST_PAIRS = 12
@@ -41,9 +45,17 @@ def write_report(run: Run, path: Path, most: int) -> Path:
         most: Images shown of highest loss, and of lowest confidence.
 
     Raises:
-        ThawError: The run is not finished, or the file cannot be written.
+        ThawError: The run is not finished, the file cannot be written, or it would lose its images.
     """
-    page = render(run, most)
+    summary = run.full_summary
+    data = look_at_data(run.dataset, summary)
+    if not data.is_there and path.exists():
+        raise ThawError(
+            f"{path} would lose its images. {data.note} Go where the training was started, or set --out FILE."
+        )
+    page = render(run, most, summary, data)
+    if data.index is None:
+        log.warning(data.note)
     try:
         with drafting(path) as draft:
             draft.write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -52,13 +64,13 @@ def write_report(run: Run, path: Path, most: int) -> Path:
     return path
 
 
-def render(run: Run, most: int) -> str:
+def render(run: Run, most: int, summary: Summary, data: "DataNow") -> str:
     """The report as HTML."""
-    summary, config = run.full_summary, run.config
+    config = run.config
     metrics = run.metrics if summary["epochs"] else []
     splits = read_predictions(run.predictions_csv)
     split: Literal["test", "val"] = "test" if "test" in splits else "val"
-    predictions, data = splits[split], look_at_data(run.dataset, summary)
+    predictions = splits[split]
     return _template().render(
         run=run.folder.resolve().name,
         summary=summary,
@@ -68,7 +80,7 @@ def render(run: Run, most: int) -> str:
         words=judgement(summary, predictions),
         common=most_common_class(predictions),
         num_wrong=int((predictions.predicted != predictions.labels).sum()),
-        chance_loss=log(len(predictions.classes)),
+        chance_loss=math.log(len(predictions.classes)),
         calibration_error=predictions.calibration_error(),
         edges=svg,
         curves=learning_curves(metrics, summary["best_epoch"]),
@@ -176,6 +188,7 @@ class DataNow:
     findings: list[str] = field(default_factory=list)
     note: str = ""
     """Why there is no index, or whether its files are those that the run was trained on."""
+    is_there: bool = True
 
 
 def look_at_data(options: DatasetConfig, summary: Summary) -> DataNow:
@@ -183,9 +196,8 @@ def look_at_data(options: DatasetConfig, summary: Summary) -> DataNow:
     folder = data_folder(options.name, Path(options.root))
     if not (folder.is_dir() or is_address(options.root)):
         place = folder.absolute()
-        return DataNow(
-            folder, note=f"The data is not at {place}: this report is made without its images and its check."
-        )
+        note = f"The data is not at {place}: this report is made without its images and its check."
+        return DataNow(folder, note=note, is_there=False)
     try:
         index, is_same = index_again(folder, options, summary["data_fingerprint"])
     except ThawError as error:

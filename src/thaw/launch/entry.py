@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import hydra
@@ -59,6 +60,9 @@ def run_experiment(
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and STARTED_BY_THAW not in os.environ
     process, ended_by = ProcessRank(), None
     try:
+        if "--version" in sys.argv:
+            print(f"thaw {version('thaw')}")
+            return
         if {"-h", "--help"} & set(sys.argv):
             print(help_text(conf / help_file), end="")
             return

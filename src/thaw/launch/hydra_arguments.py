@@ -44,11 +44,15 @@ def translate(arguments: list[str], conf: Path, process: ProcessRank, can_resume
 
 
 def refuse_flags(arguments: list[str]) -> None:
-    """Refuse `--epochs 3`, which other tools know, before Hydra prints its usage; its own flags pass.
+    """Refuse `--epochs 3` and `epochs = 3`, which other tools know, before Hydra prints its usage; its own flags pass.
 
     Raises:
-        ThawError: There is a flag that is none of Hydra's.
+        ThawError: There is a flag that is none of Hydra's, or a space before a value.
     """
+    for before, argument, after in zip(["KEY", *arguments], arguments, [*arguments[1:], "VALUE"], strict=False):
+        if argument.startswith("="):
+            option = f"{before}={argument[1:] or after}"
+            raise ThawError(f"Options are written KEY=VALUE without spaces: {option}")
     known = [name for action in get_args_parser()._actions for name in action.option_strings]
     for argument, following in pairwise([*arguments, ""]):
         flag, _, value = argument.partition("=")

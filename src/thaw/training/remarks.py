@@ -134,11 +134,10 @@ def closing_lines(run: Run, config: Config, summary: Summary) -> str:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
     span = "since it was resumed" if config.resume else "in all"
-    lines += [
-        f"{seconds['total']:.1f} s {span}, {seconds['epoch_median']:.2f} s an epoch{memory}; "
-        f"everything is in {run.folder}",
-        f"Next: {shlex.join(['thaw', 'report', str(run.folder)])}",
-    ]
+    pace = f", {seconds['epoch_median']:.2f} s an epoch" if summary["epochs"] else ""
+    lines.append(f"{seconds['total']:.1f} s {span}{pace}{memory}; everything is in {run.folder}")
+    commands = [] if config.report else [["thaw", "report", str(run.folder)]]
     if config.logger.name == "tensorboard":
-        lines.append(f"      {shlex.join(['tensorboard', '--logdir', str(run.folder.parent)])}")
+        commands.append(["tensorboard", "--logdir", str(run.folder.parent)])
+    lines += [f"{'     ' if number else 'Next:'} {shlex.join(each)}" for number, each in enumerate(commands)]
     return "\n".join(lines)
