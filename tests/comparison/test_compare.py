@@ -206,6 +206,20 @@ def test_other_images_are_not_tested_across(tmp_path: Path) -> None:
     assert "no test across" in str(compare([tmp_path]))
 
 
+def test_each_set_of_images_has_its_best(tmp_path: Path) -> None:
+    for split_seed, images in enumerate(("val/ants", "train/ants")):
+        for strategy, wrong in (("frozen", [0]), ("finetune", [0, 1]))[: 2 - split_seed]:
+            name = f"{strategy}{split_seed}"
+            write_run(
+                tmp_path / name, f"strategy={strategy} dataset.split_seed={split_seed}", wrong=wrong, images=images
+            )
+    first, second = compare([tmp_path]).sections
+    assert first.title.endswith("(val, last epoch), image set 1 of 2")
+    assert second.title.endswith("(val, last epoch), image set 2 of 2")
+    assert list(map(str, first.verdicts)) == ["best", "undecided, p = 1"]
+    assert list(map(str, second.verdicts)) == ["other images"]
+
+
 def test_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     for name in ("digits", "hotdog"):
         for strategy, wrong in (("frozen", [0]), ("finetune", [0, 1])):

@@ -48,14 +48,29 @@ def _each_once(paths: Iterable[Path]) -> list[Path]:
 
 
 def _sections(settings: Sequence[Setting]) -> list[Section]:
-    """The settings by data, split and number of images; the section with the most settings first."""
+    """The settings by data, split and images; the section with the most settings first."""
     ranked = sorted(settings, key=lambda setting: -setting.acc)
     titles = [_title(setting) for setting in ranked]
     sections = []
     for title, _ in Counter(titles).most_common():
         group = [setting for setting, its_title in zip(ranked, titles, strict=True) if its_title == title]
-        sections.append(Section(title, group, judge(group, has_others=len(group) < len(ranked))))
+        parts = _by_images(group)
+        for number, part in enumerate(parts, 1):
+            name = f"{title}, image set {number} of {len(parts)}" if len(parts) > 1 else title
+            sections.append(Section(name, part, judge(part, has_others=len(part) < len(ranked))))
     return sections
+
+
+def _by_images(settings: Sequence[Setting]) -> list[list[Setting]]:
+    """The settings by the images that they are judged on, the most first; all in one where no two share theirs."""
+    images = [setting.answers.images if setting.answers else None for setting in settings]
+    counts = Counter(filter(None, images))
+    if len(counts) < 2 or max(counts.values()) == 1:
+        return [list(settings)]
+    parts: dict[object, list[Setting]] = {}
+    for setting, its_images in zip(settings, images, strict=True):
+        parts.setdefault(its_images, []).append(setting)
+    return sorted(parts.values(), key=len, reverse=True)
 
 
 def _title(setting: Setting) -> str:
