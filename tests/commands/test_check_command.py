@@ -175,6 +175,7 @@ def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: 
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     assert main(["check", str(flat), "--pattern", "^([a-z]+)_"]) == 0
     assert main(["check", str(flat), "--csv", str(tmp_path / "labels.csv")]) == 0
+    assert main(["check", str(tmp_path), "--csv", "labels.csv"]) == 0
 
 
 def test_a_table_may_have_other_columns(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

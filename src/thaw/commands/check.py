@@ -108,6 +108,8 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         """Below the folder as seen from there; else in full, for a folder that is a link has other parents."""
         if file is None:
             return None
+        if not file.exists() and (options.folder / file).exists():
+            return str(file)
         folder, place = options.folder.absolute(), file.absolute()
         return str(place.relative_to(folder) if place.is_relative_to(folder) else place)
 
