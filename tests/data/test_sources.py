@@ -197,6 +197,12 @@ def test_missing_folder_names_the_key(tmp_path: Path) -> None:
         fetch("folder", tmp_path / "none")
 
 
+def test_a_missing_folder_is_told_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ThawError, match=rf"not a folder: photos, as seen from {re.escape(str(tmp_path))}\. Set it"):
+        fetch("folder", Path("photos"))
+
+
 def test_folder_that_is_there_is_used_without_network_or_writing(
     tmp_path: Path, publish: Publish, server: Server
 ) -> None:

@@ -99,7 +99,8 @@ def fetch(name: str, root: Path) -> Path:
         return root
     if name == "folder":
         if not root.is_dir():
-            raise ThawError(f"dataset.root is not a folder: {root}. Set it to the folder that holds your images.")
+            place = root if root.is_absolute() else f"{root}, as seen from {Path.cwd()}"
+            raise ThawError(f"dataset.root is not a folder: {place}. Set it to the folder that holds your images.")
         return root
     source = SOURCES[name]
     target, unpacking = data_folder(name, root), root / f".{source.folder}.unpacking"
