@@ -205,14 +205,19 @@ def test_the_stage_table_says_when_each_stage_learns_and_how_fast() -> None:
     model = make_model(StrategyConfig(backbone_factor=0.1, trainable_stages=2, head_epochs=3))
     header, *rows = [re.split(r" {2,}", line.strip()) for line in stage_table(model, num_epochs=5).splitlines()]
     assert header == ["stage", "parameters", "state", "lr"]
-    num_stages = len(model.backbone.stages)
-    assert [state for _, _, state, _ in rows] == [
-        *["frozen"] * (num_stages - 2),
-        *["trainable from epoch 4"] * 2,
-        "trainable",
-    ]
-    assert [rate for *_, rate in rows] == [*["0"] * (num_stages - 2), "0.001", "0.001", "0.01"]
+    last = len(model.backbone.stages) - 1
+    assert [state for _, _, state, _ in rows] == ["frozen", *["trainable from epoch 4"] * 2, "trainable"]
+    assert [rate for *_, rate in rows] == ["0", "0.001", "0.001", "0.01"]
     sizes = [int(size.replace(",", "")) for _, size, _, _ in rows]
     assert sum(sizes) == sum(parameter.numel() for parameter in model.parameters())
-    assert rows[0][0].startswith("0 features.0")
+    assert rows[0][0].startswith(f"0 to {last - 2} features.0 … ")
+    assert rows[1][0].startswith(f"{last - 1} ")
     assert rows[-1][0] == "head"
+
+
+def test_without_frozen_stages_each_has_its_line() -> None:
+    model = make_model(StrategyConfig(backbone_factor=1))
+    _, *rows = stage_table(model, num_epochs=1).splitlines()
+    assert len(rows) == len(model.backbone.stages) + 1
+    assert rows[0].startswith("0 features.0")
+    assert len(stage_table(make_model(), num_epochs=1).splitlines()) == 3

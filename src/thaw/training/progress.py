@@ -3,14 +3,15 @@
 import csv
 import logging
 import time
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
 from thaw.console import table_text
 from thaw.model.classifier import Classifier
@@ -150,24 +151,44 @@ def _range(rates: list[float]) -> str:
 
 
 def stage_table(model: Classifier, num_epochs: int) -> str:
-    """Each stage of the backbone, and the head: its layers, parameters, when it learns and at which rate."""
+    """Each stage of the backbone, and the head: its layers, parameters, when it learns and at which rate.
+
+    Stages that never learn, which are the first, share a line.
+    """
     assert model.strategy is not None
     stages = model.backbone.stages
     names = {id(module): name for name, module in model.backbone.network.named_modules()}
     epochs = [rate_factors(model.strategy, epoch, len(stages)) for epoch in range(num_epochs)]
-    layers = [[names[id(module)] for module in stage.modules] for stage in stages]
-    titles = [*(f"{number} {_span(own)}" for number, own in enumerate(layers)), "head"]
+    num_frozen = next((n for n in range(len(stages)) if any(factors[n] for factors in epochs)), len(stages))
+    groups = [range(num_frozen), *(range(n, n + 1) for n in range(num_frozen, len(stages)))]
     rows = []
-    parts = [*(stage.parameters() for stage in stages), model.head.parameters()]
-    for number, (name, parameters) in enumerate(zip(titles, parts, strict=True)):
-        size = sum(parameter.numel() for parameter in parameters)
-        factors = [factors[number] for factors in epochs]
-        first = next((epoch for epoch, factor in enumerate(factors) if factor), None)
-        state = "frozen" if first is None else "trainable" if first == 0 else f"trainable from epoch {first + 1}"
-        rate = f"{factors[-1] * model.optimizer_options.rate:.2g}" if factors[-1] else "0"
-        rows.append([name, f"{size:,}", state, rate])
+    for group in filter(None, groups):
+        layers = _span([names[id(module)] for n in group for module in stages[n].modules], " … ")
+        parameters = chain.from_iterable(stages[n].parameters() for n in group)
+        rows.append(
+            [f"{_span(list(map(str, group)), ' to ')} {layers}", *_learning(model, parameters, epochs, group[0])]
+        )
+    rows.append(["head", *_learning(model, model.head.parameters(), epochs, -1)])
     return table_text(["stage", "parameters", "state", "lr"], rows)
 
 
-def _span(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+def _learning(
+    model: Classifier, parameters: Iterable[Tensor], epochs: Sequence[Sequence[float]], part: int
+) -> tuple[str, str, str]:
+    """Size, state and last rate of a part of the network.
+
+    Args:
+        model: The classifier.
+        parameters: Those of the part.
+        epochs: For each epoch, the strategy's factor of each stage and of the head.
+        part: Number of the stage, or -1 for the head.
+    """
+    factors = [factors[part] for factors in epochs]
+    first = next((epoch for epoch, factor in enumerate(factors) if factor), None)
+    state = "frozen" if first is None else "trainable" if first == 0 else f"trainable from epoch {first + 1}"
+    rate = f"{factors[-1] * model.optimizer_options.rate:.2g}" if factors[-1] else "0"
+    return f"{sum(parameter.numel() for parameter in parameters):,}", state, rate
+
+
+def _span(names: list[str], between: str) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]}{between}{names[-1]}"
