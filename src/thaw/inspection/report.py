@@ -21,7 +21,7 @@ from thaw.errors import ThawError
 from thaw.inspection import svg
 from thaw.inspection.curves import frozen_stages, learning_curves
 from thaw.inspection.gallery import make_gallery
-from thaw.inspection.predictions import ClassScore, Predictions, read_predictions
+from thaw.inspection.predictions import NUM_BINS, ClassScore, Predictions, read_predictions
 from thaw.options import changed, typed
 from thaw.run import Run
 from thaw.summary import Summary
@@ -82,6 +82,7 @@ def render(run: Run, most: int, summary: Summary, data: "DataNow") -> str:
         num_wrong=int((predictions.predicted != predictions.labels).sum()),
         chance_loss=math.log(len(predictions.classes)),
         calibration_error=predictions.calibration_error(),
+        num_bins=NUM_BINS,
         edges=svg,
         curves=learning_curves(metrics, summary["best_epoch"]),
         frozen=frozen_stages(metrics),
