@@ -213,9 +213,11 @@ def test_each_set_of_images_has_its_best(tmp_path: Path) -> None:
             write_run(
                 tmp_path / name, f"strategy={strategy} dataset.split_seed={split_seed}", wrong=wrong, images=images
             )
-    first, second = compare([tmp_path]).sections
-    assert first.title.endswith("(val, last epoch), image set 1 of 2")
-    assert second.title.endswith("(val, last epoch), image set 2 of 2")
+    write_run(tmp_path / "unknown", "strategy=gradual")
+    first, second, third = compare([tmp_path]).sections
+    assert first.title.endswith("(val, last epoch), image set 1 of 3")
+    assert second.title.endswith("(val, last epoch), image set 2 of 3")
+    assert list(map(str, third.verdicts)) == ["no predictions"]
     assert list(map(str, first.verdicts)) == ["best", "undecided, p = 1"]
     assert list(map(str, second.verdicts)) == ["other images"]
 

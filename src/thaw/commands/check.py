@@ -49,7 +49,6 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
     labels.add_argument(
         "--label-pattern",
         "--pattern",
-        dest="pattern",
         metavar="REGEX",
         help="labels are in the file names, as in dataset.label_pattern",
     )
@@ -125,7 +124,7 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
     csv, exclude = from_root(options.csv), from_root(options.exclude)
     try:
-        labels = {"csv": csv, "label_pattern": options.pattern, **columns}
+        labels = {"csv": csv, "label_pattern": options.label_pattern, **columns}
         return survey(root, DatasetConfig(root=str(root), exclude=exclude, on_bad="skip", **labels))
     except ThawError as error:
         raise ThawError(in_flags(str(error))) from error
@@ -138,7 +137,7 @@ def in_flags(message: str, flags: Mapping[str, str] = FLAGS) -> str:
 
 def command_to_fix(options: argparse.Namespace) -> str:
     """What to type to have the images listed that are to be left out, with those that are left out already."""
-    flags = {"--csv": options.csv, "--label-pattern": options.pattern, "--exclude": options.exclude}
+    flags = {"--csv": options.csv, "--label-pattern": options.label_pattern, "--exclude": options.exclude}
     flags |= {FLAGS[f"dataset.{name}"]: getattr(options, name) for name in COLUMNS}
     given = chain.from_iterable((flag, str(value)) for flag, value in flags.items() if value is not None)
     return shlex.join(["thaw", "check", str(options.folder), *given, "--fix"])

@@ -83,25 +83,25 @@ def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
     """What can be said of each setting, against the best one with the same images.
 
     Args:
-        ranked: Settings of one section, best first.
+        ranked: Settings of one section, best first: with the same images, or each with others.
         has_others: True if there are settings beside them, with other images.
     """
     images = [setting.answers.images if setting.answers else None for setting in ranked]
     counts = Counter(images)
     has_others = has_others or len(counts.keys() - {None}) > 1
-    best: dict[object, Setting] = {}
+    best: Setting | None = None
     verdicts = []
     for setting, its_images in zip(ranked, images, strict=True):
         is_first = setting is ranked[0]
-        if its_images in best:
-            verdicts.append(_test(setting, best[its_images], counts[its_images]))
+        if its_images and best:
+            verdicts.append(_test(setting, best, counts[its_images]))
         elif its_images and (counts[its_images] > 1 or (is_first and not has_others)):
-            best[its_images] = setting
+            best = setting
             verdicts.append(Verdict(BEST))
         elif its_images and has_others:
             verdicts.append(Verdict(OTHER_IMAGES))
         else:
-            verdicts.append(Verdict(BEST if is_first else NO_ANSWERS))
+            verdicts.append(Verdict(BEST if is_first and not has_others else NO_ANSWERS))
     return verdicts
 
 

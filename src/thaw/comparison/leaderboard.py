@@ -20,8 +20,6 @@ WIDTH = 118
 """Most characters of a line."""
 ALPHA = 0.05
 """A difference is said to be one if its corrected p is below this."""
-
-
 OTHER_IMAGES, NO_ANSWERS, BEST = "other images", "no predictions", "best"
 """Why there is no test."""
 HEADINGS = ["runs", "accuracy", "95 % interval", "best\nepoch", "macro\nF1", "seconds", "trainable", "against the best"]
@@ -62,7 +60,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Section:
-    """Settings whose accuracies may be compared, best first: of the same data, split and number of images."""
+    """Settings of the same data, split and number of images, best first; on the same images where two share theirs."""
 
     title: str
     settings: Sequence[Setting]
