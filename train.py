@@ -20,18 +20,22 @@ def experiment(config: "Config", folder: Path, command: str) -> float:
 
 
 def close_sweep(folder: Path) -> None:
-    """Print the leaderboard of a sweep's runs, and keep it in its folder as a table and as a picture."""
+    """Print the leaderboard of a sweep's runs and what to type next; keep it in its folder, as table and picture."""
     from thaw.comparison.accuracy_chart import accuracy_chart
     from thaw.comparison.compare import compare
     from thaw.comparison.runs import find_runs
     from thaw.inspection.figures import write_figure
+    from thaw.training.remarks import next_lines
 
-    if not find_runs(folder):
+    runs = find_runs(folder)
+    if not runs:
         return
     leaderboard = compare([folder])
     print(leaderboard)
     leaderboard.write_csv(folder / "comparison.csv")
     write_figure(accuracy_chart(leaderboard), folder / "comparison.png")
+    has_events = any(run.events.is_dir() for run in runs)
+    print(*next_lines(leaderboard.best, folder if has_events else None), sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 
 from thaw.errors import ThawError
 
@@ -96,6 +97,11 @@ def _elements(override: str) -> list[str]:
 
 def _at_home(folder: str) -> str:
     return os.path.expanduser(folder)  # noqa: PTH111 - Path.expanduser takes no folder that is called ~1
+
+
+def in_sweep() -> bool:
+    """True in a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def typed_overrides() -> list[str]:

@@ -2,11 +2,13 @@
 
 import shlex
 from dataclasses import asdict
+from pathlib import Path
 
 from thaw.config import Config, StrategyConfig
 from thaw.inspection.predictions import accuracy_text
 from thaw.model.strategy import rate_factors
 from thaw.options import changed, typed
+from thaw.overrides import in_sweep
 from thaw.run import Run
 from thaw.summary import Summary
 
@@ -136,8 +138,19 @@ def closing_lines(run: Run, config: Config, summary: Summary) -> str:
     span = "since it was resumed" if config.resume else "in all"
     pace = f", {seconds['epoch_median']:.2f} s an epoch" if summary["epochs"] else ""
     lines.append(f"{seconds['total']:.1f} s {span}{pace}{memory}; everything is in {run.folder}")
-    commands = [] if config.report else [["thaw", "report", str(run.folder)]]
-    if config.logger.name == "tensorboard":
-        commands.append(["tensorboard", "--logdir", str(run.folder.parent)])
-    lines += [f"{'     ' if number else 'Next:'} {shlex.join(each)}" for number, each in enumerate(commands)]
+    if not in_sweep():  # which says so once, at its end
+        report = None if config.report else run.folder
+        lines += next_lines(report, run.folder.parent if config.logger.name == "tensorboard" else None)
     return "\n".join(lines)
+
+
+def next_lines(report: Path | None, logdir: Path | None) -> list[str]:
+    """What to type next, a line each.
+
+    Args:
+        report: Folder of the run that a report is of; None for no report.
+        logdir: Where TensorBoard finds events; None where there are none.
+    """
+    commands = [["thaw", "report", str(report)]] if report else []
+    commands += [["tensorboard", "--logdir", str(logdir)]] if logdir else []
+    return [f"{'     ' if number else 'Next:'} {shlex.join(each)}" for number, each in enumerate(commands)]
