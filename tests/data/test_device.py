@@ -119,15 +119,18 @@ def test_what_the_device_can_cut(options: AugmentConfig, interpolation: str, can
     assert can_cut(options, EvaluationTransform(36, 32, interpolation)) == can
 
 
-@pytest.mark.parametrize(("kept", "fits"), [(0, True), (300, True), (301, False)])
+@pytest.mark.parametrize(
+    ("batch_size", "kept", "fits"), [(0, 0, True), (0, 300, True), (0, 301, False), (1, 0, False), (64, 0, False)]
+)
 def test_a_gpu_keeps_half_of_what_is_free_or_can_be_used_again(
-    monkeypatch: pytest.MonkeyPatch, kept: int, fits: bool
+    monkeypatch: pytest.MonkeyPatch, batch_size: int, kept: int, fits: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1600 - kept, 5000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 500)
-    assert fits_on_device([(4, 5), (3, 25)], torch.device("cuda"), kept) == fits  # 2 x 3 x 4 x 25 bytes
+    sizes = [(4, 5), (3, 25)]  # 2 x 3 x 4 x 25 bytes
+    assert fits_on_device(sizes, torch.device("cuda"), batch_size, kept) == fits
 
 
 def test_other_devices_than_gpus_are_taken_to_have_room() -> None:
-    assert fits_on_device([(10**6, 10**6)], CPU)
+    assert fits_on_device([(10**6, 10**6)], CPU, 32)

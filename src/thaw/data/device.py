@@ -151,17 +151,19 @@ def can_cut(options: AugmentConfig, transform: EvaluationTransform) -> bool:
     return options.only_cuts and transform.interpolation == "bilinear"
 
 
-def fits_on_device(sizes: Sequence[tuple[int, int]], device: torch.device, kept: int = 0) -> bool:
+def fits_on_device(sizes: Sequence[tuple[int, int]], device: torch.device, batch_size: int, kept: int = 0) -> bool:
     """True if the padded images leave the accelerator enough room to train; other devices than GPUs are not asked.
 
     Args:
         sizes: Height and width of each.
         device: The accelerator.
+        batch_size: Images of which crops are cut at a time: they are gathered, as uint8, and made float32.
         kept: Bytes of other images that it keeps already.
     """
     if device.type != "cuda":
         return True
-    needed = 3 * len(sizes) * max(height for height, _ in sizes) * max(width for _, width in sizes)
+    place = 3 * max(height for height, _ in sizes) * max(width for _, width in sizes)
+    needed = place * (len(sizes) + 5 * min(batch_size, len(sizes)))
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # an earlier job's, to be reused
     return needed + kept <= (free + kept) * SHARE_OF_FREE_MEMORY
