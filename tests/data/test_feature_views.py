@@ -108,6 +108,7 @@ def test_fresh_views_are_those_of_the_epochs_own_images(image_folder: Path, cach
         (2, {}, False),
         (2, {"seed": 1}, True),
         (2, {"augment": AugmentConfig(policy="color")}, True),
+        (2, {"augment": AugmentConfig(label_smoothing=0.1)}, False),
         (3, {}, True),
     ],
 )

@@ -1,7 +1,7 @@
 """What the head learns from while the backbone is frozen: features of views of the images, in the images' place."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -73,7 +73,8 @@ class FeatureViews:
         if number == "fresh":
             return _as_dataset(self._extract(train, epoch)[None], train)
         assert isinstance(number, int)
-        views = self._stored(f"train {number} {train.seed} {self.augment}", [(train, view) for view in range(number)])
+        shown = replace(self.augment, mixup=0.0, cutmix=0.0, label_smoothing=0.0)  # those come after the features
+        views = self._stored(f"train {number} {train.seed} {shown}", [(train, view) for view in range(number)])
         return _as_dataset(views, train)
 
     def mirrored(self) -> FeatureDataset:
