@@ -48,6 +48,9 @@ def test_stages_that_would_thaw_after_the_last_epoch_are_told(
             "augment.transforms.blur._target_=m.Blur",
         ),
         ({"transforms": {"blur": {"_target_": "m.Blur"}}}, "fresh", None),
+        ({"flip": 0.1}, "mirror", "augment.flip=0.1"),
+        ({"flip": 0.1}, "fresh", None),
+        ({"flip": 0.0, "vertical_flip": 0.5}, "mirror", None),
     ],
 )
 def test_augmentation_that_stored_features_leave_out_is_told(
@@ -57,8 +60,8 @@ def test_augmentation_that_stored_features_leave_out_is_told(
     line = None
     if named:
         line = (
-            f"Without effect in epochs 1 to 5, which see centre crops and their mirror images alone: {named} (set "
-            "strategy.feature_views=fresh to train on augmented images)."
+            "Without effect in epochs 1 to 5, which see centre crops and their mirror images equally often: "
+            f"{named} (set strategy.feature_views=fresh to train on augmented images)."
         )
     assert augmentation_left_out(config, 5) == line
 

@@ -68,7 +68,8 @@ def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
         where, remedy = "where augment.policy=none shows images as they are evaluated", "augment=default"
     elif num_frozen and config.strategy.feature_views == "mirror":
         names = RANDOM_VIEWS_ONLY | {f"augment.transforms.{name}._target_" for name in config.augment.transforms}
-        where = f"in epochs 1 to {num_frozen}, which see centre crops and their mirror images alone"
+        names |= {name for name in MIRRORS if getattr(config.augment, name.partition(".")[2]) not in (0.0, 0.5)}
+        where = f"in epochs 1 to {num_frozen}, which see centre crops and their mirror images equally often"
         remedy = "strategy.feature_views=fresh"
     else:
         return None
