@@ -64,6 +64,13 @@ def test_the_suggestions_lie_where_the_loss_falls() -> None:
     assert 1e-4 < test.steepest < 1e-1
 
 
+def test_a_fall_from_where_the_loss_has_exploded_suggests_nothing() -> None:
+    bump = np.zeros(100)
+    bump[70:75] = 25.0
+    losses = np.concatenate([dip()[:70], np.full(30, 1.0)]) + bump
+    assert 1e-4 < measured(losses).steepest < 1e-1
+
+
 def test_noise_hardly_moves_the_valley() -> None:
     generator = np.random.default_rng(0)
     valleys = [measured(dip() + generator.normal(0, 0.15, 100)).valley for _ in range(20)]

@@ -58,12 +58,12 @@ class RangeTest:
 
     @property
     def steepest(self) -> float:
-        """The rate at which the smoothed loss falls fastest, by the logarithm of the rate."""
+        """The rate at which the smoothed loss falls fastest on its way to its minimum, by the logarithm of the rate."""
         from scipy.signal import savgol_filter  # takes a second to import
 
         curve = self._middle(self.smoothed)
         slopes = savgol_filter(curve, min(15, len(curve)), polyorder=1, deriv=1)
-        return _round(self._middle(self.rates)[int(np.argmin(slopes))])
+        return _round(self._middle(self.rates)[int(np.argmin(slopes[: int(np.argmin(curve)) + 1]))])
 
     def doubt(self) -> str | None:
         """A line about a range that ends too early, where most of the curve is missing; None where it does not."""
