@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from thaw.config import BackboneConfig, Config, DatasetConfig, StrategyConfig
+from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.training.building import build
+from thaw.training.train import train
 
 
 @pytest.mark.parametrize(("factor", "warns"), [(0.0, True), (1.0, False)])
@@ -22,3 +23,21 @@ def test_a_missing_folder_of_images_is_told_before_weights_are_looked_for(tmp_pa
     weights = str(tmp_path / "none.pth")
     with pytest.raises(ThawError, match=r"^dataset\.root is not a folder"):
         build(Config(DatasetConfig(root=str(tmp_path / "none")), BackboneConfig("squeezenet1_1", weights)))
+
+
+@pytest.mark.slow
+def test_what_becomes_of_the_head_of_an_earlier_run_is_told(image_folder: Path, tmp_path: Path) -> None:
+    dataset = DatasetConfig(root=str(image_folder), image_size=32, resize=32, num_workers=0)
+    trainer = TrainerConfig(max_epochs=1, accelerator="cpu", progress_bar=False)
+    train(Config(dataset, BackboneConfig("squeezenet1_1", None), trainer=trainer, figures=False), tmp_path / "run")
+    backbone = BackboneConfig("squeezenet1_1", str(tmp_path / "run"))
+    for init, told in (
+        ("default", "; its head left out (head.init=weights takes it over)"),
+        ("weights", "; head taken over"),
+    ):
+        *_, line = build(Config(dataset, backbone, HeadConfig(init)))
+        assert line.endswith(told)
+    (image_folder / "train" / "red").rename(image_folder / "train" / "scarlet")
+    (image_folder / "val" / "red").rename(image_folder / "val" / "scarlet")
+    *_, line = build(Config(dataset, backbone))
+    assert line.endswith("; its head left out, for other classes")

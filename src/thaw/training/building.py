@@ -46,6 +46,9 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     if config.head.init == "weights":
         load_head(model, weights)
         line += "; head taken over"
+    elif weights.head:
+        why = " (head.init=weights takes it over)" if weights.classes == model.classes else ", for other classes"
+        line += f"; its head left out{why}"
     return data, model, line
 
 
