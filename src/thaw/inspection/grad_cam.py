@@ -21,6 +21,7 @@ def grad_cam(model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
 
     Gradient-weighted class activation mapping (Selvaraju et al. 2017): the channels of the last stage that still has
     a height and a width, weighted by the mean gradient of the class's logit, summed, without what speaks against it.
+    From the logit the mean of all is taken, so that what speaks for every class alike leaves no heat.
     A vision transformer has no such stage: its patches as the last attention block takes them in stand for it. The
     highest value of each map is 1, unless nothing speaks for the class. The model is left as it was.
 
