@@ -311,6 +311,11 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (lambda: Config(head=HeadConfig("weights")), "head.init=weights takes the head of an earlier run"),
         (
+            lambda: TrainerConfig(ema_decay=0.999, precision="bf16-true"),
+            "trainer.ema_decay moves the average by less than bf16 can tell, so it would stay near the weights of the "
+            "beginning: set trainer.precision=bf16-mixed.",
+        ),
+        (
             lambda: Config(
                 head=HeadConfig("weights"),
                 backbone=BackboneConfig(weights="a"),

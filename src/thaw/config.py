@@ -117,7 +117,8 @@ class DatasetConfig:
     drop_last: bool = False
     """Leave out the last training batch of an epoch if it is incomplete."""
     balance: Annotated[str, one_of("none", "loss", "sampler")] = "none"
-    """Weigh rare classes more: none, loss (weighted loss) or sampler (drawn more often)."""
+    """Weigh rare classes more: none, loss (weighted loss; in small batches the weights cancel in part) or sampler
+    (drawn more often)."""
     num_workers: Annotated[IntOrStr, whole(0, MAX_PROCESSES).or_words("auto")] = "auto"
     """Loader processes; auto is 0 for an epoch of less than a second of loading and, without a GPU, for images in
     memory, else one for each CPU core but one, at most 8. Images on the GPU need none."""
@@ -247,7 +248,7 @@ class OptimizerConfig:
     nesterov: bool = False
     """Nesterov's momentum; SGD only."""
     weight_decay: Annotated[float, at_least(0, is_finite=True)] = 0.0
-    """Weight decay of matrices and kernels; norms and biases have none."""
+    """Weight decay of matrices and kernels; norms, biases, embeddings, layer scales and the like have none."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Any other argument of the optimizer, passed on as it is: eps, betas, …"""
 
@@ -425,6 +426,11 @@ class TrainerConfig:
         for flag in ("limit_train_batches", "limit_val_batches"):
             rule = "more than 0 (an epoch is chosen by its validation)"
             require(self.extra.get(flag) != 0, f"trainer.extra.{flag}", rule, 0)
+        if self.ema_decay and self.precision == "bf16-true":
+            raise ThawError(
+                "trainer.ema_decay moves the average by less than bf16 can tell, so it would stay near the weights of "
+                "the beginning: set trainer.precision=bf16-mixed."
+            )
         rule = f"at most trainer.max_epochs={self.max_epochs}"
         require(self.eval_from <= max(self.max_epochs, 1), "trainer.eval_from", rule, self.eval_from)
 

@@ -286,7 +286,7 @@ def test_what_is_no_batch_of_images_is_refused(images: Tensor, message: str) -> 
 class Halving(Classifier):
     """A loss and an optimizer of its own."""
 
-    def loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    def loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | int]:
         loss, number = super().loss(logits, targets)
         return loss / 2, number
 
@@ -508,7 +508,7 @@ def test_rates_by_name(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
-def test_every_parameter_is_in_one_group_and_only_matrices_decay(name: str, kind: type) -> None:
+def test_every_parameter_is_in_one_group_and_only_kernels_decay(name: str, kind: type) -> None:
     model = classifier(WITH_NORMS, optimizer=OptimizerConfig(name, weight_decay=0.01)).freeze_to(3)
     optimizer = model.configure_optimizers()
     assert isinstance(optimizer, kind)
@@ -518,6 +518,28 @@ def test_every_parameter_is_in_one_group_and_only_matrices_decay(name: str, kind
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.01 if parameter.ndim >= 2 else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("vit_b_32", {"class_token", "pos_embedding"}),
+        ("swin_v2_t", {"logit_scale"}),
+        ("swin_t", {"relative_position_bias_table"}),
+        ("convnext_tiny", {"layer_scale"}),
+    ],
+)
+def test_what_is_no_kernel_does_not_decay_whatever_its_shape(name: str, spared: set[str]) -> None:
+    with torch.device("meta"):
+        model = classifier(name, optimizer=OptimizerConfig(weight_decay=0.01))
+    decays = {
+        parameter: group["weight_decay"] > 0
+        for group in model.configure_optimizers().param_groups
+        for parameter in group["params"]
+    }
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim >= 2}
+    assert {name.rpartition(".")[2] for name, parameter in named.items() if not decays[parameter]} == spared
+    assert all(decays[parameter] for name, parameter in named.items() if name.endswith("weight"))
 
 
 def test_groups_follow_the_stages() -> None:

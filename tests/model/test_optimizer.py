@@ -11,10 +11,11 @@ from thaw.model.optimizer import make_optimizer, named_rates, set_rates
 from thaw.model.schedule import Pace
 
 PARTS = [list(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).parameters()), list(nn.Linear(4, 2).parameters())]
+KERNELS = {part[0] for part in PARTS}
 
 
 def optimizer(**options: Any) -> torch.optim.Optimizer:
-    return make_optimizer(OptimizerConfig(**options), PARTS, fused=False)
+    return make_optimizer(OptimizerConfig(**options), PARTS, KERNELS, fused=False)
 
 
 def values(made: torch.optim.Optimizer, key: str) -> Sequence[Any]:
@@ -22,7 +23,7 @@ def values(made: torch.optim.Optimizer, key: str) -> Sequence[Any]:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "torch.optim.NAdam"])
-def test_matrices_decay_and_vectors_do_not(name: str) -> None:
+def test_kernels_decay_and_the_rest_does_not(name: str) -> None:
     made = optimizer(name=name, weight_decay=0.1)
     assert values(made, "part") == [0, 0, 1, 1]
     assert values(made, "weight_decay") == [0.1, 0.0, 0.1, 0.0]
@@ -32,7 +33,7 @@ def test_matrices_decay_and_vectors_do_not(name: str) -> None:
 @pytest.mark.parametrize("name", ["sgd", "adamw", "torch.optim.RMSprop"])
 def test_rates_are_the_options_times_strategy_times_schedule(name: str) -> None:
     options = OptimizerConfig(name=name, lr=0.2)
-    made = make_optimizer(options, PARTS, fused=False)
+    made = make_optimizer(options, PARTS, KERNELS, fused=False)
     set_rates(made, options, [0.1, 1.0], Pace(rate=0.5, dip=0.0), low_momentum=0.85)
     assert named_rates(made) == pytest.approx({"lr/stage_00": 0.01, "lr/head": 0.1})
 
@@ -46,7 +47,7 @@ def test_momentum_dips_as_the_schedule_has_it_and_not_in_a_class_by_its_name() -
     ):
         extra = {"betas": (0.7, 0.8)} if "NAdam" in name else {}
         options = OptimizerConfig(name=name, momentum=0.95, extra=extra)
-        made = make_optimizer(options, PARTS, fused=False)
+        made = make_optimizer(options, PARTS, KERNELS, fused=False)
         assert values(made, key) == [before] * 4
         set_rates(made, options, [1.0, 1.0], Pace(rate=1.0, dip=0.5), low_momentum=0.85)
         assert made.param_groups[0][key] == pytest.approx(after)

@@ -94,8 +94,8 @@ class Learner(pl.LightningModule):
         return torch.optim.SGD([self.learning], lr=0.1)
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("64", torch.float64), ("bf16-true", torch.bfloat16)])
-def test_the_average_is_in_the_precision_of_the_training(make: Make, precision: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("precision", "dtype"), [("64", torch.float64), ("bf16-mixed", torch.float32)])
+def test_the_average_is_in_the_precision_of_the_weights(make: Make, precision: str, dtype: torch.dtype) -> None:
     model = Learner()
     trainer = make(ema_decay=0.5, precision=precision)
     trainer.callbacks = [callback for callback in trainer.callbacks if isinstance(callback, MovingAverage)]

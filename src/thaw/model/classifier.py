@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -158,12 +159,18 @@ class Classifier(LightningModule):
     # ---- how fast each stage learns
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One parameter group per stage and one for the head, with and without weight decay; they never change."""
+        """One parameter group per stage and one for the head, with and without weight decay; they never change.
+
+        Kernels decay: parameters of two or more dimensions that torchvision calls weights. ViT's class token and
+        position embedding, ConvNeXt's layer scales, Swin's tables and temperatures are as large, and do not.
+        """
+        named = self.named_parameters()
+        kernels = {parameter for name, parameter in named if name.endswith("weight") and parameter.ndim >= 2}
         parts = [*(stage.parameters() for stage in self.backbone.stages), self.head.parameters()]
         # Lightning refuses to clip the gradients of a fused optimizer at mixed precision.
         trainer = self._trainer
         is_clipped = trainer is not None and trainer.gradient_clip_val and "mixed" in str(trainer.precision)
-        return make_optimizer(self.optimizer_options, parts, fused=not is_clipped)
+        return make_optimizer(self.optimizer_options, parts, kernels, fused=not is_clipped)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set rates, momentum and generators as functions of the position: a resumed run goes on exactly.
@@ -235,21 +242,23 @@ class Classifier(LightningModule):
         left = self.trainer.num_training_batches - batch_idx // number * number
         return 1.0 if left >= number else number / left
 
-    def loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    def loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | int]:
         """Mean loss of a training step's images, and their number; a subclass may have another one.
 
-        Of several processes, each gives its own images' share in the mean over all, times the number of processes:
-        DDP takes the mean of the gradients, and processes may differ by an image.
+        With class weights torch's mean is over these, so that they cancel in part where a batch has few classes. Of
+        several processes, each gives its own images' share in the mean over all, times the number of processes: DDP
+        takes the mean of the gradients, and processes may differ by an image.
         """
         smoothing = self.augment.label_smoothing
         weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
         if self.trainer.world_size == 1:
             return F.cross_entropy(logits, targets, weights, label_smoothing=smoothing), len(targets)
         total = F.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=smoothing)
-        num_images = total.new_tensor(len(targets))
+        num_images = total.new_full((), len(targets))
         weight = num_images if weights is None or targets.ndim == 2 else weights[targets].sum()
-        counts = self.trainer.strategy.reduce(torch.stack([weight, num_images]), reduce_op="sum")
-        return total * self.trainer.world_size / counts[0], int(counts[1])
+        counts = torch.stack([weight, num_images])
+        dist.all_reduce(counts)  # Lightning's `reduce` has the processes wait for each other first
+        return total * self.trainer.world_size / counts[0], counts[1].int()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch into the validation metrics."""

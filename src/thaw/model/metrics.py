@@ -31,7 +31,7 @@ class ClassMetrics(Metric):
         for name in ("hits", "predicted", "actual"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int32), dist_reduce_fx="sum")
 
-    def update(self, total: Tensor, num_images: int, logits: Tensor, labels: Tensor) -> None:
+    def update(self, total: Tensor, num_images: Tensor | int, logits: Tensor, labels: Tensor) -> None:
         """Count a batch.
 
         Args:

@@ -1,6 +1,6 @@
 """The optimizer: parameter groups by part of the network, and what their rates and momentum are at a moment."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pkgutil import resolve_name
 from typing import Any
 
@@ -12,12 +12,15 @@ from thaw.errors import ThawError, one_line
 from thaw.model.schedule import Pace
 
 
-def make_optimizer(options: OptimizerConfig, parts: Sequence[Iterable[Parameter]], fused: bool) -> Optimizer:
+def make_optimizer(
+    options: OptimizerConfig, parts: Sequence[Iterable[Parameter]], kernels: Set[Parameter], fused: bool
+) -> Optimizer:
     """The optimizer of a network's parts: a group of each with weight decay and one without; they never change.
 
     Args:
         options: Which, and how.
         parts: Parameters of every stage, first to last, and then of the head.
+        kernels: Those of them that decay.
         fused: Whether all parameters are stepped in one kernel, by one of Thaw's own choice.
 
     Raises:
@@ -25,10 +28,10 @@ def make_optimizer(options: OptimizerConfig, parts: Sequence[Iterable[Parameter]
     """
     groups: list[dict[str, Any]] = []
     for part, parameters in enumerate(map(list, parts)):
-        matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-        vectors = [parameter for parameter in parameters if parameter.ndim < 2]
-        groups.append({"params": matrices, "part": part, "weight_decay": options.weight_decay})
-        groups.append({"params": vectors, "part": part, "weight_decay": 0.0})
+        decaying = [parameter for parameter in parameters if parameter in kernels]
+        others = [parameter for parameter in parameters if parameter not in kernels]
+        groups.append({"params": decaying, "part": part, "weight_decay": options.weight_decay})
+        groups.append({"params": others, "part": part, "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
     own: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
         "sgd": (SGD, {"momentum": options.momentum, "nesterov": options.nesterov, "fused": fused}),

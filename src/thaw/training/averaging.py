@@ -41,9 +41,8 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Ten
     def average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
         if not mean.is_floating_point():
             return current
-        precision = torch.promote_types(mean.dtype, torch.float32)
-        steps = torch.as_tensor(num_averaged, dtype=precision, device=mean.device)  # on a GPU it stays there
+        steps = torch.as_tensor(num_averaged, dtype=mean.dtype, device=mean.device)  # on a GPU it stays there
         kept = ((1 + steps) / (10 + steps)).clamp(max=decay)
-        return mean.lerp(current, (1 - kept).to(mean.dtype))
+        return mean.lerp(current, 1 - kept)
 
     return average

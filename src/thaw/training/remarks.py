@@ -131,8 +131,8 @@ def closing_lines(run: Run, config: Config, summary: Summary) -> str:
             f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",
         ]
         if summary["probe"] and last["acc"] < (low := summary["probe"]["acc_ci95"][0]):
-            remedy = "a lower optimizer.lr" if config.starts_from_probe else "head.init=probe, or more epochs"
-            lines.append(f"That is below the probe's 95 % interval, from {low:.3f}: try {remedy}")
+            remedy = "" if config.starts_from_probe else "head.init=probe, or "
+            lines.append(f"That is below the probe's 95 % interval, from {low:.3f}: try {remedy}a lower optimizer.lr")
     if summary["test"]:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
