@@ -10,7 +10,7 @@ from torch import Tensor
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, TrainerConfig
 from thaw.data.images import read_image
 from thaw.errors import ThawError
-from thaw.evaluation import evaluate
+from thaw.evaluation import evaluate, write_evaluation
 from thaw.inspection.predictions import Predictions
 from thaw.model.classifier import Classifier
 from thaw.predict import Predictor
@@ -264,6 +264,13 @@ def test_an_unknown_class_is_named_with_the_nearest_known_one(finished_run: Run,
         f"{some_classes} has a class that the classifier was not trained for: 'Red' (such as Red/0.png; n=3). "
         "Did you mean 'red'? It knows blue, green, red. Rename the class, or take it out."
     )
+
+
+def test_the_folder_of_a_run_is_not_written_to(finished_run: Run) -> None:
+    before = finished_run.predictions_csv.read_bytes()
+    with pytest.raises(ThawError, match=r"is the folder of a run, whose predictions would be lost\. Name another one"):
+        write_evaluation(evaluate(finished_run), finished_run.folder)
+    assert finished_run.predictions_csv.read_bytes() == before
 
 
 def test_a_path_that_is_not_there_is_named(finished_run: Run, tmp_path: Path) -> None:

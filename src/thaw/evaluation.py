@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import lightning.pytorch as pl
 from matplotlib.figure import Figure
@@ -31,13 +31,11 @@ from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
+from thaw.run import Run
 from thaw.training.precision import keep_precision
 from thaw.training.trainer import make_predictor
 from thaw.tta import average, check_views, other_views
 from thaw.writing import drafting
-
-if TYPE_CHECKING:
-    from thaw.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +76,7 @@ class Evaluation:
 
 
 def evaluate(
-    run: "Run",
+    run: Run,
     split: str | None = None,
     data: Path | None = None,
     label_pattern: str | None = None,
@@ -154,8 +152,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> No
         least: Confusions that make a pair of classes worth mentioning.
 
     Raises:
-        ThawError: The folder cannot be written to.
+        ThawError: The folder is a run's own, or cannot be written to.
     """
+    if Run(folder).is_started:
+        raise ThawError(f"{folder} is the folder of a run, whose predictions would be lost. Name another one by --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(evaluation, folder, least)
@@ -182,7 +182,7 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
 
 
 def _own_images(
-    run: "Run", options: DatasetConfig, label_pattern: str | None, columns: Mapping[str, str] | None
+    run: Run, options: DatasetConfig, label_pattern: str | None, columns: Mapping[str, str] | None
 ) -> ImageIndex:
     """The run's own data set as it is now; what tells the labels of other images is refused."""
     if label_pattern is not None or columns:
@@ -213,7 +213,7 @@ def _other_images(
     return index_known_classes(data, classes, label_pattern, columns)
 
 
-def _caution_of_others(run: "Run", images: ImageDataset) -> str:
+def _caution_of_others(run: Run, images: ImageDataset) -> str:
     """That some are, byte for byte, among the run's training images, where these still lie; empty if none are known."""
     options = run.dataset
     folder = data_folder(options.name, Path(options.root))
