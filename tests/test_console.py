@@ -33,6 +33,14 @@ def test_a_letter_that_the_terminal_lacks_is_no_reason_to_fail() -> None:
     assert "auto, cpu, gpu, \\u2026" in done.stdout
 
 
+def test_a_closed_output_is_no_reason_to_fail() -> None:
+    code = "from thaw.console import ensure_output; ensure_output(); import sys; print(1); sys.stdout.isatty()"
+    done = subprocess.run(
+        f'"{sys.executable}" -c "{code}" >&-', shell=True, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_table_shows_cells_whole_and_as_they_are() -> None:
     cells = ["[bold].jpg", ":smile:", "x" * 300]
     assert table_text(["a", "b", "c"], [cells]).splitlines()[1].split() == cells

@@ -1,6 +1,7 @@
 """What is printed: log lines above a running progress bar, tables as text."""
 
 import logging
+import os
 import signal
 import sys
 from io import StringIO, TextIOWrapper
@@ -56,6 +57,8 @@ class LogFile(logging.FileHandler):
 
 def ensure_output() -> None:
     """Show Thaw's log lines where nobody has configured logging, as in a notebook."""
+    if sys.stdout is None:  # closed, as by `>&-`
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
     for stream in (sys.stdout, sys.stderr):  # a letter that the terminal lacks is no reason to fail
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
