@@ -88,13 +88,16 @@ def test_a_rate_has_two_digits_so_that_it_can_be_pasted() -> None:
     [
         (np.empty(0), r"^The loss diverges within 0 steps of the range test.*Lower find_lr\.lowest"),
         (dip()[:12], r"^The loss diverges within 12 steps"),
-        (np.full(100, 0.7), r"^No optimizer\.lr from 1e-06 to 10 lowers the loss by 5%"),
+        (np.full(100, 0.7), r"^No optimizer\.lr from 1e-06 to 10 lowers the loss by 5%.* Raise find_lr\.num_steps, or"),
         (np.linspace(1, 2, 100), r"^No optimizer\.lr from"),
     ],
 )
 def test_without_a_fall_there_is_no_suggestion(losses: np.ndarray, message: str) -> None:
     with pytest.raises(ThawError, match=message):
         measured(losses).require_fall()
+    if len(losses) == 100:
+        with pytest.raises(ThawError, match=r"Raise find_lr\.highest or find_lr\.num_steps, or set optimizer\.lr"):
+            replace(measured(losses), diverged=False).require_fall()
 
 
 # ---- the measurement

@@ -88,9 +88,10 @@ class RangeTest:
                 "Lower find_lr.lowest, or raise find_lr.num_steps."
             )
         if curve.min() > (1 - LEAST_FALL) * curve[0]:
+            option = "find_lr.num_steps" if self.diverged else "find_lr.highest or find_lr.num_steps"
             raise ThawError(
                 f"No optimizer.lr from {self.rates[0]:.2g} to {self.rates[-1]:.2g} lowers the loss by {LEAST_FALL:.0%} "
-                f"within {len(self.rates)} steps. Raise find_lr.highest or find_lr.num_steps, or set optimizer.lr."
+                f"within {len(self.rates)} steps. Raise {option}, or set optimizer.lr."
             )
 
     def _middle(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
