@@ -263,6 +263,10 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (lambda: TrainerConfig(extra={"overfit_batches": 0.1}), "trainer.extra.overfit_batches must be left out"),
         (lambda: TrainerConfig(extra={"limit_val_batches": 0}), "trainer.extra.limit_val_batches must be more than 0"),
+        (
+            lambda: TrainerConfig(extra={"limit_predict_batches": 1}),
+            "trainer.extra.limit_predict_batches must be left out",
+        ),
         (lambda: TrainerConfig(extra={"limit_train_batches": 0}), "trainer.extra.limit_train_batches must be more"),
         (
             lambda: TrainerConfig(extra={"max_epochs": 4}),

@@ -35,7 +35,8 @@ OWN_FLAGS = {
     "callbacks": "trainer.callbacks", "logger": "logger=NAME", "default_root_dir": "hydra.run.dir",
     "fast_dev_run": "trainer=debug", "overfit_batches": "+trainer.extra.limit_train_batches",
     "enable_checkpointing": "Thaw's own choice", "plugins": "Thaw's own choice",
-    "use_distributed_sampler": "Thaw's own choice", "reload_dataloaders_every_n_epochs": "Thaw's own choice",
+    "limit_predict_batches": "Thaw's own choice", "use_distributed_sampler": "Thaw's own choice",
+    "reload_dataloaders_every_n_epochs": "Thaw's own choice",
 }  # fmt: skip
 """Flags of Lightning's Trainer that `trainer.extra` is not for, and what takes their place."""
 THAWING_PRESETS = ("boosted_head", "discriminative", "finetune", "gradual", "last_stages", "scratch")

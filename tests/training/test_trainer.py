@@ -176,12 +176,13 @@ def test_what_lightning_refuses_is_a_mistake_of_the_users(make: Make, options: d
     ("options", "said"),
     [
         ({"extra": {"limit_train_batches": 0.1}}, "Please increase the `limit_train_batches` argument"),
+        ({"extra": {"val_check_interval": 100}}, r"`val_check_interval` \(100\) must be less than or equal"),
         (
             {"callbacks": {"top": {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "monitor": "val/auc"}}},
             "could not find the monitored key",
         ),
     ],
-    ids=["flag", "callback"],
+    ids=["flag", "interval", "callback"],
 )
 def test_what_lightning_refuses_once_it_sees_the_data_is_one_too(
     options: dict[str, Any], said: str, image_folder: Path, tmp_path: Path

@@ -206,5 +206,7 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
     try:
         with loading(data):
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
+        if isinstance(error, ValueError) and "val_check_interval" not in str(error):  # longer than an epoch
+            raise
         raise _misfit(error) from error
