@@ -142,6 +142,19 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_unbroken_one(image
     assert (again.returncode, "is finished" in again.stderr) == (2, True)
 
 
+@pytest.mark.slow
+def test_a_refused_resume_changes_nothing_of_the_run(image_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = [*TINY, "dataset=folder", f"dataset.root={image_folder}", "figures=false", "logger=csv"]
+    assert run(*options, "trainer.max_epochs=2", f"hydra.run.dir={folder}", cwd=tmp_path).returncode == 0
+    (folder / "summary.json").unlink()  # as a kill after the last epoch leaves it
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "train.log"}
+    refused = run(f"resume={folder}", "trainer.max_epochs=1", cwd=tmp_path)
+    assert (refused.returncode, "trained for 2 epochs; trainer.max_epochs=1." in refused.stderr) == (2, True)
+    assert "trainable" not in refused.stdout
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def wait_for_rows(path: Path, at_least: int, seconds: float = 120) -> int:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -30,7 +30,7 @@ from thaw.run import Run
 from thaw.seeding import seeded
 from thaw.summary import Params, Seconds, Summary
 from thaw.training.building import build
-from thaw.training.checkpoints import BestCheckpoint
+from thaw.training.checkpoints import BestCheckpoint, require_own
 from thaw.training.learning_rate import announce_rate, settle_rate
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
@@ -71,6 +71,8 @@ def train(
 def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> Summary:
     started = time.perf_counter()
     data, model, weights_line = build(config)
+    if config.resume:
+        require_own(run.last, model, config.trainer.max_epochs)  # before anything of the run is changed
     config, range_test = settle_rate(config, run, data, model)
     probe = LinearProbe(data, config.starts_from_probe) if config.has_probe else None
     trainer, epochs = make_trainer(config, run, model, probe, callbacks)

@@ -23,7 +23,7 @@ from thaw.model.strategy import is_still_frozen, phase_starts
 from thaw.ranks import find_rank
 from thaw.run import Run
 from thaw.training.callbacks import make_callbacks
-from thaw.training.checkpoints import WholeFileIO, require_own
+from thaw.training.checkpoints import WholeFileIO
 from thaw.training.loggers import make_logger
 from thaw.training.precision import choose_precision
 from thaw.training.probe import LinearProbe
@@ -199,10 +199,8 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
     """Train, from a checkpoint if one is given.
 
     Raises:
-        ThawError: The checkpoint is another training's, an image cannot be loaded, or a flag does not suit the data.
+        ThawError: An image cannot be loaded, or a flag does not suit the data.
     """
-    if checkpoint is not None:
-        require_own(checkpoint, model, trainer.max_epochs or 0)
     try:
         with loading(data):
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
