@@ -157,6 +157,19 @@ def test_a_resumed_training_has_the_patience_that_is_asked_for_now(tmp_path: Pat
     assert resumed.trained == [3, 4, 5]
 
 
+def test_a_training_that_had_ended_ends_again_unless_more_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit_scripted(Scripted([0.5] * 9), PhaseEarlyStopping("val/acc", 2, [0]), LastCheckpoint(tmp_path, 0))
+    for num_epochs, trained in ((9, []), (10, [3])):
+        caplog.clear()
+        resumed = Scripted([0.5] * num_epochs)
+        with caplog.at_level("INFO"):
+            fit_scripted(resumed, PhaseEarlyStopping("val/acc", 2, [0]), resume=tmp_path / "last.ckpt")
+        assert (resumed.trained, resumed.current_epoch) == (trained, 3 + len(trained))
+        assert "Stopped early: val/acc has not improved in" in caplog.text
+
+
 class StopInEpoch(pl.Callback):
     """Asks for the end, as Lightning's Timer does when `max_time` is over."""
 

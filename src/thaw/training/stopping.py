@@ -87,12 +87,22 @@ class PhaseEarlyStopping(EarlyStopping):
         monitor: Metric that decides.
         patience: Validations.
         phase_starts: Epochs, from 0, with which a phase begins.
+
+    Attributes:
+        ended: The `max_epochs` of the training that this has ended; None as long as it goes on.
     """
 
     def __init__(self, monitor: str, patience: int, phase_starts: list[int]) -> None:
         super().__init__(monitor, patience=patience, mode=mode_of(monitor), check_on_train_epoch_end=False)
         self.phase_starts = phase_starts
-        self.has_ended = False
+        self.ended: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a resumed training that had ended already, unless more epochs or more patience are asked for."""
+        if self.ended == trainer.max_epochs and self.wait_count >= self.patience:
+            trainer.should_stop = True
+        else:
+            self.ended = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the count where a phase begins."""
@@ -105,16 +115,21 @@ class PhaseEarlyStopping(EarlyStopping):
         super().on_validation_end(trainer, pl_module)
         if trainer.current_epoch < self.phase_starts[-1]:
             trainer.should_stop = others_wish
-        self.has_ended = trainer.should_stop and not others_wish
+        self.ended = trainer.max_epochs if trainer.should_stop and not others_wish else None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why the training is over."""
-        if self.has_ended and trainer.is_global_zero:
+        if self.ended is not None and trainer.is_global_zero:
             log.info(f"Stopped early: {self.monitor} has not improved in {self.wait_count} validations")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training goes on with."""
+        return {**super().state_dict(), "ended": self.ended}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the count, and keep the patience that is asked for now."""
         super().load_state_dict({**state_dict, "patience": self.patience})
+        self.ended = state_dict.get("ended")  # checkpoints of earlier versions do not have it
 
 
 class Interruption(Callback):
