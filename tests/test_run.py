@@ -53,6 +53,16 @@ def test_a_run_goes_on_in_its_own_folder_alone(tmp_path: Path, monkeypatch: pyte
         Run("b").require_own("a")
 
 
+def test_a_finished_run_goes_on_only_to_a_later_epoch(finished_run: Run, tmp_path: Path) -> None:
+    Run(tmp_path).require_later(1)
+    finished_run.require_later(3)
+    for max_epochs in (1, 2):
+        with pytest.raises(
+            ThawError, match=rf"^resume={finished_run.folder} is finished\. .*, add trainer\.max_epochs=N, above 2\.$"
+        ):
+            finished_run.require_later(max_epochs)
+
+
 def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:
     for name in ("b", "a", "unfinished"):
         (tmp_path / name).mkdir()

@@ -138,8 +138,11 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_unbroken_one(image
     assert rows == [str(epoch) for epoch in range(1, 9)]
     commands = [Run(tmp_path / name).summary["command"] for name in ("unbroken", "broken")]
     assert commands[0] == commands[1]  # it makes the run again
-    again = run(f"resume={broken}", cwd=tmp_path)
-    assert (again.returncode, "is finished" in again.stderr) == (2, True)
+    before = (broken / "summary.json").read_bytes()
+    for place, options in ((broken, []), (broken / "checkpoints" / "last.ckpt", ["trainer.max_epochs=8"])):
+        again = run(f"resume={place}", *options, cwd=tmp_path)
+        assert (again.returncode, "broken is finished. To train it for longer" in again.stderr) == (2, True)
+    assert (broken / "summary.json").read_bytes() == before
 
 
 @pytest.mark.slow

@@ -227,6 +227,17 @@ class Run:
                 "folder out; a sweep goes on by sweep.resume=SWEEP_FOLDER."
             )
 
+    def require_later(self, max_epochs: int) -> None:
+        """Refuse to go on with a finished run up to an epoch that it has reached already.
+
+        Raises:
+            ThawError: It has; its summary would be written anew for nothing.
+        """
+        if self.is_finished and (epochs := self.full_summary["epochs"]) >= max_epochs:
+            raise ThawError(
+                f"resume={self.folder} is finished. To train it for longer, add trainer.max_epochs=N, above {epochs}."
+            )
+
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.
 

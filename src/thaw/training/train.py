@@ -64,6 +64,8 @@ def train(
         torch.cuda.reset_peak_memory_stats()
     run = Run(folder)
     run.require_own(config.resume)
+    if config.resume:
+        run.require_later(config.trainer.max_epochs)
     with naming_events(run.events):
         return _train(config, run, command, callbacks)
 
