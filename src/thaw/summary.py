@@ -21,7 +21,7 @@ class Metrics(TypedDict):
 
 
 class Seconds(TypedDict):
-    """How long it took, in seconds; of a resumed run, since then."""
+    """How long it took, in seconds: all pieces of a resumed run, and of one that was cut off its finished epochs."""
 
     fit: float
     """Training and validation, checkpoints included."""

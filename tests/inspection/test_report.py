@@ -153,13 +153,6 @@ def test_names_are_text_never_markup(tmp_path: Path) -> None:
 # ---- what may be gone
 
 
-def test_a_resumed_run_tells_its_own_seconds_as_such(copy: Run) -> None:
-    assert "since it was resumed" not in Page(copy.report()).text
-    config = (copy.folder / "config.yaml").read_text()
-    (copy.folder / "config.yaml").write_text(config.replace("\nresume: null", "\nresume: outputs/run"))
-    assert "Duration since it was resumed" in Page(copy.report()).text
-
-
 def test_without_the_images_the_report_says_so(copy: Run, tmp_path: Path) -> None:
     config = (copy.folder / "config.yaml").read_text()
     root = copy.config["dataset"]["root"]

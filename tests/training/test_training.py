@@ -1,15 +1,18 @@
 import logging
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from thaw.config import BackboneConfig, Config, DatasetConfig, TrainerConfig
+from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
+from thaw.run import Run
 from thaw.training.learning_rate import find_lr
-from thaw.training.train import train
+from thaw.training.train import earlier_seconds, train
 
 
 @pytest.mark.parametrize("program", [train, find_lr])
@@ -49,3 +52,43 @@ def test_compiling_is_announced_and_done(
         train(config, tmp_path / "run")
     assert compiled == ["Backbone"]
     assert "The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("finished_at", "fit", "total"),
+    [(None, 21.0, 21.0), (3, 8.0, 10.0), (2, 8.0 + 16, 10.0 + 16)],
+    ids=["cut off", "finished", "finished and then cut off"],
+)
+def test_the_seconds_before_a_run_was_resumed(
+    finished_run: Run, tmp_path: Path, finished_at: int | None, fit: float, total: float
+) -> None:
+    run = Run(tmp_path)
+    assert earlier_seconds(run).total == 0  # cut off in its first epoch
+    run.metrics_csv.write_text("epoch,seconds\n1,4.0\n2,1.0\n3,16.0\n")
+    if finished_at:
+        seconds = {"fit": 8.0, "epoch_median": 4.0, "total": 10.0}
+        run.write_summary(finished_run.full_summary | {"epochs": finished_at, "seconds": seconds})  # type: ignore[arg-type]
+    earlier = earlier_seconds(run)
+    assert (earlier.fit, earlier.total, earlier.epochs) == (fit, total, [4.0, 1.0, 16.0])
+
+
+@pytest.mark.slow
+def test_a_resumed_run_takes_the_seconds_of_all_its_pieces(finished_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    rows = Run(folder).metrics_csv.read_text().splitlines()
+    rows[1:] = [",".join([row.split(",")[0], "1000.0", *row.split(",")[2:]]) for row in rows[1:]]
+    Run(folder).metrics_csv.write_text("\n".join(rows) + "\n")
+    Run(folder).summary_json.unlink()
+    options = finished_run.config
+    config = Config(
+        dataset=finished_run.dataset,
+        backbone=BackboneConfig(**options["backbone"]),
+        strategy=StrategyConfig(**options["strategy"]),
+        trainer=replace(finished_run.trainer, max_epochs=3),
+        logger=LoggerConfig("csv"),
+        resume=str(folder),
+    )
+    seconds = train(config, folder)["seconds"]
+    assert 2000 < seconds["fit"] < seconds["total"] < 2300
+    assert seconds["epoch_median"] == 1000

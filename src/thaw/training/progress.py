@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -54,10 +53,9 @@ class EpochLog(Callback):
         self.validated = -1
 
     @property
-    def epoch_median(self) -> float:
-        """Median seconds of an epoch: train, validation, checkpoint."""
-        times = [*self.starts, self.end]
-        return median(b - a for a, b in pairwise(times)) if self.starts else 0.0
+    def times(self) -> list[float]:
+        """Seconds of each epoch: train, validation, checkpoint."""
+        return [b - a for a, b in pairwise([*self.starts, self.end])]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop what an interrupted run wrote after the checkpoint that is resumed; lay out TensorBoard's charts."""

@@ -136,9 +136,8 @@ def closing_lines(run: Run, config: Config, summary: Summary) -> str:
     if summary["test"]:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
-    span = "since it was resumed" if config.resume else "in all"
     pace = f", {seconds['epoch_median']:.2f} s an epoch" if summary["epochs"] else ""
-    lines.append(f"{seconds['total']:.1f} s {span}{pace}{memory}; everything is in {run.folder}")
+    lines.append(f"{seconds['total']:.1f} s in all{pace}{memory}; everything is in {run.folder}")
     if not in_sweep():  # which says so once, at its end
         report = None if config.report else run.folder
         lines += next_lines(report, run.folder.parent if config.logger.name == "tensorboard" else None)

@@ -3,12 +3,13 @@
 import logging
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
+from statistics import median
 from typing import cast
 
 import lightning.pytorch as pl
@@ -72,6 +73,7 @@ def train(
 
 def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> Summary:
     started = time.perf_counter()
+    earlier = earlier_seconds(run) if config.resume else EarlierSeconds()
     data, model, weights_line = build(config)
     if config.resume:
         require_own(run.last, model, config.trainer.max_epochs)  # before anything of the run is changed
@@ -97,15 +99,35 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     best = read_tensors(run.best)
     results = training.evaluate(best["state_dict"])
     seconds: Seconds = {
-        "fit": round(fit_seconds, 3),
-        "epoch_median": round(epochs.epoch_median, 3),
-        "total": round(time.perf_counter() - started, 3),
+        "fit": round(earlier.fit + fit_seconds, 3),
+        "epoch_median": round(median([*earlier.epochs, *epochs.times] or [0.0]), 3),
+        "total": round(earlier.total + time.perf_counter() - started, 3),
     }
     summary = training.summarise(results, best["epoch"], seconds, command)
     if trainer.is_global_zero:
         training.write(results, summary)
         log.info(closing_lines(run, config, summary))
     return summary
+
+
+@dataclass(frozen=True)
+class EarlierSeconds:
+    """How long a run took before it was resumed, in seconds; see `thaw.summary.Seconds`."""
+
+    fit: float = 0.0
+    total: float = 0.0
+    epochs: Sequence[float] = ()
+    """Of each epoch."""
+
+
+def earlier_seconds(run: Run) -> EarlierSeconds:
+    """What a run's summary says, if it was finished, and the epochs after that, which were cut off."""
+    epochs = [row["seconds"] or 0.0 for row in run.metrics] if run.metrics_csv.exists() else []
+    if not run.is_finished:
+        return EarlierSeconds(sum(epochs), sum(epochs), epochs)
+    summary = run.full_summary
+    seconds, cut_off = summary["seconds"], sum(epochs[summary["epochs"] :])
+    return EarlierSeconds(seconds["fit"] + cut_off, seconds["total"] + cut_off, epochs)
 
 
 @dataclass(frozen=True)
