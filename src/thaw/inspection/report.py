@@ -148,8 +148,10 @@ def judgement(summary: Summary, predictions: Predictions) -> list[str]:
         origin = f"{epoch} was chosen on val ({on_val} there); the test images played no part in the training."
     else:
         which = "" if chosen_on == "val" else f", the {chosen_on} images, for want of others"
-        origin = f"{epoch} was chosen on these same images{which}: expect a little less of new ones."
-        origin += f" The last epoch, which nobody chose, reaches {percent(summary['last']['acc'])}."
+        is_last = summary["best_epoch"] == summary["epochs"]
+        origin = f"{epoch}{', the last,' if is_last else ''} was chosen on these same images{which}: expect a little less of new ones."
+        if not is_last:
+            origin += f" The last epoch, which nobody chose, reaches {percent(summary['last']['acc'])}."
     sentences = [
         origin,
         f"With {judged['n']} images, the interval from {low} to {high} is what the luck of their draw leaves open"
