@@ -164,6 +164,18 @@ def test_one_class_without_folders_in_it(
     assert "\nImages of one class only: 1. Training needs two classes at least.\n  red\n" in (capsys.readouterr().out)
 
 
+def test_a_table_beside_the_images_is_named(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("flat/train", "deep/images"):
+        root = copytree(image_folder / "train/red", tmp_path / folder).parent
+        (root / "labels.csv").write_text("path,label\n")
+    assert main(["check", str(tmp_path / "flat")]) == 2
+    assert capsys.readouterr().err.endswith(" labels.csv lies there: set --csv=labels.csv.\n")
+    assert main(["check", str(tmp_path / "deep")]) == 1
+    assert "two classes at least. labels.csv lies there: set dataset.csv=labels.csv.\n" in capsys.readouterr().out
+
+
 def test_labels_may_be_in_a_table_or_in_the_names(image_folder: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()

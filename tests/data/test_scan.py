@@ -199,6 +199,31 @@ def test_no_class_folders(tmp_path: Path, folder: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("places", "tables", "advice"),
+    [
+        ({"train": 3, "test": 3}, ["labels.csv"], "labels.csv lies there: set dataset.csv=labels.csv."),
+        ({"train": 3, "valid": 3}, ["train/_classes.csv"], "train/_classes.csv lies there: set dataset.csv=train/_cla"),
+        ({"images": 6}, ["Labels.TSV"], "Labels.TSV lies there: set dataset.csv=Labels.TSV."),
+        (
+            {"images": 6},
+            ["test.csv", "train.csv"],
+            "test.csv, train.csv lie there: the one that has the labels is set by dataset.csv=FILE.",
+        ),
+    ],
+)
+def test_a_table_beside_images_without_classes_is_named(
+    tmp_path: Path, places: dict[str, int], tables: list[str], advice: str
+) -> None:
+    plant(tmp_path, places)
+    for name in tables:
+        (tmp_path / name).touch()
+    assert f" {advice}" in error_of(tmp_path)
+    exclude = tmp_path / "exclude.csv"
+    exclude.write_text("path\n")
+    assert f" {advice}" in error_of(tmp_path, exclude="exclude.csv")  # which is no table of labels
+
+
 def test_class_folders_without_images_are_not_said_to_lack(tmp_path: Path) -> None:
     plant(tmp_path, {"ants": 0, "bees": 0})
     assert error_of(tmp_path) == f"dataset.root has no images: {tmp_path}."

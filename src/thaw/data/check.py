@@ -15,7 +15,7 @@ from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.scan import STRAYS, name_ignored
-from thaw.data.splits import Sample, name_deeper_folder
+from thaw.data.splits import Sample, name_deeper_folder, name_tables
 from thaw.data.threads import in_threads
 from thaw.errors import ThawError, printable
 
@@ -159,7 +159,7 @@ def _name_deeper(index: ImageIndex, only: tuple[str, ...]) -> str:
     """Where the classes may be, if the only one is a folder right below the root."""
     paths = [sample.path for sample in index.samples] if only else []
     in_class_folder = paths and all(index.place(path).startswith(f"{only[0]}/") for path in paths)
-    return name_deeper_folder(paths) if in_class_folder else ""
+    return (name_deeper_folder(paths) if in_class_folder else "") + (name_tables(index.tables) if only else "")
 
 
 def find_unreadable(index: ImageIndex, threads: int | None = None) -> dict[Path, str]:

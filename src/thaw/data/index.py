@@ -48,6 +48,8 @@ class ImageIndex:
     """Folders whose names are nearly those of a split, each with that split: `vaild (val?)`."""
     unused_splits: tuple[str, ...] = ()
     """Columns of the CSV file that seem to tell the split, where none is used."""
+    tables: tuple[str, ...] = ()
+    """CSV files beside images that folders label."""
     torn_groups: tuple[str, ...] = ()
     """Groups with images in several splits, each with these: `p07 (train, val)`."""
     shards: Shards | None = field(default=None, compare=False)
@@ -102,7 +104,7 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     scan = scan_data(root, options)
     require_left(scan.rows, scan.left_out, options.classes)
     rows_by_split = split_rows(sorted(keep_classes(scan.rows, options.classes)), options)
-    classes = learn_classes(rows_by_split)
+    classes = learn_classes(rows_by_split, scan.tables)
     splits = _number(rows_by_split, classes)
     if options.train_per_class is not None:
         splits["train"] = draw(splits["train"], options.train_per_class, options.split_seed)
@@ -147,5 +149,5 @@ def _index(
     torn_groups: tuple[str, ...],
 ) -> ImageIndex:
     ignored = {reason: tuple(paths) for reason, paths in scan.ignored.items() if paths}
-    noted = tuple(scan.empty_folders), tuple(scan.misspelt), tuple(scan.unused_splits), torn_groups
+    noted = tuple(scan.empty_folders), tuple(scan.misspelt), tuple(scan.unused_splits), tuple(scan.tables), torn_groups
     return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, *noted, scan.shards)

@@ -15,7 +15,7 @@ from thaw.data.exclude import absolute, read_excluded
 from thaw.data.labels import label_by_name, read_table
 from thaw.data.places import IMAGE_SUFFIXES
 from thaw.data.shards import Shards
-from thaw.data.splits import SPLIT_NAMES, Row
+from thaw.data.splits import SPLIT_NAMES, Row, name_tables
 from thaw.errors import ThawError, name_some
 
 Ignored: TypeAlias = defaultdict[str, list[Path]]
@@ -34,6 +34,8 @@ class Scan:
     empty_folders: list[str] = field(default_factory=list)
     misspelt: list[str] = field(default_factory=list)
     unused_splits: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    """CSV files beside images that folders label, as seen from the root."""
     shards: Shards | None = None
 
 
@@ -79,6 +81,12 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     scan = Scan(misspelt=[f"{path.relative_to(root).as_posix()} ({split}?)" for path, split in misspelt.items()])
     if has_splits:
         scan.ignored["outside the splits"] += [path for path in _visible(top) if path not in split_folders]
+    if not by_name:
+        exclude = _find_list(root, options.exclude) if options.exclude else None
+        trains = [folder for folder, split in split_folders.items() if split == "train"]
+        files = [path for folder in (root, *trains) for path in _visible(folder)]
+        tables = [path for path in files if path.suffix.lower() in (".csv", ".tsv") and path != exclude]
+        scan.tables = [path.relative_to(root).as_posix() for path in tables]
     for folder, split in split_folders.items():
         sources = [folder] if by_name else _class_folders(folder, scan.ignored)
         found = {source: find_images(source, left_out, scan.ignored) for source in sources}
@@ -87,7 +95,7 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
             if not sources:
                 raise ThawError(
                     f"dataset.root has no class folders: {folder}. Expected one folder per class, or set "
-                    "dataset.label_pattern."
+                    f"dataset.label_pattern.{name_tables(scan.tables)}"
                 )
             others = name_ignored(scan.ignored, lambda path: path.relative_to(root).as_posix())
             raise ThawError(f"dataset.root has no images: {folder}." + f" {others}." * bool(others))

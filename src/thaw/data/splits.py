@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.config import DatasetConfig
-from thaw.errors import ThawError, did_you_mean, name_some
+from thaw.errors import ThawError, did_you_mean, name_some, printable
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What folders and CSV files call a split, and what we do."""
@@ -187,8 +187,16 @@ def find_torn_groups(splits: dict[str, list[Row]]) -> tuple[str, ...]:
     )
 
 
-def learn_classes(splits: dict[str, list[Row]]) -> tuple[str, ...]:
-    """The classes of train, which the other splits must not go beyond."""
+def learn_classes(splits: dict[str, list[Row]], tables: Sequence[str] = ()) -> tuple[str, ...]:
+    """The classes of train, which the other splits must not go beyond.
+
+    Args:
+        splits: Rows by split.
+        tables: CSV files beside the images, which may tell the classes.
+
+    Raises:
+        ThawError: Another split has a class that train lacks, or train has only one.
+    """
     known = {row.name for row in splits["train"]}
     classes = sorted(known)
     for split in ("val", "test"):
@@ -204,7 +212,8 @@ def learn_classes(splits: dict[str, list[Row]]) -> tuple[str, ...]:
         first = splits["train"][0]
         in_class_folder = first.source == first.name  # right below the root, and not labelled otherwise
         deeper = name_deeper_folder([row.path for row in splits["train"]]) if in_class_folder else ""
-        raise ThawError(f"train must have images of at least two classes, got one: {classes[0]!r}.{deeper}")
+        advice = deeper + name_tables(tables)
+        raise ThawError(f"train must have images of at least two classes, got one: {classes[0]!r}.{advice}")
     return tuple(classes)
 
 
@@ -214,6 +223,13 @@ def name_deeper_folder(paths: Collection[Path]) -> str:
     if len(folders) == 1:
         return ""
     return f" If the classes are the folders in it, set dataset.root={os.path.commonpath(folders)}."
+
+
+def name_tables(tables: Sequence[str]) -> str:
+    """What may be meant by `dataset.csv` where folders tell no classes and CSV files lie beside them; or nothing."""
+    if len(tables) > 1:
+        return f" {name_some(tables, most=3)} lie there: the one that has the labels is set by dataset.csv=FILE."
+    return "".join(f" {printable(name)} lies there: set dataset.csv={printable(name)}." for name in tables)
 
 
 def draw(samples: list[Sample], per_class: int, seed: int) -> list[Sample]:
