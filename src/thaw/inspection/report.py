@@ -149,7 +149,8 @@ def judgement(summary: Summary, predictions: Predictions) -> list[str]:
     else:
         which = "" if chosen_on == "val" else f", the {chosen_on} images, for want of others"
         is_last = summary["best_epoch"] == summary["epochs"]
-        origin = f"{epoch}{', the last,' if is_last else ''} was chosen on these same images{which}: expect a little less of new ones."
+        which_epoch = f"{epoch}, the last," if is_last else epoch
+        origin = f"{which_epoch} was chosen on these same images{which}: expect a little less of new ones."
         if not is_last:
             origin += f" The last epoch, which nobody chose, reaches {percent(summary['last']['acc'])}."
     sentences = [
