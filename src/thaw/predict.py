@@ -42,6 +42,11 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
 
+    def __repr__(self) -> str:
+        name = None if self.path is None else str(self.path)
+        said = f"label={self.label!r}, probability={self.probability:.4f}" if self.top else f"error={self.error!r}"
+        return f"Prediction({name!r}, {said})"
+
     @property
     def label(self) -> str | None:
         """The likeliest class."""

@@ -224,6 +224,12 @@ def test_a_grid_of_nothing_is_not_said_to_be_written(
     assert not grid.exists()
 
 
+def test_a_prediction_shows_what_it_says() -> None:
+    said = Prediction(Path("a.jpg"), (("ants", 0.75), ("bees", 0.25)))
+    assert repr(said) == "Prediction('a.jpg', label='ants', probability=0.7500)"
+    assert repr(Prediction(None, error="it is empty")) == "Prediction(None, error='it is empty')"
+
+
 def test_the_grid_names_prediction_and_file() -> None:
     shown = [Prediction(Path("photos") / ("$x$" * 20 + ".jpg"), (("ants", 0.75), ("bees", 0.25)))]
     grid = photo_grid([torch.zeros(3, 8, 8, dtype=torch.uint8)], shown, 40)
