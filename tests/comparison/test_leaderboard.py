@@ -31,7 +31,7 @@ def test_markdown_has_a_row_a_setting(tmp_path: Path) -> None:
         write_run(tmp_path / f"{number}", f"dataset.label_pattern='(a|b){number}'", acc=0.9 - number / 10)
     lines = compare([tmp_path]).markdown().splitlines()
     assert lines[0] == "**data: 200 images of 2 classes (val, last epoch)**"
-    assert lines[2].startswith("| label_pattern | runs | accuracy | 95 % interval | best epoch |")
+    assert lines[2].startswith("| label_pattern | runs | accuracy | 95 % interval | acc at best epoch |")
     assert lines[4].startswith("| (a\\|b)0 | 1 | 0.9000 | 0.851 to 0.934 | 0.9200 |")
     assert len({line.replace("\\|", "").count("|") for line in lines[2:6]}) == 1
 
