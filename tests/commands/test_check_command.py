@@ -156,6 +156,17 @@ def test_a_folder_too_high_is_told_of(
     assert main(["check", str(tmp_path / "data/photos" / folder)]) == 0
 
 
+def test_folders_in_class_folders_are_no_mistake(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("warm/red", "cold/blue", "cold/green"):
+        copytree(image_folder / "train" / Path(place).name, tmp_path / "data" / place)
+    assert main(["check", str(tmp_path / "data")]) == 0
+    printed = capsys.readouterr().out
+    assert "\nClass folders that hold folders: 1. All images in them are of that one class" in printed
+    assert "\n  cold (blue, green)\n\nNothing is wrong.\n" in printed
+
+
 def test_one_class_without_folders_in_it(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -259,5 +259,14 @@ def test_classes_one_folder_deeper_are_named(tmp_path: Path, folder: str) -> Non
     assert survey(tmp_path, DatasetConfig()).classes == ("photos",)  # images of one class, for all it can know
 
 
+def test_folders_in_class_folders_are_told(tmp_path: Path) -> None:
+    folders = ["round/circle", "round/ring", "edgy", "edgy/square", "plain", "deep/images/all"]
+    plant(tmp_path, dict.fromkeys(folders, 5))
+    index = survey(tmp_path, DatasetConfig())
+    assert index.classes == ("deep", "edgy", "plain", "round")
+    assert index.nested == ("edgy (square)", "round (circle, ring)")
+    assert survey(tmp_path, DatasetConfig(label_pattern="^(.)")).nested == ()
+
+
 def test_root_does_not_exist(tmp_path: Path) -> None:
     assert error_of(tmp_path / "data") == f"dataset.root must be a folder that exists, got '{tmp_path}/data'."

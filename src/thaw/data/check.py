@@ -72,6 +72,12 @@ def find_problems(index: ImageIndex) -> list[Finding]:
             paths=tuple(index.root / name for name in index.empty_folders),
         ),
         Finding(
+            "Class folders that hold folders",
+            index.nested,
+            "All images in them are of that one class; for others, list each image with its own in dataset.csv.",
+            is_wrong=False,
+        ),
+        Finding(
             "Misspelt split folders",
             index.misspelt,
             "They are not used as splits: rename them.",

@@ -44,6 +44,8 @@ class ImageIndex:
     """Files and folders left out, by reason."""
     empty_folders: tuple[str, ...]
     """Folders of a class or a split, relative to `root`, that have no image."""
+    nested: tuple[str, ...] = ()
+    """Class folders whose images lie in several folders, each with these: `round (circle, ring)`."""
     misspelt: tuple[str, ...] = ()
     """Folders whose names are nearly those of a split, each with that split: `vaild (val?)`."""
     unused_splits: tuple[str, ...] = ()
@@ -149,5 +151,6 @@ def _index(
     torn_groups: tuple[str, ...],
 ) -> ImageIndex:
     ignored = {reason: tuple(paths) for reason, paths in scan.ignored.items() if paths}
-    noted = tuple(scan.empty_folders), tuple(scan.misspelt), tuple(scan.unused_splits), tuple(scan.tables), torn_groups
+    folders = tuple(scan.empty_folders), tuple(scan.nested), tuple(scan.misspelt)
+    noted = *folders, tuple(scan.unused_splits), tuple(scan.tables), torn_groups
     return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, *noted, scan.shards)

@@ -32,6 +32,8 @@ class Scan:
     left_out: list[Row] = field(default_factory=list)
     """Lines of the CSV file that are among `ignored`."""
     empty_folders: list[str] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
+    """Class folders whose images lie in several folders, each with the first few of these."""
     misspelt: list[str] = field(default_factory=list)
     unused_splits: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
@@ -102,6 +104,8 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
         scan.rows += [
             Row(path, source.name, split, places[source]) for source, paths in found.items() for path in paths
         ]
+        if not by_name:
+            scan.nested += [f"{places[each]} ({some})" for each in sources if (some := _name_nested(each, found[each]))]
         scan.empty_folders += [places[source] for source in sources or [folder] if not found.get(source)]
     if options.label_pattern is not None:
         scan.rows = label_by_name(scan.rows, options.label_pattern)
@@ -191,6 +195,13 @@ def find_images(folder: Path, left_out: Mapping[Path, str], ignored: Ignored) ->
             else:
                 images.append(path)
     return sorted(images)
+
+
+def _name_nested(folder: Path, images: Collection[Path]) -> str:
+    """The folders in a class folder, where its images lie in several places; else nothing."""
+    parents = {path.parent for path in images}
+    names = sorted({parent.relative_to(folder).parts[0] for parent in parents if parent != folder})
+    return name_some(names, most=3) if len(parents) > 1 else ""
 
 
 def name_ignored(ignored: Mapping[str, Sequence[Path]], place: Callable[[Path], str] = str) -> str:
