@@ -35,7 +35,8 @@ def close_sweep(folder: Path) -> None:
     leaderboard.write_csv(folder / "comparison.csv")
     write_figure(accuracy_chart(leaderboard), folder / "comparison.png")
     has_events = any(run.events.is_dir() for run in runs)
-    print(*next_lines(leaderboard.best, folder if has_events else None), sep="\n")
+    for line in next_lines(leaderboard.best, folder if has_events else None):
+        print(line)
 
 
 if __name__ == "__main__":

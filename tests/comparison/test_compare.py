@@ -263,11 +263,15 @@ def test_a_best_run_is_named_where_there_is_one(
     for number, run in enumerate(runs):
         write_run(tmp_path / f"{number}", **run)
     close_sweep = runpy.run_path(str(ROOT / "train.py"))["close_sweep"]
-    for end in (lambda: main(["compare", str(tmp_path)]), lambda: close_sweep(tmp_path)):
+    told = f"\nBest: {tmp_path / best}\n" if best else ""
+    for end, more in (
+        (lambda: main(["compare", str(tmp_path)]), ""),
+        (lambda: close_sweep(tmp_path), f"Next: thaw report {tmp_path / best}\n" if best else ""),
+    ):
         assert not end()
         printed = capsys.readouterr().out
         if best:
-            assert printed.endswith(f"\nBest: {tmp_path / best}\n")
+            assert printed.endswith(told + more)
         else:
             assert "Best:" not in printed
 

@@ -108,6 +108,10 @@ def accept(compose: Compose, *overrides: str) -> None:
             "+trainer.extra.max_time=VALUE.",
         ),
         (
+            "augment.transforms.blur=1",
+            "augment.transforms.blur adds a transform: write it with a plus sign, +augment.transforms.blur=VALUE.",
+        ),
+        (
             "trainer.profiler=simple",
             "trainer.profiler is not an option. A flag of Lightning's Trainer is written "
             "+trainer.extra.profiler=VALUE.",

@@ -27,8 +27,13 @@ SYSTEM_FAULTS = {
 }  # fmt: skip
 """No room, no right, no such mount: what is wrong with the machine, not with the program."""
 
-_PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
+FREE_KEYS = {
+    "trainer.extra.": "a flag of Lightning's Trainer", "trainer.callbacks.": "a callback",
+    "augment.transforms.": "a transform", "optimizer.extra.": "an argument of the optimizer",
+}  # fmt: skip
+"""Beginnings of options that take any name, and what they are."""
 
+_PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
 
 LISTED = "`python train.py --cfg job` lists all."
 OTHER_NAMES = {
@@ -183,8 +188,7 @@ def _explain_key_or_value(error: BaseException) -> str:
         )
     if unknown := re.search(r"Could not override '([^']+)'|Key '[^']+' (?:is )?not in [\s\S]*?full_key: (\S+)", text):
         name = next(filter(None, unknown.groups()))
-        if name.startswith(("trainer.extra.", "trainer.callbacks.")):
-            what = "a callback" if name.startswith("trainer.callbacks.") else "a flag of Lightning's Trainer"
+        if what := next((what for place, what in FREE_KEYS.items() if name.startswith(place)), None):
             return f"{name} adds {what}: write it with a plus sign, +{name}=VALUE."
         if "'BasicLauncherConf'" in text:
             others = ", ".join(_PLUGINS["hydra/launcher"])
