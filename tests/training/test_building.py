@@ -1,5 +1,6 @@
 import logging
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -27,7 +28,8 @@ def test_a_missing_folder_of_images_is_told_before_weights_are_looked_for(tmp_pa
 
 @pytest.mark.slow
 def test_what_becomes_of_the_head_of_an_earlier_run_is_told(image_folder: Path, tmp_path: Path) -> None:
-    dataset = DatasetConfig(root=str(image_folder), image_size=32, resize=32, num_workers=0)
+    images = copytree(image_folder, tmp_path / "images")
+    dataset = DatasetConfig(root=str(images), image_size=32, resize=32, num_workers=0)
     trainer = TrainerConfig(max_epochs=1, accelerator="cpu", progress_bar=False)
     train(Config(dataset, BackboneConfig("squeezenet1_1", None), trainer=trainer, figures=False), tmp_path / "run")
     backbone = BackboneConfig("squeezenet1_1", str(tmp_path / "run"))
@@ -37,7 +39,7 @@ def test_what_becomes_of_the_head_of_an_earlier_run_is_told(image_folder: Path, 
     ):
         *_, line = build(Config(dataset, backbone, HeadConfig(init)))
         assert line.endswith(told)
-    (image_folder / "train" / "red").rename(image_folder / "train" / "scarlet")
-    (image_folder / "val" / "red").rename(image_folder / "val" / "scarlet")
+    (images / "train" / "red").rename(images / "train" / "scarlet")
+    (images / "val" / "red").rename(images / "val" / "scarlet")
     *_, line = build(Config(dataset, backbone))
     assert line.endswith("; its head left out, for other classes")
