@@ -154,13 +154,22 @@ def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> No
     Raises:
         ThawError: The folder is a run's own, or cannot be written to.
     """
-    if Run(folder).is_started:
-        raise ThawError(f"{folder} is the folder of a run, whose predictions would be lost. Name another one by --out.")
+    refuse_run(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(evaluation, folder, least)
     except OSError as error:
         raise ThawError(f"{folder} cannot be written to ({error.strerror}). Name another folder by --out.") from error
+
+
+def refuse_run(folder: Path) -> None:
+    """Refuse to write an evaluation among the files of a run.
+
+    Raises:
+        ThawError: The folder is a run's.
+    """
+    if Run(folder).is_started:
+        raise ThawError(f"{folder} is the folder of a run, whose predictions would be lost. Name another one by --out.")
 
 
 def _write(evaluation: Evaluation, folder: Path, least: int) -> None:

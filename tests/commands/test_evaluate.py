@@ -37,6 +37,13 @@ def test_it_prints_the_scores_and_writes_predictions_metrics_and_figures(
             assert min(image.size) > 200
 
 
+def test_the_folder_of_a_run_is_refused_before_the_work(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run.folder), "--out", str(run.folder)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "is the folder of a run, whose predictions would be lost. Name another one by --out." in printed.err
+
+
 def test_what_it_writes_agrees_with_the_training_to_the_last_digit(run: Run) -> None:
     assert main(["evaluate", str(run.folder)]) == 0
     metrics = json.loads((run.evaluation / "metrics.json").read_text())

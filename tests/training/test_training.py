@@ -11,8 +11,9 @@ import torch
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
+from thaw.training.earlier import earlier_seconds
 from thaw.training.learning_rate import find_lr
-from thaw.training.train import earlier_seconds, train
+from thaw.training.train import train
 
 
 @pytest.mark.parametrize("program", [train, find_lr])

@@ -70,12 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the scores and write them down; returns the exit code."""
     with heavy_imports():
-        from thaw.evaluation import evaluate, write_evaluation
+        from thaw.evaluation import evaluate, refuse_run, write_evaluation
         from thaw.inspection.scores import score_text, write_class_scores
         from thaw.run import Run
 
     if options.csv:
         refuse_unwritable("--csv", options.csv)
+    if options.out:
+        refuse_run(options.out)
     run = Run(options.folder)
     columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
     try:

@@ -23,15 +23,8 @@ ALPHA = 0.05
 OTHER_IMAGES, NO_ANSWERS, BEST = "other images", "no predictions", "best"
 """Why there is no test."""
 HEADINGS = [
-    "runs",
-    "accuracy",
-    "95 % interval",
-    "acc at\nbest epoch",
-    "macro\nF1",
-    "seconds",
-    "trainable",
-    "against the best",
-]
+    "runs", "accuracy", "95 % interval", "acc at\nbest epoch", "macro\nF1", "seconds", "trainable", "against the best",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

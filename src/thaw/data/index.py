@@ -150,7 +150,17 @@ def _index(
     scan: Scan,
     torn_groups: tuple[str, ...],
 ) -> ImageIndex:
-    ignored = {reason: tuple(paths) for reason, paths in scan.ignored.items() if paths}
-    folders = tuple(scan.empty_folders), tuple(scan.nested), tuple(scan.misspelt)
-    noted = *folders, tuple(scan.unused_splits), tuple(scan.tables), torn_groups
-    return ImageIndex(root, classes, splits, epoch_chosen_on, ignored, *noted, scan.shards)
+    return ImageIndex(
+        root,
+        classes,
+        splits,
+        epoch_chosen_on,
+        ignored={reason: tuple(paths) for reason, paths in scan.ignored.items() if paths},
+        empty_folders=tuple(scan.empty_folders),
+        nested=tuple(scan.nested),
+        misspelt=tuple(scan.misspelt),
+        unused_splits=tuple(scan.unused_splits),
+        tables=tuple(scan.tables),
+        torn_groups=torn_groups,
+        shards=scan.shards,
+    )

@@ -162,7 +162,7 @@ class Classifier(LightningModule):
         """One parameter group per stage and one for the head, with and without weight decay; they never change.
 
         Kernels decay: parameters of two or more dimensions that torchvision calls weights. ViT's class token and
-        position embedding, ConvNeXt's layer scales, Swin's tables and temperatures are as large, and do not.
+        position embedding, ConvNeXt's layer scales, Swin's tables and temperatures are none.
         """
         named = self.named_parameters()
         kernels = {parameter for name, parameter in named if name.endswith("weight") and parameter.ndim >= 2}

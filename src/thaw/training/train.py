@@ -3,7 +3,7 @@
 import logging
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from thaw.seeding import seeded
 from thaw.summary import Params, Seconds, Summary
 from thaw.training.building import build
 from thaw.training.checkpoints import BestCheckpoint, require_own
+from thaw.training.earlier import EarlierSeconds, earlier_seconds
 from thaw.training.learning_rate import announce_rate, settle_rate
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
@@ -108,26 +109,6 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
         training.write(results, summary)
         log.info(closing_lines(run, config, summary))
     return summary
-
-
-@dataclass(frozen=True)
-class EarlierSeconds:
-    """How long a run took before it was resumed, in seconds; see `thaw.summary.Seconds`."""
-
-    fit: float = 0.0
-    total: float = 0.0
-    epochs: Sequence[float] = ()
-    """Of each epoch."""
-
-
-def earlier_seconds(run: Run) -> EarlierSeconds:
-    """What a run's summary says, if it was finished, and the epochs after that, which were cut off."""
-    epochs = [row["seconds"] or 0.0 for row in run.metrics] if run.metrics_csv.exists() else []
-    if not run.is_finished:
-        return EarlierSeconds(sum(epochs), sum(epochs), epochs)
-    summary = run.full_summary
-    seconds, cut_off = summary["seconds"], sum(epochs[summary["epochs"] :])
-    return EarlierSeconds(seconds["fit"] + cut_off, seconds["total"] + cut_off, epochs)
 
 
 @dataclass(frozen=True)

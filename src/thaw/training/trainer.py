@@ -204,7 +204,9 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
     try:
         with loading(data):
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except (MisconfigurationException, ValueError) as error:
-        if isinstance(error, ValueError) and "val_check_interval" not in str(error):  # longer than an epoch
-            raise
+    except MisconfigurationException as error:
         raise _misfit(error) from error
+    except ValueError as error:
+        if "val_check_interval" in str(error):  # longer than an epoch
+            raise _misfit(error) from error
+        raise
