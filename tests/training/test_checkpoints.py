@@ -92,6 +92,18 @@ def test_the_best_epoch_is_kept_and_of_equals_the_first_or_the_last(
     assert epoch_in(tmp_path / "best.ckpt") == best
 
 
+def test_the_best_epoch_is_kept_without_the_optimizer_and_under_an_average_with_that(tmp_path: Path) -> None:
+    last = LastCheckpoint(tmp_path / "plain", 0)
+    fit(Scripted([0.5, 0.9]), BestCheckpoint(tmp_path / "plain", "val/acc", "first"), last)
+    best, full = (torch.load(tmp_path / "plain" / name, weights_only=True) for name in ("best.ckpt", "last.ckpt"))
+    assert full.keys() - best.keys() >= {"optimizer_states", "callbacks"}
+    assert best["state_dict"].keys() == full["state_dict"].keys()
+    averaged = BestCheckpoint(tmp_path / "averaged", "val/acc", "first")
+    fit(Scripted([0.5, 0.9]), averaged, pl.callbacks.WeightAveraging(avg_fn=lambda mean, *_: torch.zeros_like(mean)))
+    weights = torch.load(tmp_path / "averaged" / "best.ckpt", weights_only=True)["state_dict"].values()
+    assert not any(value.any() for value in weights)
+
+
 @pytest.mark.parametrize("ties", ["first", "last"])
 def test_a_resumed_training_keeps_the_best_epoch_from_before(tmp_path: Path, ties: str) -> None:
     fit(Scripted([0.5, 0.9]), BestCheckpoint(tmp_path, "val/acc", ties), LastCheckpoint(tmp_path, 0))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -33,7 +33,7 @@ class WholeFileIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`, written after each validation that is the best so far.
+    """`best.ckpt`, written after each validation that is the best so far; the weights alone, as nothing resumes from it.
 
     Args:
         folder: Where to write.
@@ -52,6 +52,11 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self.ties = ties
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the optimizer's state out, but beside averaged weights: only with it Lightning writes the average."""
+        super().setup(trainer, pl_module, stage)
+        self.save_weights_only = not any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
 
     @property
     def state_key(self) -> str:
