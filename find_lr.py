@@ -25,4 +25,6 @@ if __name__ == "__main__":
         sys.exit(130)
     except ModuleNotFoundError as error:
         sys.exit(f"{error}: activate Thaw's environment (. .venv/bin/activate), or install it (pip install -e .).")
-    run_experiment(experiment, Path(__file__).absolute().parent / "conf", help_file="help_find_lr.txt", can_resume=False)
+    run_experiment(
+        experiment, Path(__file__).absolute().parent / "conf", help_file="help_find_lr.txt", can_resume=False
+    )

@@ -72,6 +72,23 @@ def test_a_signal_waits_for_the_end_of_the_imports_and_a_second_one_does_not(
     assert (done.returncode, done.stdout, done.stderr) == (code, imported, "")
 
 
+def test_a_library_for_texts_is_not_loaded_along_and_can_be_imported_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "transformers-5.0.0.dist-info").mkdir()
+    (tmp_path / "transformers-5.0.0.dist-info" / "METADATA").write_text("Name: transformers\nVersion: 5.0.0\n")
+    (tmp_path / "transformers.py").write_text("print('loaded')\nAutoModel = AutoTokenizer = 1\n")
+    imports = """
+from thaw.importing import heavy_imports
+with heavy_imports():
+    import lightning.pytorch
+print("ready")
+from transformers import AutoModel
+print(AutoModel)
+"""
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
+    done = subprocess.run([sys.executable, "-c", imports], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("ready\nloaded\n1\n", "")
+
+
 @pytest.mark.parametrize(
     ("own", "count"), [({}, "2000"), ({"GOMP_SPINCOUNT": "9"}, "9"), ({"OMP_WAIT_POLICY": "active"}, None)]
 )

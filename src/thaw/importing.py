@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
-from thaw.postponed import postpone
+from thaw.postponed import Postponed, postpone
 from thaw.signals import deferred
 
 SPIN_COUNT = "2000"
@@ -52,6 +53,9 @@ POSTPONED: dict[str, dict[str, Any]] = {
 }
 """Modules that take a third of all import time, with the attributes that a training without a compiler needs."""
 
+TEXT_ONLY: dict[str, dict[str, Any]] = {"transformers": {"AutoModel": None, "AutoTokenizer": None}}
+"""What torchmetrics imports for its metrics of texts wherever it is installed: longer than all the rest together."""
+
 
 @contextmanager
 def heavy_imports() -> Iterator[None]:
@@ -60,7 +64,7 @@ def heavy_imports() -> Iterator[None]:
     torch and Lightning come to half a million objects, none of which is ever garbage; to look through them again and
     again takes two seconds of nine.
     """
-    postpone(POSTPONED)
+    postpone(POSTPONED | {name: known for name, known in TEXT_ONLY.items() if find_spec(name)})
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read once, as torch is loaded
     was_enabled = gc.isenabled()
@@ -69,6 +73,9 @@ def heavy_imports() -> Iterator[None]:
         with deferred():
             yield
     finally:
+        for name in TEXT_ONLY:  # whoever imports it from here on means it
+            if isinstance(sys.modules.get(name), Postponed):
+                del sys.modules[name]
         gc.freeze()
         if was_enabled:
             gc.enable()

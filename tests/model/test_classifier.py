@@ -473,7 +473,8 @@ def test_rates_are_optimizers_times_strategys_times_schedules(
         pace = pace_at(schedule, step / num_batches, num_epochs)
         momentum = 0.9 - pace.dip * (0.9 - schedule.low_momentum)
         for group in groups:
-            assert group["lr"] == pytest.approx(0.002 * factors[group["part"]] * pace.rate)
+            for part in group["parts"]:
+                assert group["lr"] == pytest.approx(0.002 * factors[part] * pace.rate)
             assert (group["betas"][0] if optimizer == "adamw" else group["momentum"]) == pytest.approx(momentum)
 
 
@@ -542,12 +543,15 @@ def test_what_is_no_kernel_does_not_decay_whatever_its_shape(name: str, spared: 
     assert all(decays[parameter] for name, parameter in named.items() if name.endswith("weight"))
 
 
-def test_groups_follow_the_stages() -> None:
-    model = classifier(WITH_NORMS)
+@pytest.mark.parametrize("strategy", [None, FROZEN, GRADUAL, StrategyConfig(backbone_factor=0.1)])
+def test_groups_are_of_whole_stages_that_learn_alike(strategy: StrategyConfig | None) -> None:
+    model = classifier(WITH_NORMS, strategy=strategy)
     parts = [*model.backbone.stages, model.head]
-    for group in model.configure_optimizers().param_groups:
-        own = {id(parameter) for parameter in parts[group["part"]].parameters()}
-        assert {id(parameter) for parameter in group["params"]} <= own
+    groups = model.configure_optimizers().param_groups
+    assert [part for group in groups for part in group["parts"]] == list(range(len(parts)))
+    for group in groups:
+        own = [parameter for part in group["parts"] for parameter in parts[part].parameters()]
+        assert group["params"] == own
 
 
 def test_nesterov() -> None:
@@ -669,6 +673,20 @@ def test_features_of_a_frozen_backbone(training: bool, fit: Fit) -> None:
     assert same(state_of(model), before)
     assert training_modes(model) == [{training}] * len(model.backbone.stages)
     assert torch.equal(features, model.eval().extract(model.normalize(images)))
+
+
+@pytest.mark.parametrize(
+    ("bf16", "learns", "sizes"), [(True, False, [8, 8, 4]), (True, True, [20]), (False, False, [20])]
+)
+def test_a_cpu_takes_a_few_images_at_a_time_in_bf16_where_nothing_learns(
+    bf16: bool, learns: bool, sizes: list[int]
+) -> None:
+    model, seen = classifier().eval(), []
+    model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    images = torch.zeros(20, 3, 64, 64, dtype=torch.uint8)
+    with torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        assert len(model.extract(model.normalize(images))) == 20
+    assert seen == sizes
 
 
 # ---- randomness
@@ -869,6 +887,32 @@ def test_a_training_does_not_go_on_from_half_a_checkpoint(damage: str, tmp_path:
     torch.save(content, path)
     with pytest.raises(ThawError, match=r"last\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
         require_own(path, classifier(), max_epochs=2)
+
+
+def test_a_checkpoint_whose_groups_do_not_name_their_parameters_is_of_an_earlier_version(
+    tmp_path: Path, fit: Fit
+) -> None:
+    path = tmp_path / "last.ckpt"
+    fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    for group in content["optimizer_states"][0]["param_groups"]:
+        del group["names"]
+    torch.save(content, path)
+    with pytest.raises(ThawError, match=r"last\.ckpt was written by an earlier version .* head\.init=weights\.$"):
+        require_own(path, classifier(), max_epochs=2)
+
+
+def test_a_training_goes_on_with_another_strategy(tmp_path: Path, fit: Fit) -> None:
+    path = tmp_path / "last.ckpt"
+    fit(classifier(strategy=GRADUAL), batch(), max_epochs=2).save_checkpoint(path)
+    saved = torch.load(path, weights_only=True)["optimizer_states"][0]
+    head = next(group for group in saved["param_groups"] if "head.2.weight" in group["names"])
+    before = saved["state"][head["params"][head["names"].index("head.2.weight")]]["momentum_buffer"]
+    model = classifier(strategy=FINETUNE)
+    trainer = fit(model, batch(), max_epochs=2, ckpt_path=path)  # no epoch is left: the state is what was loaded
+    assert len(trainer.optimizers[0].param_groups) < len(saved["param_groups"])
+    after = trainer.optimizers[0].state[model.head[2].weight]["momentum_buffer"]
+    assert torch.equal(after, before)
 
 
 @pytest.mark.parametrize(

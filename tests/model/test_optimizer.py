@@ -10,12 +10,16 @@ from thaw.errors import ThawError
 from thaw.model.optimizer import make_optimizer, named_rates, set_rates
 from thaw.model.schedule import Pace
 
-PARTS = [list(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).parameters()), list(nn.Linear(4, 2).parameters())]
-KERNELS = {part[0] for part in PARTS}
+NETWORK = nn.ModuleDict({"stage": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), "head": nn.Linear(4, 2)})
+PARTS = [
+    {name: parameter for name, parameter in NETWORK.named_parameters() if name.startswith(part)} for part in NETWORK
+]
+KERNELS = {parameter for parameter in NETWORK.parameters() if parameter.ndim > 1}
+APART, TIED = [[0], [1]], [[0, 1]]
 
 
-def optimizer(**options: Any) -> torch.optim.Optimizer:
-    return make_optimizer(OptimizerConfig(**options), PARTS, KERNELS, fused=False)
+def optimizer(ties: Sequence[Sequence[int]] = APART, **options: Any) -> torch.optim.Optimizer:
+    return make_optimizer(OptimizerConfig(**options), PARTS, ties, KERNELS, fused=False)
 
 
 def values(made: torch.optim.Optimizer, key: str) -> Sequence[Any]:
@@ -25,15 +29,26 @@ def values(made: torch.optim.Optimizer, key: str) -> Sequence[Any]:
 @pytest.mark.parametrize("name", ["sgd", "adamw", "torch.optim.NAdam"])
 def test_kernels_decay_and_the_rest_does_not(name: str) -> None:
     made = optimizer(name=name, weight_decay=0.1)
-    assert values(made, "part") == [0, 0, 1, 1]
+    assert values(made, "parts") == [[0], [0], [1], [1]]
     assert values(made, "weight_decay") == [0.1, 0.0, 0.1, 0.0]
     assert [{parameter.ndim for parameter in group["params"]} for group in made.param_groups] == [{4}, {1}, {2}, {1}]
+
+
+def test_parts_that_learn_alike_share_groups_and_without_decay_one() -> None:
+    made = optimizer(TIED, weight_decay=0.1)
+    assert values(made, "parts") == [[0, 1]] * 2
+    assert [len(group["params"]) for group in made.param_groups] == [2, 4]
+    made = optimizer(TIED)
+    assert values(made, "names") == [[name for part in PARTS for name in part]]
+    options = OptimizerConfig()
+    set_rates(made, options, [1.0, 1.0], Pace(rate=0.5, dip=0.0), low_momentum=0.85)
+    assert named_rates(made) == {"lr/stage_00": options.rate / 2, "lr/head": options.rate / 2}
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "torch.optim.RMSprop"])
 def test_rates_are_the_options_times_strategy_times_schedule(name: str) -> None:
     options = OptimizerConfig(name=name, lr=0.2)
-    made = make_optimizer(options, PARTS, KERNELS, fused=False)
+    made = make_optimizer(options, PARTS, APART, KERNELS, fused=False)
     set_rates(made, options, [0.1, 1.0], Pace(rate=0.5, dip=0.0), low_momentum=0.85)
     assert named_rates(made) == pytest.approx({"lr/stage_00": 0.01, "lr/head": 0.1})
 
@@ -47,8 +62,8 @@ def test_momentum_dips_as_the_schedule_has_it_and_not_in_a_class_by_its_name() -
     ):
         extra = {"betas": (0.7, 0.8)} if "NAdam" in name else {}
         options = OptimizerConfig(name=name, momentum=0.95, extra=extra)
-        made = make_optimizer(options, PARTS, KERNELS, fused=False)
-        assert values(made, key) == [before] * 4
+        made = make_optimizer(options, PARTS, APART, KERNELS, fused=False)
+        assert values(made, key) == [before] * 2
         set_rates(made, options, [1.0, 1.0], Pace(rate=1.0, dip=0.5), low_momentum=0.85)
         assert made.param_groups[0][key] == pytest.approx(after)
 
@@ -78,7 +93,27 @@ def test_an_earlier_state_does_not_bring_its_arguments_along(
     assert values(earlier, key) != asked
     later.load_state_dict(earlier.state_dict())
     assert values(later, key) == asked
-    assert values(later, "lr") == [0.5] * 4
+    assert set(values(later, "lr")) == {0.5}
+
+
+@pytest.mark.parametrize(("before", "now"), [(APART, TIED), (TIED, APART)])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_an_earlier_state_is_taken_over_from_other_groups(
+    before: Sequence[Sequence[int]], now: Sequence[Sequence[int]], decay: float
+) -> None:
+    NETWORK.requires_grad_()
+    NETWORK["stage"][1].requires_grad_(False)
+    earlier, later = optimizer(before, momentum=0.5), optimizer(now, momentum=0.9, weight_decay=decay)
+    for number, parameter in enumerate(NETWORK.parameters()):
+        parameter.grad = torch.full_like(parameter, number) if parameter.requires_grad else None
+    earlier.step()
+    later.load_state_dict(earlier.state_dict())
+    moments = {parameter: state["momentum_buffer"] for parameter, state in later.state.items()}
+    assert moments.keys() == {parameter for parameter in NETWORK.parameters() if parameter.requires_grad}
+    for parameter, moment in moments.items():
+        assert parameter.grad is not None
+        assert torch.equal(moment, parameter.grad)
+    assert values(later, "parts") == values(optimizer(now, weight_decay=decay), "parts")
 
 
 @pytest.mark.parametrize(

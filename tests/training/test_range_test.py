@@ -127,7 +127,7 @@ def steps() -> Iterator[list[dict[int, float]]]:
     rates: list[dict[int, float]] = []
 
     def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        rates.append({group["part"]: group["lr"] for group in optimizer.param_groups})
+        rates.append({part: group["lr"] for group in optimizer.param_groups for part in group["parts"]})
 
     handle = register_optimizer_step_pre_hook(note)
     yield rates

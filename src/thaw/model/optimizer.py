@@ -1,6 +1,6 @@
 """The optimizer: parameter groups by part of the network, and what their rates and momentum are at a moment."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pkgutil import resolve_name
 from typing import Any
 
@@ -13,25 +13,33 @@ from thaw.model.schedule import Pace
 
 
 def make_optimizer(
-    options: OptimizerConfig, parts: Sequence[Iterable[Parameter]], kernels: Set[Parameter], fused: bool
+    options: OptimizerConfig,
+    parts: Sequence[Mapping[str, Parameter]],
+    ties: Sequence[Sequence[int]],
+    kernels: Set[Parameter],
+    fused: bool,
 ) -> Optimizer:
-    """The optimizer of a network's parts: a group of each with weight decay and one without; they never change.
+    """The optimizer of a network's parts, with a group for those that learn alike, or two: weight decay and none.
+
+    A GPU would wait for the steps of many groups: each is a call of its own.
 
     Args:
         options: Which, and how.
-        parts: Parameters of every stage, first to last, and then of the head.
-        kernels: Those of them that decay.
-        fused: Whether all parameters are stepped in one kernel, by one of Thaw's own choice.
+        parts: Parameters by name, of every stage, first to last, and then of the head.
+        ties: Numbers of the parts that have the same rate at all times.
+        kernels: Parameters that decay.
+        fused: Whether all parameters of a group are stepped in one kernel, by an optimizer of Thaw's own choice.
 
     Raises:
         ThawError: There is no such optimizer, or it does not take these arguments.
     """
     groups: list[dict[str, Any]] = []
-    for part, parameters in enumerate(map(list, parts)):
-        decaying = [parameter for parameter in parameters if parameter in kernels]
-        others = [parameter for parameter in parameters if parameter not in kernels]
-        groups.append({"params": decaying, "part": part, "weight_decay": options.weight_decay})
-        groups.append({"params": others, "part": part, "weight_decay": 0.0})
+    for tie in ties:
+        named = [pair for part in tie for pair in parts[part].items()]
+        for decay, decays in ((options.weight_decay, True), (0.0, False)):
+            members = [pair for pair in named if (options.weight_decay > 0 and pair[1] in kernels) == decays]
+            names, parameters = [name for name, _ in members], [parameter for _, parameter in members]
+            groups.append({"params": parameters, "names": names, "parts": list(tie), "weight_decay": decay})
     groups = [group for group in groups if group["params"]]
     own: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
         "sgd": (SGD, {"momentum": options.momentum, "nesterov": options.nesterov, "fused": fused}),
@@ -46,17 +54,32 @@ def make_optimizer(
         raise ThawError(f"optimizer.name must be a torch.optim.Optimizer, got {options.name}.")
     if options.weight_decay and "weight_decay" not in optimizer.defaults:
         raise ThawError(f"optimizer.name={options.name} knows no weight decay: set optimizer.weight_decay=0.")
-    _keep_arguments(optimizer, {"betas", "weight_decay", *arguments})
+    _adopt_states(optimizer, {"betas", "weight_decay", *arguments})
     return optimizer
 
 
-def _keep_arguments(optimizer: Optimizer, names: set[str]) -> None:
-    """Have arguments be what they are now, also after an earlier state was loaded, which would bring its own."""
+def _adopt_states(optimizer: Optimizer, arguments: set[str]) -> None:
+    """Have an earlier state that is loaded fit these groups, whichever it was saved in, and arguments stay as they are.
+
+    Args:
+        optimizer: One whose groups have the names of their parameters.
+        arguments: Names of those that the earlier state would bring its own values of.
+    """
 
     def renew(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        pairs = zip(state["param_groups"], optimizer.param_groups, strict=False)  # of another number, torch tells
-        groups = [group | {name: now[name] for name in names & now.keys()} for group, now in pairs]
-        return state | {"param_groups": groups}
+        before = {
+            name: (group, state["state"].get(index))
+            for group in state["param_groups"]
+            for name, index in zip(group["names"], group["params"], strict=True)
+        }
+        groups, states = [], {}
+        for own in optimizer.state_dict()["param_groups"]:
+            kept = {"params", "names", "parts", *arguments} & own.keys()
+            groups.append(before[own["names"][0]][0] | {name: own[name] for name in kept})
+            for name, index in zip(own["names"], own["params"], strict=True):
+                if before[name][1] is not None:  # frozen until then
+                    states[index] = before[name][1]
+        return {"state": states, "param_groups": groups}
 
     optimizer.register_load_state_dict_pre_hook(renew)
 
@@ -76,8 +99,8 @@ def set_rates(
         low_momentum: Momentum at the pace's full dip, unless `options.momentum` is lower.
     """
     momentum = options.momentum + pace.dip * (min(low_momentum, options.momentum) - options.momentum)
-    for group in (group for group in optimizer.param_groups if "part" in group):
-        group["lr"] = options.rate * factors[group["part"]] * pace.rate
+    for group in (group for group in optimizer.param_groups if "parts" in group):
+        group["lr"] = options.rate * factors[group["parts"][0]] * pace.rate
         if "betas" in group and options.is_own:
             group["betas"] = (momentum, group["betas"][1])
         elif options.is_own:
@@ -86,6 +109,6 @@ def set_rates(
 
 def named_rates(optimizer: Optimizer) -> dict[str, float]:
     """Learning rate of every stage and of the head, by metric name."""
-    rates = {group["part"]: group["lr"] for group in optimizer.param_groups}
+    rates = {part: group["lr"] for group in optimizer.param_groups for part in group["parts"]}
     head = max(rates)
     return {f"lr/{'head' if part == head else f'stage_{part:02d}'}": rate for part, rate in rates.items()}

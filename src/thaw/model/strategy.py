@@ -1,6 +1,7 @@
 """Which stages learn and how fast: a pure function of the epoch and the number of stages."""
 
 from dataclasses import replace
+from itertools import groupby
 from math import ceil
 
 from thaw.config import StrategyConfig
@@ -48,6 +49,13 @@ def held_at_start(options: StrategyConfig, num_stages: int) -> StrategyConfig:
 def is_still_frozen(options: StrategyConfig, epoch: int, num_stages: int) -> bool:
     """True if no stage of the backbone learns in the epoch, nor has before: what thaws never freezes again."""
     return not any(rate_factors(options, epoch, num_stages)[:-1])
+
+
+def ties(options: StrategyConfig, num_stages: int) -> list[list[int]]:
+    """Neighbouring parts, stages and then the head (number `num_stages`), that have the same factor in every epoch."""
+    epochs = options.head_epochs + options.unfreeze_epochs + 1  # after which nothing changes
+    factors = list(zip(*(rate_factors(options, epoch, num_stages) for epoch in range(epochs)), strict=True))
+    return [list(parts) for _, parts in groupby(range(num_stages + 1), key=lambda part: factors[part])]
 
 
 def ever_trainable(options: StrategyConfig, num_epochs: int, num_stages: int) -> list[bool]:

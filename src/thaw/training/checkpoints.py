@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -33,7 +33,7 @@ class WholeFileIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`, written after each validation that is the best so far; the weights alone, as nothing resumes from it.
+    """`best.ckpt`, written after each validation that is the best so far; weights only, as no run resumes from it.
 
     Args:
         folder: Where to write.
@@ -56,7 +56,8 @@ class BestCheckpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the optimizer's state out, but beside averaged weights: only with it Lightning writes the average."""
         super().setup(trainer, pl_module, stage)
-        self.save_weights_only = not any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
+        callbacks: list[Callback] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning does not type it
+        self.save_weights_only = not any(isinstance(callback, WeightAveraging) for callback in callbacks)
 
     @property
     def state_key(self) -> str:
@@ -149,6 +150,11 @@ def require_own(path: Path, model: Classifier, max_epochs: int) -> None:
             if name != "betas" and name in groups[0]:  # what needs no other state may change
                 pairs[f"optimizer.extra.{name}"] = (groups[0][name], value)
         differing = differing_tensors(checkpoint["state_dict"], model.state_dict())
+    if not all("names" in group for group in groups):
+        raise ThawError(
+            f"resume: {path} was written by an earlier version of Thaw. Begin anew, from its weights by "
+            "backbone.weights=RUN head.init=weights."
+        )
     for name, (theirs, own) in pairs.items():
         if theirs != own:
             raise ThawError(f"resume: {path} was trained with {name} {theirs}, and now it is {own}.")
