@@ -86,6 +86,8 @@ def test_where_the_images_are_kept_hardly_changes_what_is_learnt(
     losses = {}
     for cache in ("auto", "ram", "none"):
         config = options(image_folder, precision="32", max_epochs=8)
+        config.optimizer.lr = 0.002  # few images in few batches of one size: a higher rate may end above its first loss
+        config.dataset.batch_size = 6
         config.dataset.cache = cache
         config.dataset.num_workers = 2
         caplog.clear()

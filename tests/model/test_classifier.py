@@ -675,20 +675,6 @@ def test_features_of_a_frozen_backbone(training: bool, fit: Fit) -> None:
     assert torch.equal(features, model.eval().extract(model.normalize(images)))
 
 
-@pytest.mark.parametrize(
-    ("bf16", "learns", "sizes"), [(True, False, [8, 8, 4]), (True, True, [20]), (False, False, [20])]
-)
-def test_a_cpu_takes_a_few_images_at_a_time_in_bf16_where_nothing_learns(
-    bf16: bool, learns: bool, sizes: list[int]
-) -> None:
-    model, seen = classifier().eval(), []
-    model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    images = torch.zeros(20, 3, 64, 64, dtype=torch.uint8)
-    with torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        assert len(model.extract(model.normalize(images))) == 20
-    assert seen == sizes
-
-
 # ---- randomness
 
 

@@ -25,9 +25,6 @@ from thaw.model.tensor_files import FORMAT, expecting_own, read_about, read_tens
 from thaw.model.weights import default_transform
 from thaw.seeding import reseed
 
-FEW = 8
-"""Images that a CPU takes at a time in bf16."""
-
 
 class Classifier(LightningModule):
     """A torchvision backbone with a new linear head, trained by a fine-tuning strategy.
@@ -98,15 +95,8 @@ class Classifier(LightningModule):
         return images.to(memory_format=torch.channels_last).sub(self.mean).div_(self.std)
 
     def extract(self, images: Tensor) -> Tensor:
-        """Features (B, F) of normalised images (B, 3, H, W).
-
-        A CPU's bf16 products take less time than to write and read what lies between them, so where nothing learns, a
-        few images pass the backbone at a time, whose activations stay in the cache.
-        """
-        is_bf16 = torch.is_autocast_enabled("cpu") or images.dtype == torch.bfloat16
-        if torch.is_grad_enabled() or images.device.type != "cpu" or not is_bf16:
-            return cast(Tensor, self.backbone(images))
-        return torch.cat([self.backbone(few) for few in torch.split(images, FEW)])
+        """Features (B, F) of normalised images (B, 3, H, W)."""
+        return cast(Tensor, self.backbone(images))
 
     @torch.no_grad()
     def extract_frozen(self, images: Tensor) -> Tensor:
