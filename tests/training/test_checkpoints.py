@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
@@ -41,12 +42,11 @@ class Scripted(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def fit(model: Scripted, *callbacks: pl.Callback, resume: Path | None = None, max_steps: int = -1) -> None:
+def fit(model: Scripted, *callbacks: pl.Callback, resume: Path | None = None, **flags: Any) -> None:
     """Train by two batches an epoch, as many epochs as there are scores."""
     loader = DataLoader(TensorDataset(torch.zeros(2, 1)))
     trainer = pl.Trainer(
         max_epochs=len(model.scores),
-        max_steps=max_steps,
         accelerator="cpu",
         callbacks=list(callbacks),
         logger=False,
@@ -54,6 +54,7 @@ def fit(model: Scripted, *callbacks: pl.Callback, resume: Path | None = None, ma
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        **flags,
     )
     trainer.fit(model, loader, loader, ckpt_path=resume, weights_only=True)
 

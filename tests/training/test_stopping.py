@@ -150,6 +150,19 @@ def test_patience_is_counted_in_validations(every: int) -> None:
     assert model.trained == list(range(1 + 2 * every))
 
 
+@pytest.mark.parametrize("improves_last", [False, True])
+def test_validations_within_an_epoch_end_the_training_after_it(improves_last: bool) -> None:
+    class Twice(Scripted):
+        def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            is_better = improves_last and self.trainer.is_last_batch
+            self.log(self.metric, torch.tensor(self.scores[self.current_epoch] + is_better * self.current_epoch))
+
+    model = Twice([0.5] * 4)
+    fit_scripted(model, PhaseEarlyStopping("val/acc", 2, [0]), val_check_interval=0.5)
+    num_epochs = 4 if improves_last else 2
+    assert (model.trained, model.global_step) == (list(range(num_epochs)), 2 * num_epochs)
+
+
 def test_a_resumed_training_has_the_patience_that_is_asked_for_now(tmp_path: Path) -> None:
     fit_scripted(Scripted([0.5] * 9), PhaseEarlyStopping("val/acc", 2, [0]), LastCheckpoint(tmp_path, 0))
     resumed = Scripted([0.5] * 9)

@@ -83,6 +83,8 @@ class FiniteLoss(Callback):
 class PhaseEarlyStopping(EarlyStopping):
     """Stops after some validations without improvement, counted anew in each phase of the strategy.
 
+    An epoch that is validated several times (`val_check_interval`) is trained to its end: it counts as a whole one.
+
     Args:
         monitor: Metric that decides.
         patience: Validations.
@@ -110,12 +112,16 @@ class PhaseEarlyStopping(EarlyStopping):
             self.wait_count = 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop only within the last phase: an earlier one hands over to the next."""
+        """Decide to stop, only within the last phase: an earlier one hands over to the next."""
         others_wish = trainer.should_stop
         super().on_validation_end(trainer, pl_module)
-        if trainer.current_epoch < self.phase_starts[-1]:
-            trainer.should_stop = others_wish
-        self.ended = trainer.max_epochs if trainer.should_stop and not others_wish else None
+        wishes = trainer.should_stop and not others_wish and trainer.current_epoch >= self.phase_starts[-1]
+        self.ended = trainer.max_epochs if wishes else None
+        trainer.should_stop = others_wish
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop, before `LastCheckpoint` asks for it."""
+        trainer.should_stop = trainer.should_stop or self.ended is not None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why the training is over."""
