@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.errors import ThawError
 from thaw.training.checkpoints import BestCheckpoint, LastCheckpoint, mode_of
-from thaw.training.stopping import PhaseEarlyStopping
+from thaw.training.stopping import LastStep, PhaseEarlyStopping
 
 NAN = float("nan")
 
@@ -168,7 +168,7 @@ def test_last_is_written_where_the_training_is_stopped_early(tmp_path: Path) -> 
 
 def test_last_is_written_where_max_steps_end_the_training(tmp_path: Path) -> None:
     model = Scripted([0.5] * 9)
-    fit(model, LastCheckpoint(tmp_path, 3600), max_steps=5)
+    fit(model, LastCheckpoint(tmp_path, 3600), LastStep(5))
     assert model.trained == [0, 1, 2]
     assert (tmp_path / "last.ckpt").exists()
 

@@ -151,8 +151,8 @@ def test_a_profile_is_printed_once(configured: str) -> None:
 
 
 def test_extra_adds_flags_and_has_the_last_word(make: Make) -> None:
-    trainer = make(extra={"max_steps": 7, "log_every_n_steps": 2, "limit_train_batches": 3})
-    assert (trainer.max_steps, trainer.log_every_n_steps, trainer.limit_train_batches) == (7, 2, 3)
+    trainer = make(extra={"min_steps": 7, "log_every_n_steps": 2, "limit_train_batches": 3})
+    assert (trainer.min_steps, trainer.log_every_n_steps, trainer.limit_train_batches) == (7, 2, 3)
 
 
 @pytest.mark.parametrize(

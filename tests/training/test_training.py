@@ -73,6 +73,32 @@ def test_the_seconds_before_a_run_was_resumed(
     assert (earlier.fit, earlier.total, earlier.epochs) == (fit, total, [4.0, 1.0, 16.0])
 
 
+def going_on(run: Run, folder: Path, **options: Any) -> Config:
+    """The options of a run of random weights, to go on with a copy of it in another folder."""
+    return Config(
+        dataset=run.dataset,
+        backbone=BackboneConfig(**run.config["backbone"]),
+        strategy=StrategyConfig(**run.config["strategy"]),
+        trainer=replace(run.trainer, **options),
+        logger=LoggerConfig("csv"),
+        figures=False,
+        resume=str(folder),
+    )
+
+
+@pytest.mark.slow
+def test_a_run_that_its_steps_or_its_time_have_ended_counts_its_epochs_and_goes_on(
+    finished_run: Run, tmp_path: Path
+) -> None:
+    folder, moment = tmp_path / "run", {"max_time": {"microseconds": 1}}
+    shutil.copytree(finished_run.folder, folder)  # two epochs of three steps
+    steps = [({"max_steps": num_steps}, epochs, num_steps) for num_steps, epochs in ((6, 2), (10, 4), (10, 4), (15, 6))]
+    for extra, epochs, num_steps in (*steps, (moment, 7, 16), (moment, 7, 16)):
+        summary = train(going_on(finished_run, folder, max_epochs=9, extra=extra), folder)
+        assert (summary["epochs"], [row["epoch"] for row in Run(folder).metrics]) == (epochs, [*range(1, epochs + 1)])
+        assert torch.load(Run(folder).last, weights_only=True)["global_step"] == num_steps
+
+
 @pytest.mark.slow
 def test_a_resumed_run_takes_the_seconds_of_all_its_pieces(finished_run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -81,15 +107,6 @@ def test_a_resumed_run_takes_the_seconds_of_all_its_pieces(finished_run: Run, tm
     rows[1:] = [",".join([row.split(",")[0], "1000.0", *row.split(",")[2:]]) for row in rows[1:]]
     Run(folder).metrics_csv.write_text("\n".join(rows) + "\n")
     Run(folder).summary_json.unlink()
-    options = finished_run.config
-    config = Config(
-        dataset=finished_run.dataset,
-        backbone=BackboneConfig(**options["backbone"]),
-        strategy=StrategyConfig(**options["strategy"]),
-        trainer=replace(finished_run.trainer, max_epochs=3),
-        logger=LoggerConfig("csv"),
-        resume=str(folder),
-    )
-    seconds = train(config, folder)["seconds"]
+    seconds = train(going_on(finished_run, folder, max_epochs=3), folder)["seconds"]
     assert 2000 < seconds["fit"] < seconds["total"] < 2300
     assert seconds["epoch_median"] == 1000

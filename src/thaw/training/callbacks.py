@@ -15,7 +15,7 @@ from thaw.training.one_thread import OneThread
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import EpochLog
 from thaw.training.pruning import TrialPruning, current_trial
-from thaw.training.stopping import FiniteLoss, Interruption, PhaseEarlyStopping
+from thaw.training.stopping import FiniteLoss, Interruption, LastStep, PhaseEarlyStopping
 from thaw.training.validation import EvaluationEpochs
 
 
@@ -45,6 +45,8 @@ def make_callbacks(
         EvaluationEpochs(options.eval_from, options.eval_every),
         OneThread(),
     ]
+    if (max_steps := options.extra.get("max_steps", -1)) != -1:
+        callbacks.append(LastStep(max_steps))
     if options.early_stopping:
         starts = phase_starts(config.strategy, options.max_epochs, num_stages)
         callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts))

@@ -111,11 +111,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write if it is time."""
-        is_last_epoch = (
-            trainer.should_stop
-            or trainer.current_epoch + 1 == trainer.max_epochs
-            or trainer.global_step == trainer.max_steps
-        )
+        is_last_epoch = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         is_time = trainer.strategy.broadcast(time.monotonic() - self.written_at >= self.seconds)
         if is_last_epoch or is_time:
             trainer.save_checkpoint(self.path)

@@ -1,4 +1,4 @@
-"""What ends a training before its time: a loss that is no number, no improvement, Ctrl-C and SIGTERM."""
+"""What ends a training before its time: a loss that is no number, no improvement, steps, Ctrl-C and SIGTERM."""
 
 import logging
 import signal
@@ -136,6 +136,31 @@ class PhaseEarlyStopping(EarlyStopping):
         """Take over the count, and keep the patience that is asked for now."""
         super().load_state_dict({**state_dict, "patience": self.patience})
         self.ended = state_dict.get("ended")  # checkpoints of earlier versions do not have it
+
+
+class LastStep(Callback):
+    """Ends a training after some steps, and has its last epoch validated.
+
+    Lightning's own `max_steps` does neither that nor, in a run that is resumed, begin and count the epochs.
+
+    Args:
+        number: Of steps, those before a run was resumed included.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a resumed training that had ended already."""
+        self._stop_if_reached(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """End it within an epoch."""
+        self._stop_if_reached(trainer)
+
+    def _stop_if_reached(self, trainer: Trainer) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step >= self.number
 
 
 class Interruption(Callback):

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
 from statistics import median
-from typing import cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -179,12 +179,14 @@ class Training:
             seconds: How long it took.
             command: How the run was asked for.
         """
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        epochs = progress.processed  # `current_epoch` is one less where `max_time` left nothing to do
         return {
             "val": results["val"].metrics(),
             "last": results["last"].metrics(),
             "test": results["test"].metrics() if "test" in results else None,
-            "best_epoch": min(best_epoch + 1, self.trainer.current_epoch),
-            "epochs": self.trainer.current_epoch,
+            "best_epoch": min(best_epoch + 1, epochs),
+            "epochs": epochs,
             "epoch_chosen_on": self.data.index.epoch_chosen_on,
             "seconds": seconds,
             "params": self._count_params(),

@@ -84,6 +84,7 @@ def make_trainer(
             "enable_progress_bar": show_bar,
             "default_root_dir": run.folder,
             **options.extra,
+            "max_steps": -1,  # `LastStep` counts them
         },
     )
     if options.compile:
