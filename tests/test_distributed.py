@@ -359,7 +359,7 @@ def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path, tm
     assert jobs == ["0_optimizer.lr=0.001", "1_optimizer.lr=1e+38", "2_optimizer.lr=0.002"]
     assert sorted(path.parent.name for path in sweep.rglob("summary.json")) == [jobs[0], jobs[2]]
     assert not (folder / "outputs").exists()  # where processes would go that are told no folder
-    assert output.count("Best val accuracy") == output.count("(val, last epoch)") + 1 == 2
+    assert output.count("Val accuracy") == output.count("(val, last epoch)") + 1 == 2
     assert errors.count("the training has diverged") == errors.count("Failed: ") == 1
     assert "Traceback" not in errors
 
@@ -379,7 +379,7 @@ def test_torchrun_starts_the_processes_of_a_run(folder: Path, tmp_path: Path) ->
     options = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
     code, output, errors = torchrun(folder, *options, f"hydra.run.dir={target}")
     assert code == 0, errors
-    assert output.count("on 2 x cpu") == output.count("Best val accuracy") == 1
+    assert output.count("on 2 x cpu") == output.count("Val accuracy") == 1
     assert Run(target).summary["last"]["n"] == NUM_VAL
     assert (target / ".hydra" / "overrides.yaml").exists()
 

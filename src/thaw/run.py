@@ -127,6 +127,11 @@ class Run:
         return read_metrics(self._require(self.metrics_csv))
 
     @property
+    def chose_epoch(self) -> bool:
+        """True if the best epoch is one of several that were validated; also where no `metrics.csv` tells."""
+        return not self.metrics_csv.exists() or sum(row["val/acc"] is not None for row in self.metrics) > 1
+
+    @property
     def is_started(self) -> bool:
         """True once the options are written."""
         return self._config.exists()

@@ -140,6 +140,19 @@ def test_an_epoch_chosen_for_another_figure_is_not_said_to_have_the_best_accurac
     assert closing_lines(Run("outputs/run"), config, SUMMARY).startswith(f"{begin}; last epoch 0.8800\n")
 
 
+@pytest.mark.parametrize(("val", "is_chosen"), [(["", ""], False), (["", "0.9"], False), (["0.9", "0.8"], True)])
+def test_an_epoch_that_alone_was_validated_is_not_said_to_be_chosen(
+    val: list[str], is_chosen: bool, tmp_path: Path
+) -> None:
+    run = Run(tmp_path)
+    run.metrics_csv.write_text("epoch,val/acc\n" + "".join(f"{n},{acc}\n" for n, acc in enumerate(val, start=1)))
+    summary = SUMMARY | {"best_epoch": 2, "epochs": 2, "test": SUMMARY["val"]}
+    first, second, *_ = closing_lines(run, Config(trainer=TrainerConfig(monitor="val/loss")), summary).splitlines()
+    chosen = ", which was chosen on these images for its loss" if is_chosen else ""
+    assert first == f"Val accuracy {ACCURACY}, at epoch 2 of 2{chosen}; last epoch 0.8800"
+    assert second == f"Test accuracy {ACCURACY}, of {'the epoch chosen on val' if is_chosen else 'that epoch'}"
+
+
 def test_a_training_that_ends_clearly_below_the_probe_is_told() -> None:
     for low, told in ((0.881, True), (0.879, False)):
         lines = closing_lines(

@@ -116,25 +116,27 @@ def adamw_too_fast(config: Config) -> str | None:
 def closing_lines(run: Run, config: Config, summary: Summary) -> str:
     """What came out, where it lies, and what to type next."""
     best, last, seconds = summary["val"], summary["last"], summary["seconds"]
-    chosen_on = summary["epoch_chosen_on"]
+    chosen_on, is_chosen = summary["epoch_chosen_on"], run.chose_epoch
     if not summary["epochs"]:
         lines = [f"The probe's {chosen_on} accuracy is {accuracy_text(best)}; nothing was trained"]
     else:
         probe = f"; the probe alone {summary['probe']['acc']:.4f}" if summary["probe"] else ""
         monitor = config.trainer.monitor
-        is_best = monitor == "val/acc"
+        is_best = monitor == "val/acc" and is_chosen
         figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
         chosen_for = "loss" if monitor == "val/loss" else f"macro-F1 of {best['macro_f1']:.4f}"
         reason = "" if is_best else f" for its {chosen_for}"
+        chosen = f", which was chosen on these images{reason}" if is_chosen else ""
         lines = [
-            f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}, which was "
-            f"chosen on these images{reason}; last epoch {last['acc']:.4f}{probe}",
+            f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}{chosen}; "
+            f"last epoch {last['acc']:.4f}{probe}",
         ]
         if summary["probe"] and last["acc"] < (low := summary["probe"]["acc_ci95"][0]):
             remedy = "" if config.starts_from_probe else "head.init=probe, or "
             lines.append(f"That is below the probe's 95 % interval, from {low:.3f}: try {remedy}a lower optimizer.lr")
     if summary["test"]:
-        lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of the epoch chosen on {chosen_on}")
+        which = f"the epoch chosen on {chosen_on}" if is_chosen else "that epoch"
+        lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of {which}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
     pace = f", {seconds['epoch_median']:.2f} s an epoch" if summary["epochs"] else ""
     lines.append(f"{seconds['total']:.1f} s in all{pace}{memory}; everything is in {run.folder}")
