@@ -269,6 +269,10 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (lambda: TrainerConfig(extra={"limit_train_batches": 0}), "trainer.extra.limit_train_batches must be more"),
         (
+            lambda: TrainerConfig(extra={"max_steps": 0}),
+            "trainer.extra.max_steps must be more than 0 (strategy=probe trains nothing), got 0.",
+        ),
+        (
             lambda: TrainerConfig(extra={"max_epochs": 4}),
             "trainer.extra.max_epochs must be left out (trainer.max_epochs takes its place), got 4.",
         ),

@@ -424,9 +424,12 @@ class TrainerConfig:
         for flag, place in OWN_FLAGS.items():
             rule = f"left out ({place} takes its place)"
             require(flag not in self.extra, f"trainer.extra.{flag}", rule, self.extra.get(flag))
-        for flag in ("limit_train_batches", "limit_val_batches"):
-            rule = "more than 0 (an epoch is chosen by its validation)"
-            require(self.extra.get(flag) != 0, f"trainer.extra.{flag}", rule, 0)
+        chosen = "an epoch is chosen by its validation"
+        reasons = {
+            "limit_train_batches": chosen, "limit_val_batches": chosen, "max_steps": "strategy=probe trains nothing"
+        }  # fmt: skip
+        for flag, reason in reasons.items():
+            require(self.extra.get(flag) != 0, f"trainer.extra.{flag}", f"more than 0 ({reason})", 0)
         if self.ema_decay and self.precision == "bf16-true":
             raise ThawError(
                 "trainer.ema_decay moves the average by less than bf16 can tell, so it would stay near the weights of "
