@@ -152,10 +152,14 @@ def test_a_refused_resume_changes_nothing_of_the_run(image_folder: Path, tmp_pat
     assert run(*options, "trainer.max_epochs=2", f"hydra.run.dir={folder}", cwd=tmp_path).returncode == 0
     (folder / "summary.json").unlink()  # as a kill after the last epoch leaves it
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "train.log"}
-    refused = run(f"resume={folder}", "trainer.max_epochs=1", cwd=tmp_path)
-    assert (refused.returncode, "trained for 2 epochs; trainer.max_epochs=1." in refused.stderr) == (2, True)
-    assert "trainable" not in refused.stdout
-    assert {path: path.read_bytes() for path in before} == before
+    for option, message in (
+        ("trainer.max_epochs=1", "trained for 2 epochs; trainer.max_epochs=1."),
+        ("trainer.monitor=val/loss", "was trained with trainer.monitor val/acc, and now it is val/loss."),
+    ):
+        refused = run(f"resume={folder}", option, cwd=tmp_path)
+        assert (refused.returncode, message in refused.stderr) == (2, True)
+        assert "trainable" not in refused.stdout
+        assert {path: path.read_bytes() for path in before} == before
 
 
 def wait_for_rows(path: Path, at_least: int, seconds: float = 120) -> int:

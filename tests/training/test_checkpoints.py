@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from thaw.errors import ThawError
 from thaw.training.checkpoints import BestCheckpoint, LastCheckpoint, mode_of
 from thaw.training.stopping import LastStep, PhaseEarlyStopping
 
@@ -112,12 +111,6 @@ def test_a_resumed_training_keeps_the_best_epoch_from_before(tmp_path: Path, tie
     fit(resumed, BestCheckpoint(tmp_path, "val/acc", ties), resume=tmp_path / "last.ckpt")
     assert resumed.trained == [2, 3]
     assert epoch_in(tmp_path / "best.ckpt") == (1 if ties == "first" else 3)
-
-
-def test_a_resumed_training_cannot_choose_by_another_metric(tmp_path: Path) -> None:
-    fit(Scripted([0.5, 0.9]), BestCheckpoint(tmp_path, "val/acc", "first"), LastCheckpoint(tmp_path, 0))
-    with pytest.raises(ThawError, match=r"chosen by trainer\.monitor=val/acc, and .* by val/loss"):
-        fit(Scripted([0.5] * 3), BestCheckpoint(tmp_path, "val/loss", "first"), resume=tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("ties", ["first", "last"])

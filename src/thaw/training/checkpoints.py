@@ -71,16 +71,7 @@ class BestCheckpoint(ModelCheckpoint):
         return self.ties == "last" and current is not None and bool(current == self.kth_value)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best so far, also where the run has been moved: Lightning would forget its score.
-
-        Raises:
-            ThawError: It was chosen by another metric.
-        """
-        if state_dict["monitor"] != self.monitor:
-            raise ThawError(
-                f"resume: the best epoch so far was chosen by trainer.monitor={state_dict['monitor']}, and epochs "
-                f"cannot be compared by {self.monitor} with it. Leave trainer.monitor out."
-            )
+        """Take over the best so far, also where the run has been moved: Lightning would forget its score."""
         assert self.dirpath is not None
         path = str(Path(self.dirpath, "best.ckpt"))
         paths = {name: path for name in ("best_model_path", "kth_best_model_path") if state_dict[name]}
@@ -124,7 +115,7 @@ def mode_of(monitor: str) -> str:
     return "min" if monitor.endswith("loss") else "max"
 
 
-def require_own(path: Path, model: Classifier, max_epochs: int) -> None:
+def require_own(path: Path, model: Classifier, max_epochs: int, monitor: str = "val/acc") -> None:
     """Refuse to go on from a checkpoint that this model's training cannot have written.
 
     Raises:
@@ -142,6 +133,8 @@ def require_own(path: Path, model: Classifier, max_epochs: int) -> None:
             "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
             "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
         }
+        if best := checkpoint["callbacks"].get(BestCheckpoint.__name__):  # its score is of no other metric
+            pairs["trainer.monitor"] = (best["monitor"], monitor)
         for name, value in model.optimizer_options.extra.items():
             if name != "betas" and name in groups[0]:  # what needs no other state may change
                 pairs[f"optimizer.extra.{name}"] = (groups[0][name], value)
