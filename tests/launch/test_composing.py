@@ -25,6 +25,22 @@ def test_a_mistake_is_told_in_one_sentence(option: str, message: str) -> None:
         compose(option)
 
 
+@pytest.mark.parametrize("name", ["folder", "stream"])
+def test_where_images_of_ones_own_lie_has_to_be_said(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(ThawError) as caught:
+        compose(f"dataset={name}")
+    assert str(caught.value) == f"dataset={name} does not tell where the images lie: add dataset.root=FOLDER."
+    monkeypatch.setenv("THAW_DATA", "elsewhere")  # where the data sets lie that have names
+    with pytest.raises(ThawError, match="does not tell where the images lie"):
+        compose(f"dataset={name}")
+    assert compose("dataset=hymenoptera").dataset.root == "elsewhere"
+
+
+@pytest.mark.parametrize("options", [("dataset.root=data",), ("dataset.root=${oc.env:HOME}",), ("dataset.csv=a.csv",)])
+def test_said_is_any_root_or_a_csv_file(options: tuple[str, ...]) -> None:
+    assert compose("dataset=folder", *options).dataset.name == "folder"
+
+
 def test_presets_have_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match="There are no presets in "):
         compose(conf=tmp_path)

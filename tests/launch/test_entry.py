@@ -77,6 +77,7 @@ def light(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["dataset=folder"], "dataset=folder does not tell where the images lie: add dataset.root=FOLDER[.]"),
         (["strategy=frozn"], "strategy must be one of boosted_head, .*, got 'frozn'[.] Did you mean 'frozen'[?]"),
         (["optimizer.lr=fast"], "optimizer.lr must be auto or a positive number, got 'fast'[.]"),
         (["trainer.foo=1"], "trainer.foo is not an option[.] .* written [+]trainer[.]extra[.]foo=VALUE[.]"),

@@ -1,7 +1,7 @@
 """Options as on the command line -> the checked options of a training. Imports no torch."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +12,8 @@ from thaw.launch.explain import explain, refuse_unknown
 from thaw.overrides import readable
 
 CONF = Path(__file__).parents[3] / "conf"
+UNSAID_ROOT = "${oc.env:THAW_DATA,data}"
+"""`dataset.root` as `conf/config.yaml` has it: where the data sets lie that have names."""
 
 
 def compose(*options: str, conf: Path | str = CONF) -> Config:
@@ -38,6 +40,15 @@ def compose(*options: str, conf: Path | str = CONF) -> Config:
 
 
 def accept(values: DictConfig) -> Config:
-    """The options as what they are checked to be."""
+    """The options as what they are checked to be.
+
+    Raises:
+        ThawError: One is a mistake, or nothing says where images of one's own lie.
+    """
     refuse_unknown(values)
-    return cast(Config, OmegaConf.to_object(values))
+    config = cast(Config, OmegaConf.to_object(values))
+    unresolved = cast(dict[str, Any], OmegaConf.to_container(values.dataset, resolve=False))
+    is_unsaid = unresolved["root"] == UNSAID_ROOT and config.dataset.csv is None
+    if is_unsaid and config.dataset.name in ("folder", "stream"):
+        raise ThawError(f"dataset={config.dataset.name} does not tell where the images lie: add dataset.root=FOLDER.")
+    return config
