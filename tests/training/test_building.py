@@ -26,6 +26,13 @@ def test_a_missing_folder_of_images_is_told_before_weights_are_looked_for(tmp_pa
         build(Config(DatasetConfig(root=str(tmp_path / "none")), BackboneConfig("squeezenet1_1", weights)))
 
 
+def test_images_that_cannot_be_split_are_told_before_weights_are_looked_for(image_folder: Path, tmp_path: Path) -> None:
+    images = copytree(image_folder / "train", tmp_path / "images")
+    dataset = DatasetConfig(root=str(images), val_fraction=0.05)
+    with pytest.raises(ThawError, match=r"^dataset\.val_fraction must give val an image of each class"):
+        build(Config(dataset, BackboneConfig("squeezenet1_1", str(tmp_path / "none.pth"))))
+
+
 @pytest.mark.slow
 def test_what_becomes_of_the_head_of_an_earlier_run_is_told(image_folder: Path, tmp_path: Path) -> None:
     images = copytree(image_folder, tmp_path / "images")

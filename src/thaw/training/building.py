@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
+from thaw.data.index import build_index
 from thaw.data.places import locate
 from thaw.data.sources import fetch
 from thaw.model.classifier import Classifier
@@ -17,11 +18,11 @@ log = logging.getLogger(__name__)
 def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     """The data, set up, the model with its weights, and one line about the weights."""
     dataset = locate(config.dataset)
-    fetch(dataset.name, Path(dataset.root))  # a folder that is not there is told before weights are downloaded
+    index = build_index(fetch(dataset.name, Path(dataset.root)), dataset)  # tells faults before weights are fetched
     weights = _find_weights(config)
     transform = weights.transform if weights else default_transform(config.backbone.name)
     data = ImageDataModule(dataset, transform, config.augment, config.seed)
-    data.setup()
+    data.load(index)
     model = Classifier(
         config.backbone.name,
         data.classes,
