@@ -18,6 +18,8 @@ def test_a_single_run_stays_as_it_is() -> None:
         (["-m", "sweep=frozen_head", "seed=1"], "seed,sweep"),
         (["-m", "dataset.csv=a/b.csv,c.csv", "dataset.root=a/b"], "dataset.root"),
         (["--multirun", "optimizer.lr=range(1,5)", "hydra.sweep.dir=x"], ""),
+        (["-m", "seed=0", "strategy=frozen", "seed=1,2"], "strategy"),
+        (["-m", "seed=1,2", "strategy=frozen", "seed=5"], ""),
     ],
 )
 def test_what_all_jobs_share_is_left_out_of_their_names(arguments: list[str], unnamed: str) -> None:
