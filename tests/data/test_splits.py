@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -68,18 +69,56 @@ def test_every_class_of_a_lopsided_tree_is_in_train(tmp_path: Path, fraction: fl
 @pytest.mark.parametrize(
     ("folders", "fraction", "message"),
     [
-        ({"ants": 1, "bees": 1}, 0.2, "it gives 0 of 2 images in 2 classes, of which 'ants' has 1. "),
-        ({"ants": 4, "bees": 5}, 0.1, "it gives 1 of 9 images in 2 classes, of which 'ants' has 4. "),
-        ({"ants": 4, "bees": 4}, 0.9, "it gives 0 of 8 images in 2 classes, of which 'ants' has 4. "),
+        (
+            {"ants": 1, "bees": 1},
+            0.2,
+            "it gives 0 of 2 images in 2 classes, of which 'ants' has 1. Add images, or leave",
+        ),
+        (
+            {"ants": 4, "bees": 5},
+            0.1,
+            "it gives 1 of 9 images in 2 classes, of which 'ants' has 4. Set dataset.val_fraction=0.2, add images, "
+            "or leave",
+        ),
+        (
+            {"ants": 4, "bees": 4},
+            0.9,
+            "it gives 0 of 8 images in 2 classes, of which 'ants' has 4. Set dataset.val_fraction=0.75, add images, "
+            "or leave",
+        ),
     ],
 )
 def test_too_few_images_to_split(tmp_path: Path, folders: dict[str, int], fraction: float, message: str) -> None:
     plant(tmp_path, folders)
     assert error_of(tmp_path, val_fraction=fraction) == (
-        "dataset.val_fraction must give val an image of each class: "
-        + message
-        + "Change dataset.val_fraction, add images, or leave small classes out with dataset.classes."
+        f"dataset.val_fraction must give val an image of each class: {message} small classes out with dataset.classes."
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "options"),
+    [
+        ([2, 2], {}),
+        ([1, 2, 2], {}),
+        ([2, 2, 2, 3], {}),
+        ([2, 40, 40], {"val_fraction": 0.01}),
+        ([5] * 12, {"val_fraction": 0.1}),
+        ([4, 4], {"val_fraction": 0.1, "test_fraction": 0.25}),
+        ([4, 4], {"val_fraction": 0.1, "test_fraction": 0.1}),
+        ([200] * 30, {"val_fraction": 0.001}),
+    ],
+)
+def test_the_fraction_that_is_named_gives_val_an_image_of_each_class_that_has_several(
+    tmp_path: Path, counts: list[int], options: dict[str, float]
+) -> None:
+    plant(tmp_path, {f"class{i}": count for i, count in enumerate(counts)})
+    for _ in range(2):  # the test split may be mended first
+        key, named = re.findall(r"Set dataset\.(\w+)=([0-9.]+),", error_of(tmp_path, **options))[0]
+        options = options | {key: float(named)}
+        if key == "val_fraction":
+            break
+    several = {f"class{i}" for i, count in enumerate(counts) if count > 1}
+    assert set(sizes(index_of(tmp_path, **options))["val"]) == several
 
 
 def test_folds_cover_all_images_outside_test_once(tmp_path: Path) -> None:

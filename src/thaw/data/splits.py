@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from thaw.errors import ThawError, did_you_mean, name_some, printable
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What folders and CSV files call a split, and what we do."""
+FRACTIONS = [number / 20 for number in range(1, 20)]
+"""Those that are looked through for a better one."""
 MOST_PARTS = 10
 """Of groups, some of which make up a split: as fine as a fraction is met."""
 
@@ -55,7 +57,7 @@ def by_split(rows: list[Row]) -> dict[str, list[Row]]:
 
 def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
     """The rows of each split: the data's own splits, completed as the options ask."""
-    seed, val_fraction = options.split_seed, options.val_fraction
+    seed, share = options.split_seed, 1.0
     take, divide = _take, _fold
     if options.csv_group is not None:
         take = partial(_take_groups, options.csv_group)
@@ -64,41 +66,73 @@ def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
     if "" in splits:
         splits["train"] = splits.pop("")
         if options.test_fraction:
-            splits["train"], splits["test"] = take("test", options.test_fraction, splits["train"], seed)
-            val_fraction /= 1 - options.test_fraction  # it is a share of all images, and these are fewer
+            splits["train"], splits["test"] = take("test", options.test_fraction, splits["train"], seed, share)
+            share -= options.test_fraction
     if "train" not in splits:
         raise ThawError("train has no images. The data needs some in a train split, or no splits at all.")
     if options.num_folds is not None and options.fold is not None:
         outside_test = sorted(splits["train"] + splits.get("val", []))
         splits["train"], splits["val"] = divide(outside_test, options.num_folds, options.fold, seed)
-    elif "val" not in splits and val_fraction:
-        splits["train"], splits["val"] = take("val", val_fraction, splits["train"], seed)
+    elif "val" not in splits and options.val_fraction:
+        splits["train"], splits["val"] = take("val", options.val_fraction, splits["train"], seed, share)
     elif "val" not in splits and "test" not in splits:
         raise ThawError("dataset.val_fraction=0 validates on the test split, and there is none. Use 0.2, for example.")
     return splits
 
 
-def _take(split: str, fraction: float, rows: list[Row], seed: int) -> tuple[list[Row], list[Row]]:
+def _take(split: str, fraction: float, rows: list[Row], seed: int, share: float) -> tuple[list[Row], list[Row]]:
     """The rows that stay in train and those that `split` takes, the same fraction of each class.
 
     A class stays whole where the fraction would leave train less than one image of it.
-    """
-    from sklearn.model_selection import train_test_split  # slow to import
 
+    Args:
+        split: val or test.
+        fraction: How much it takes of all images.
+        rows: The images to take from.
+        seed: Which of them are taken.
+        share: How much the rows are of all images.
+    """
     counts = Counter(row.name for row in rows)
-    shared = {name for name, count in counts.items() if fraction <= 1 - 1 / count}
-    common = [row for row in rows if row.name in shared]
-    size = round(fraction * len(common))
+    shared, size = _count_taken(counts, fraction / share)
     if size < max(1, len(shared)):
         name = min(counts, key=lambda name: (counts[name], name))
+        better = _find_fraction(fraction, rows, seed, share)
+        advice = f"Set dataset.{split}_fraction={better}, add images," if better else "Add images,"
         raise ThawError(
             f"dataset.{split}_fraction must give {split} an image of each class: it gives {size} of {len(rows)} images "
             f"in {len(counts)} classes, of which {name!r} has {counts[name]}. "
-            f"Change dataset.{split}_fraction, add images, or leave small classes out with dataset.classes."
+            f"{advice} or leave small classes out with dataset.classes."
         )
+    return _divide(rows, shared, size, seed)
+
+
+def _count_taken(counts: Mapping[str, int], fraction: float) -> tuple[set[str], int]:
+    """The classes that give a fraction of their images, and how many images that is; train keeps one of each class."""
+    shared = {name for name, count in counts.items() if fraction <= 1 - 1 / count}
+    return shared, round(fraction * sum(counts[name] for name in shared))
+
+
+def _divide(rows: list[Row], shared: Collection[str], size: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """The rows that stay, and so many of the shared classes that leave."""
+    from sklearn.model_selection import train_test_split  # slow to import
+
+    common = [row for row in rows if row.name in shared]
     names = [row.name for row in common]
     stay, leave = train_test_split(common, test_size=size, random_state=seed, stratify=names)
     return [row for row in rows if row.name not in shared] + stay, leave
+
+
+def _find_fraction(fraction: float, rows: list[Row], seed: int, share: float) -> float | None:
+    """The fraction next to this one that takes an image of every class which has several; None if there is none."""
+    counts = Counter(row.name for row in rows)
+    several = {name for name, count in counts.items() if count > 1}
+    for better in sorted(FRACTIONS, key=lambda each: abs(each - fraction)):
+        shared, size = _count_taken(counts, better / share)
+        if shared == several and size >= max(1, len(shared)):
+            _, leave = _divide(rows, shared, size, seed)
+            if {row.name for row in leave} == several:
+                return better
+    return None
 
 
 def _fold(rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[Row], list[Row]]:
@@ -121,7 +155,9 @@ def _check_sizes(rows: list[Row], num_folds: int) -> None:
             )
 
 
-def _take_groups(column: str, split: str, fraction: float, rows: list[Row], seed: int) -> tuple[list[Row], list[Row]]:
+def _take_groups(
+    column: str, split: str, fraction: float, rows: list[Row], seed: int, share: float
+) -> tuple[list[Row], list[Row]]:
     """As `_take` does, but whole groups, with the fraction of each class as nearly as they allow.
 
     A group that alone has some class stays in train.
@@ -139,8 +175,8 @@ def _take_groups(column: str, split: str, fraction: float, rows: list[Row], seed
             f"{len(fixed)} groups would leave train without a class. Add groups, name another column, or leave small "
             "classes out with dataset.classes."
         )
-    share = max(Fraction(fraction).limit_denominator(most), Fraction(1, most))
-    parts = _group_parts(common, share.denominator, seed)[: share.numerator]
+    taken_share = max(Fraction(fraction / share).limit_denominator(most), Fraction(1, most))
+    parts = _group_parts(common, taken_share.denominator, seed)[: taken_share.numerator]
     taken = {common[i].group for part in parts for i in part}
     for _, groups in sorted(groups_of.items()):
         if groups <= taken:  # train would lack the class
