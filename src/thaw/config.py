@@ -86,7 +86,7 @@ class DatasetConfig:
     csv_path: Annotated[str, Rule("made of columns in braces, such as '{path}'", lambda path: "{" in path)] = "{path}"
     """How a line's path is made of its columns: 'train_images/{image_id}.jpg'."""
     csv_label: str = "label"
-    """Column of the CSV file that holds the class."""
+    """Column of the CSV file that holds the class. Classes that are all whole numbers are in the order of these."""
     csv_split: str = "split"
     """Column of the CSV file that holds train, val or test; in one that is called as is_valid is, true means val, and
     false train. Without a column split the images are split here."""

@@ -4,7 +4,9 @@ import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
 from test_index import error_of, index_of, names, plant, sizes
 
+from thaw.config import DatasetConfig
 from thaw.data.check import find_problems
+from thaw.data.index import survey
 
 # File-name pattern
 
@@ -97,6 +99,35 @@ def test_csv_without_splits_is_split_whatever_its_order(tmp_path: Path) -> None:
     assert sizes(index) == {"train": {"ants": 8, "bees": 8}, "val": {"ants": 2, "bees": 2}}
     write_csv(tmp_path / "data", "path,label\n" + "".join(reversed(lines)))
     assert index_of(tmp_path, csv="data/labels.csv") == index
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (("10", "2", "-1"), ("-1", "2", "10")),
+        (("10", "02", "2"), ("02", "2", "10")),
+        (("10", "2", "x"), ("10", "2", "x")),
+        (("10", "2", "²"), ("10", "2", "²")),
+    ],
+)
+def test_labels_that_are_whole_numbers_are_classes_in_their_order(
+    tmp_path: Path, labels: tuple[str, ...], classes: tuple[str, ...]
+) -> None:
+    plant(tmp_path, {"": 12})
+    (tmp_path / "labelled").mkdir()
+    for i in range(12):
+        (tmp_path / "labelled" / f"{labels[i % 3]}_{i}.jpg").touch()
+    write_csv(tmp_path, "path,label\n" + "".join(f"{i:03}.jpg,{labels[i % 3]}\n" for i in range(12)))
+    options = {"csv": "labels.csv", "val_fraction": 0.5}
+    index = index_of(tmp_path, **options)
+    assert index.classes == survey(tmp_path, DatasetConfig(csv="labels.csv")).classes == classes
+    assert sizes(index)["train"] == dict.fromkeys(sorted(labels), 2)
+    assert index_of(tmp_path / "labelled", label_pattern="^(.+)_", val_fraction=0.5).classes == classes
+
+
+def test_folders_that_are_called_by_whole_numbers_are_sorted_as_those_of_torchvision(tmp_path: Path) -> None:
+    plant(tmp_path, {"2": 5, "10": 5})
+    assert index_of(tmp_path).classes == ("10", "2")
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])

@@ -42,9 +42,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
 
 
-def rows_of(root: Path) -> list[Row]:
+def rows_of(root: Path, **options: Any) -> list[Row]:
     """The images of a folder as they are to be packed."""
-    index = survey(root, DatasetConfig(root=str(root)))
+    index = survey(root, DatasetConfig(root=str(root), **options))
     return [
         Row(path, index.classes[label], "" if split == "all" else split, index.place(path))
         for split, samples in index.splits.items()
@@ -94,6 +94,25 @@ def test_splits_and_classes_are_those_of_the_folder(image_folder: Path, packed: 
     assert described(stream) == described(folder)
     assert stream.classes == folder.classes
     assert stream.fingerprint == folder.fingerprint
+
+
+@pytest.mark.parametrize(("by_folder", "classes"), [(True, ("10", "2")), (False, ("2", "10"))])
+def test_numbered_classes_are_in_the_order_of_what_was_packed(
+    image_folder: Path, tmp_path: Path, by_folder: bool, classes: tuple[str, ...]
+) -> None:
+    lines = ["path,label"]
+    for name, label in (("blue", "2"), ("red", "10")):
+        for i in range(4):
+            place = f"{label if by_folder else 'all'}/{name}{i}.png"
+            (tmp_path / "images" / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image_folder / "train" / name / f"{i}.png", tmp_path / "images" / place)
+            lines.append(f"{place},{label}")
+    (tmp_path / "images" / "labels.csv").write_text("\n".join(lines))
+    options = {} if by_folder else {"csv": "labels.csv"}
+    index = index_of(tmp_path / "images", "folder", val_fraction=0.5, **options)
+    pack(rows_of(tmp_path / "images", **options), str(tmp_path / "packed"), 1)
+    stream = index_of(tmp_path / "packed", "stream", val_fraction=0.5)
+    assert stream.classes == index.classes == classes
 
 
 def test_a_folder_without_splits_is_split_at_training(image_folder: Path, tmp_path: Path) -> None:

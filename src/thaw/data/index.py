@@ -24,6 +24,7 @@ from thaw.data.splits import (
     find_torn_groups,
     keep_classes,
     learn_classes,
+    sort_classes,
     split_rows,
 )
 from thaw.errors import ThawError
@@ -106,7 +107,7 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     scan = scan_data(root, options)
     require_left(scan.rows, scan.left_out, options.classes)
     rows_by_split = split_rows(sorted(keep_classes(scan.rows, options.classes)), options)
-    classes = learn_classes(rows_by_split, scan.tables)
+    classes = learn_classes(rows_by_split, scan.by_folder, scan.tables)
     splits = _number(rows_by_split, classes)
     if options.train_per_class is not None:
         splits["train"] = draw(splits["train"], options.train_per_class, options.split_seed)
@@ -125,7 +126,7 @@ def survey(root: Path, options: DatasetConfig) -> ImageIndex:
         ThawError: No images are found, or the CSV file or the pattern cannot be read.
     """
     scan = scan_data(root, options)
-    classes = tuple(sorted({row.name for row in scan.rows}))
+    classes = sort_classes({row.name for row in scan.rows}, scan.by_folder)
     if not scan.rows:
         raise ThawError(f"dataset.root has no images: {root}.")
     rows_by_split = by_split(scan.rows)

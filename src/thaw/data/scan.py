@@ -28,6 +28,8 @@ class Scan:
     """What reading a data set comes to."""
 
     rows: list[Row] = field(default_factory=list)
+    by_folder: bool = True
+    """Whether folders tell the classes."""
     ignored: Ignored = field(default_factory=lambda: defaultdict(list))
     left_out: list[Row] = field(default_factory=list)
     """Lines of the CSV file that are among `ignored`."""
@@ -49,12 +51,14 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     """
     if options.name == "stream":
         shards = Shards(options.root, cache_folder() / "shards")
-        return Scan(shards.rows, shards=shards)
+        by_folder = all(row.name in Path(row.source).parts for row in shards.rows)
+        return Scan(shards.rows, by_folder, shards=shards)
     excluded = read_excluded(_find_list(root, options.exclude), root) if options.exclude else frozenset()
     if not options.csv:
         return _read_folders(root, options, excluded)
     table = read_table(root / options.csv, options)
-    scan = Scan(left_out=list(chain.from_iterable(table.left_out.values())), unused_splits=table.unused_splits)
+    left_out = list(chain.from_iterable(table.left_out.values()))
+    scan = Scan(by_folder=False, left_out=left_out, unused_splits=table.unused_splits)
     scan.ignored.update((reason, [row.path for row in rows]) for reason, rows in table.left_out.items())
     for row in table.rows:
         if absolute(row.path) in excluded:
@@ -80,7 +84,10 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     split_folders = _split_folders(top)
     has_splits = top not in split_folders
     misspelt = _misspelt(top, has_splits)
-    scan = Scan(misspelt=[f"{path.relative_to(root).as_posix()} ({split}?)" for path, split in misspelt.items()])
+    scan = Scan(
+        by_folder=not by_name,
+        misspelt=[f"{path.relative_to(root).as_posix()} ({split}?)" for path, split in misspelt.items()],
+    )
     if has_splits:
         scan.ignored["outside the splits"] += [path for path in _visible(top) if path not in split_folders]
     if not by_name:

@@ -1,6 +1,7 @@
 """Images with the names of their classes -> train, val and test, or folds; which classes there are."""
 
 import os
+import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ from thaw.errors import ThawError, did_you_mean, name_some, printable
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What folders and CSV files call a split, and what we do."""
+WHOLE_NUMBER = re.compile("-?[0-9]{1,100}")
 FRACTIONS = [number / 20 for number in range(1, 20)]
 """Those that are looked through for a better one."""
 MOST_PARTS = 10
@@ -223,18 +225,30 @@ def find_torn_groups(splits: dict[str, list[Row]]) -> tuple[str, ...]:
     )
 
 
-def learn_classes(splits: dict[str, list[Row]], tables: Sequence[str] = ()) -> tuple[str, ...]:
+def sort_classes(names: Collection[str], by_folder: bool) -> tuple[str, ...]:
+    """The classes by label: folders sorted as texts, as torchvision's ImageFolder does, other whole numbers by value.
+
+    Args:
+        names: Names of the classes.
+        by_folder: Whether folders have these names.
+    """
+    are_numbers = not by_folder and all(map(WHOLE_NUMBER.fullmatch, names))
+    return tuple(sorted(names, key=lambda name: (int(name) if are_numbers else 0, name)))
+
+
+def learn_classes(splits: dict[str, list[Row]], by_folder: bool = True, tables: Sequence[str] = ()) -> tuple[str, ...]:
     """The classes of train, which the other splits must not go beyond.
 
     Args:
         splits: Rows by split.
+        by_folder: Whether folders tell the classes.
         tables: CSV files beside the images, which may tell the classes.
 
     Raises:
         ThawError: Another split has a class that train lacks, or train has only one.
     """
     known = {row.name for row in splits["train"]}
-    classes = sorted(known)
+    classes = sort_classes(known, by_folder)
     for split in ("val", "test"):
         strange = [row for row in splits.get(split, []) if row.name not in known]
         if strange:
@@ -250,7 +264,7 @@ def learn_classes(splits: dict[str, list[Row]], tables: Sequence[str] = ()) -> t
         deeper = name_deeper_folder([row.path for row in splits["train"]]) if in_class_folder else ""
         advice = deeper + name_tables(tables)
         raise ThawError(f"train must have images of at least two classes, got one: {classes[0]!r}.{advice}")
-    return tuple(classes)
+    return classes
 
 
 def name_deeper_folder(paths: Collection[Path]) -> str:
