@@ -1,6 +1,4 @@
-"""Callback: one CPU thread for training steps too small to share."""
-
-from typing import Any
+"""Callback: one CPU thread for steps too small to share."""
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,9 +11,9 @@ SMALL = 10**7
 
 
 class OneThread(Callback):
-    """Does small training steps on a CPU in one thread: those of a head on stored features.
+    """Does small steps on a CPU in one thread, and what lies between them in an epoch: those of a head on features.
 
-    To wake the other threads takes longer than they help, the more so where they wait for a core.
+    To wake the other threads takes longer than they help, and a scheduler's turn (12 ms) where they wait for a core.
     """
 
     def __init__(self) -> None:
@@ -23,15 +21,22 @@ class OneThread(Callback):
         self.num_threads = torch.get_num_threads()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        """Leave the other threads asleep."""
-        assert isinstance(pl_module, Classifier)
-        features = batch[0]
-        if features.ndim == 2 and features.numel() * len(pl_module.classes) < SMALL and features.device.type == "cpu":
-            torch.set_num_threads(1)
+        """Leave the other threads asleep, or wake them."""
+        self._choose(pl_module, batch)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
+        """Leave the other threads asleep, or wake them."""
+        self._choose(pl_module, batch)
+
+    def _choose(self, model: LightningModule, batch: Batch) -> None:
+        assert isinstance(model, Classifier)
+        features = batch[0]
+        is_small = features.ndim == 2 and features.numel() * len(model.classes) < SMALL
+        torch.set_num_threads(1 if is_small and features.device.type == "cpu" else self.num_threads)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let all of them work again."""
         torch.set_num_threads(self.num_threads)
 
