@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.data.sampling import Batch
 from thaw.model.classifier import Classifier
-from thaw.training.one_thread import OneThread
+from thaw.training.one_thread import OneThread, one_thread
 
 
 class Witness(Classifier):
@@ -91,3 +91,9 @@ def test_all_threads_work_after_a_step_that_fails() -> None:
     with pytest.raises(RuntimeError, match="broken"):
         fit(model, torch.randn(8, 512))
     assert (model.threads, torch.get_num_threads()) == ([1], 3)
+
+
+def test_all_threads_work_after_what_one_has_done() -> None:
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3

@@ -1,4 +1,7 @@
-"""Callback: one CPU thread for steps too small to share."""
+"""One CPU thread for work too small to share: a callback for training, and a context for the probe."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -8,6 +11,17 @@ from thaw.model.classifier import Classifier
 
 SMALL = 10**7
 """Multiplications that one core does in less time than it takes to wake the others, which may be busy."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch works in one CPU thread; afterwards in as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class OneThread(Callback):

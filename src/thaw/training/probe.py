@@ -1,6 +1,7 @@
 """The linear probe: a logistic regression fitted to the frozen backbone's features, before anything is trained."""
 
 import logging
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from thaw.inspection.predictions import Predictions, accuracy_text
 from thaw.model.classifier import Classifier
 from thaw.model.head import Standardize
 from thaw.summary import Metrics
+from thaw.training.one_thread import SMALL, one_thread
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,9 @@ class LinearProbe(Callback):
         if len(chosen) < len(labels):
             images = f" of {len(chosen)} of {len(labels)} training images"
             views, labels = views[:, chosen], labels[chosen]
-        head = fit_probe(views, labels, len(data.classes), class_weights)
+        is_small = views.numel() * len(data.classes) < SMALL
+        with one_thread() if is_small else nullcontext():
+            head = fit_probe(views, labels, len(data.classes), class_weights)
         validation = data.features.evaluation("val")
         logits = head(validation.views[0].float())
         self.metrics = Predictions([], validation.labels, logits, data.classes).metrics()
