@@ -1,4 +1,6 @@
+import json
 import runpy
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -313,6 +315,17 @@ def test_unfinished_runs_and_strange_files_are_counted(sweep: Path) -> None:
 
 def test_a_run_that_is_named_twice_counts_once(sweep: Path) -> None:
     assert [setting.figures()["runs"] for setting in compare([sweep, sweep / "a0", sweep]).settings] == [2, 2]
+
+
+def test_a_copy_of_a_run_is_no_second_repeat(sweep: Path) -> None:
+    shutil.copytree(sweep / "a0", sweep / "a0 copy")
+    again = shutil.copytree(sweep / "b0", sweep / "again")
+    summary = json.loads((again / "summary.json").read_text())
+    (again / "summary.json").write_text(json.dumps(summary | {"seconds": {"total": 11.0}}))
+    board = compare([sweep])
+    assert sorted(setting.figures()["runs"] for setting in board.settings) == [2, 3]
+    assert board.copies == [sweep / "a0 copy"]
+    assert "Left out: 1 copied from another run" in str(board)
 
 
 def test_a_folder_without_runs_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from thaw.comparison.leaderboard import BEST, NO_ANSWERS, OTHER_IMAGES, Leaderboard, Section, Verdict
-from thaw.comparison.repeats import Setting, pool, read_record
+from thaw.comparison.repeats import Record, Setting, pool, read_record
 from thaw.comparison.runs import find_runs, find_unfinished
 from thaw.errors import ThawError
 from thaw.inspection.uncertainty import paired_test
@@ -33,18 +33,31 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
             raise ThawError(f"{folder} is not a folder. Name run folders, or folders that hold some.")
     runs = _each_once(run.folder for folder in places for run in find_runs(folder))
     found = [(run, read_record(Run(run))) for run in runs]
-    records = [record for _, record in found if record]
+    records, copies = _without_copies([record for _, record in found if record])
     unfinished = _each_once(path for folder in places for path in find_unfinished(folder))
     if not records:
         also = f" {len(unfinished)} are unfinished." if unfinished else ""
         names = ", ".join(map(str, places))
         raise ThawError(f"No finished runs in {names}: expected folders with a summary.json of Thaw's.{also}")
-    return Leaderboard(_sections(pool(records)), unfinished, [run for run, record in found if not record])
+    unreadable = [run for run, record in found if not record]
+    return Leaderboard(_sections(pool(records)), unfinished, unreadable, copies)
 
 
 def _each_once(paths: Iterable[Path]) -> list[Path]:
     """The folders without those that an earlier one is the same as."""
     return list({path.resolve(): path for path in reversed(list(paths))}.values())[::-1]
+
+
+def _without_copies(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:
+    """The records without those of copied folders, and these: all figures, seconds too, and options are another's."""
+    kept: list[Record] = []
+    copies = []
+    for record in records:
+        if any(record.summary == other.summary and record.config == other.config for other in kept):
+            copies.append(record.run.folder)
+        else:
+            kept.append(record)
+    return kept, copies
 
 
 def _sections(settings: Sequence[Setting]) -> list[Section]:

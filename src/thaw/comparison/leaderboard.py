@@ -143,11 +143,13 @@ class Leaderboard:
         sections: At least one, with one setting at least.
         unfinished: Folders of runs without a summary.
         unreadable: Folders whose summary.json is none of Thaw's.
+        copies: Folders that were copied from another run here.
     """
 
     sections: Sequence[Section]
     unfinished: Sequence[Path] = ()
     unreadable: Sequence[Path] = ()
+    copies: Sequence[Path] = ()
 
     @property
     def settings(self) -> list[Setting]:
@@ -219,6 +221,7 @@ class Leaderboard:
             f"failed, each {ERROR_LOG} says why": failed,
             "unfinished": [path for path in self.unfinished if path not in failed],
             "with a summary.json not of Thaw's": self.unreadable,
+            "copied from another run": self.copies,
         }.items():
             if paths:
                 notes.append(f"Left out: {len(paths)} {what} ({name_some([str(path) for path in paths], most=1)}).")
