@@ -115,7 +115,7 @@ def mode_of(monitor: str) -> str:
     return "min" if monitor.endswith("loss") else "max"
 
 
-def require_own(path: Path, model: Classifier, max_epochs: int, monitor: str = "val/acc") -> None:
+def require_own(path: Path, model: Classifier, max_epochs: int, monitor: str) -> None:
     """Refuse to go on from a checkpoint that this model's training cannot have written.
 
     Raises:
