@@ -116,7 +116,9 @@ def evaluate(
     name = NAMES.get(split, split)
     module.load(replace(index, splits={name: index.splits[split]}))
     images = module.datasets[name]
-    caution = CAUTIONS.get(split, "") if data is None else _caution_of_others(run, images)
+    is_fair = split == "val" and not run.chose_epoch
+    own = "" if is_fair else CAUTIONS.get(split, "")
+    caution = own if data is None else _caution_of_others(run, images)
     device = device or run.trainer.accelerator
     trainer = make_predictor(keep_precision(run, device), device)
     views = [predict(trainer, model, module, name)]

@@ -232,15 +232,17 @@ def make_summary(**changes: Any) -> dict[str, Any]:
 def test_what_the_epoch_was_chosen_on_is_said() -> None:
     predictions = make_predictions([0, 0, 0, 1], [0, 0, 1, 1])
     figures = make_summary()["val"]
-    on_val = " ".join(judgement(make_summary(), predictions))
-    on_test = " ".join(judgement(make_summary(epoch_chosen_on="test"), predictions))
-    tested = " ".join(judgement(make_summary(test=figures | {"acc": 0.25}), predictions))
-    probed = " ".join(judgement(make_summary(probe=figures), predictions))
+    on_val = " ".join(judgement(make_summary(), predictions, is_chosen=True))
+    on_test = " ".join(judgement(make_summary(epoch_chosen_on="test"), predictions, is_chosen=True))
+    tested = " ".join(judgement(make_summary(test=figures | {"acc": 0.25}), predictions, is_chosen=True))
+    probed = " ".join(judgement(make_summary(probe=figures), predictions, is_chosen=True))
     assert "Epoch 2 of 3 was chosen on these same images: expect a little less" in on_val
     assert "The last epoch, which nobody chose, reaches 50.0" in on_val
-    in_the_end = " ".join(judgement(make_summary(best_epoch=3), predictions))
+    in_the_end = " ".join(judgement(make_summary(best_epoch=3), predictions, is_chosen=True))
     assert "Epoch 3 of 3, the last, was chosen on these same images: expect a little less" in in_the_end
     assert "nobody chose" not in in_the_end
+    alone = " ".join(judgement(make_summary(best_epoch=3), predictions, is_chosen=False))
+    assert "Epoch 3 of 3 is the only one that was validated: none was chosen." in alone
     assert "chosen on these same images, the test images, for want of others" in on_test
     assert "was chosen on val (75.0" in tested
     assert "played no part in the training" in tested

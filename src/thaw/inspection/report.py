@@ -77,7 +77,7 @@ def render(run: Run, most: int, summary: Summary, data: "DataNow") -> str:
         judged=summary[split],
         split=split,
         predictions=predictions,
-        words=judgement(summary, predictions),
+        words=judgement(summary, predictions, run.chose_epoch),
         common=most_common_class(predictions),
         num_wrong=int((predictions.predicted != predictions.labels).sum()),
         chance_loss=math.log(len(predictions.classes)),
@@ -135,14 +135,16 @@ def most_common_class(predictions: Predictions) -> tuple[str, float]:
     return predictions.classes[label], n / len(predictions.labels)
 
 
-def judgement(summary: Summary, predictions: Predictions) -> list[str]:
-    """What the accuracy means and what it does not, in sentences."""
+def judgement(summary: Summary, predictions: Predictions, is_chosen: bool) -> list[str]:
+    """What the accuracy means and what it does not, in sentences; whether its epoch was chosen among others, too."""
     judged, chosen_on = summary["test"] or summary["val"], summary["epoch_chosen_on"]
     low, high = (percent(bound) for bound in judged["acc_ci95"])
     name, share = most_common_class(predictions)
     epoch = f"Epoch {summary['best_epoch']} of {summary['epochs']}"
     if not summary["epochs"]:
         origin = "Nothing was trained: this is the probe, a logistic regression on the frozen features."
+    elif not is_chosen:
+        origin = f"{epoch} is the only one that was validated: none was chosen."
     elif summary["test"]:
         on_val = percent(summary["val"]["acc"])
         origin = f"{epoch} was chosen on val ({on_val} there); the test images played no part in the training."
