@@ -1,7 +1,9 @@
 """Two processes give what one gives, fail and stop as one, and are started once for each job of a sweep."""
 
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -123,12 +125,46 @@ def launch(folder: Path) -> Iterator[Launch]:
 
 def train_alone(folder: Path, target: Path, *overrides: str) -> None:
     """What one process gives: the tests' own, which needs no start."""
+    train_here(folder, target, *overrides, *ONE)
+
+
+def train_here(folder: Path, target: Path, *overrides: str) -> None:
+    """Train in this process, without dropout."""
     register()
-    options = command(folder, TRAIN, *overrides, *ONE)[2:]
+    options = command(folder, TRAIN, *overrides)[2:]
     with pytest.MonkeyPatch.context() as patch, hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         patch.setattr(torch.nn.Dropout, "forward", lambda self, features: features)
         patch.setenv("THAW_CACHE", str(folder / "cache"))
         train(cast(Config, OmegaConf.to_object(hydra.compose("config", options))), target)
+
+
+def train_together(folder: Path, target: Path, *overrides: str) -> None:
+    """What two processes give; they come from one that has imported all, which is what most of a start takes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["thaw.training.train"])
+    ranks = torchrun_variables()
+    processes = [context.Process(target=train_as, args=(rank, folder, target, *overrides)) for rank in ranks]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def torchrun_variables() -> list[dict[str, str]]:
+    """The variables that torchrun gives to each of two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    common |= {"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+    return [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+
+
+def train_as(rank: dict[str, str], folder: Path, target: Path, *overrides: str) -> None:
+    """One of them."""
+    os.environ.update(rank)
+    train_here(folder, target, *overrides, *TWO)
 
 
 def run(folder: Path, script: Path, *overrides: str, code: int = 0) -> tuple[str, str]:
@@ -179,7 +215,7 @@ def test_two_processes_end_with_the_weights_and_figures_of_one(
     ]
     one, two = (Run(tmp_path / name) for name in ("one", "two"))
     train_alone(folder, one.folder, *options)
-    run(folder, folder / "without_dropout.py", *options, *TWO, f"hydra.run.dir={two.folder}")
+    train_together(folder, two.folder, *options)
     if network:
         assert_same_weights(one.folder, two.folder, rtol=1e-9, atol=1e-11)
     else:
@@ -205,36 +241,21 @@ def assert_same_metrics(one: Run, two: Run) -> None:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
 
 
-@pytest.mark.parametrize(("first", "second"), [(ONE, TWO), (TWO, ONE)], ids=["one to two", "two to one"])
-@pytest.mark.parametrize(
-    ("strategy", "cuts"),
-    [("strategy=finetune", [1]), ("strategy=gradual strategy.head_epochs=2 strategy.unfreeze_epochs=1", [1, 3])],
-    ids=["finetune", "gradual"],
-)
+@pytest.mark.parametrize("numbers", [(1, 2, 1), (2, 1, 2)])
 def test_a_run_goes_on_with_another_number_of_processes(
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    first: list[str],
-    second: list[str],
-    strategy: str,
-    cuts: list[int],
+    folder: Path, tmp_path: Path, numbers: tuple[int, int, int]
 ) -> None:
-    """Gradual is cut while the head alone learns, on stored features, and again after the backbone has thawed."""
-    script, epochs = folder / "without_dropout.py", cuts[-1] + 1
-    whole, parts = folder / f"whole_{epochs}", tmp_path / "parts"
-    options = [*strategy.split(), *with_weights(folder, RESNET), "schedule=constant", "optimizer.lr=1e-3"]
-    options += [f"trainer.max_epochs={epochs}", "trainer.checkpoint_seconds=0"]
+    """It is cut while the head alone learns, on stored features, and again after the backbone has thawed."""
+    whole, parts = folder / "whole", tmp_path / "parts"
+    options = ["strategy=gradual", "strategy.head_epochs=2", "strategy.unfreeze_epochs=1", "schedule=constant"]
+    options += [*with_weights(folder, RESNET), "optimizer.lr=1e-3", "trainer.max_epochs=4"]
     if not whole.exists():
         train_alone(folder, whole, *options)
-    monkeypatch.setenv("FAIL", f"{cuts[0]} 01 raise")
-    run(folder, script, *options, *first, f"hydra.run.dir={parts}", code=1)
-    for cut, trainer in zip([*cuts[1:], None], [second, first], strict=False):
-        monkeypatch.setenv("FAIL", f"{cut} 01 raise")
-        resumed = [f"resume={parts}", *with_weights(folder, RESNET), *trainer]
-        resumed += [] if "trainer.devices=2" in trainer else ["trainer.devices=1"]
-        run(folder, script, *resumed, code=0 if cut is None else 1)
-    assert [row["epoch"] for row in Run(parts).metrics] == list(range(1, epochs + 1))
+    for number, epochs in zip(numbers, (1, 3, 4), strict=True):
+        resumed = [f"resume={parts}"] if epochs > 1 else []
+        start = train_alone if number == 1 else train_together
+        start(folder, parts, *options, f"+trainer.extra.max_steps={2 * epochs}", *resumed)
+    assert [row["epoch"] for row in Run(parts).metrics] == [1, 2, 3, 4]
     assert_same_weights(whole, parts, rtol=1e-9, atol=1e-11)
     assert_same_metrics(Run(whole), Run(parts))
 
@@ -244,7 +265,7 @@ def test_two_processes_begin_with_the_probe_of_one(folder: Path, tmp_path: Path)
     options = ["strategy=finetune", "head.init=probe", "trainer.max_epochs=1", "optimizer.lr=1e-12"]
     targets = [tmp_path / "one", tmp_path / "two"]
     train_alone(folder, targets[0], *options)
-    run(folder, TRAIN, *options, *TWO, f"hydra.run.dir={targets[1]}")
+    train_together(folder, targets[1], *options)
     one, two = (state_of(target / "checkpoints" / "last.ckpt") for target in targets)
     for name in ("head.2.weight", "head.2.bias"):
         torch.testing.assert_close(two[name], one[name], rtol=1e-6, atol=1e-7)
@@ -296,12 +317,11 @@ def test_a_killed_process_ends_the_others_and_is_named(
     assert (target / "error.log").exists()
 
 
-@pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize(
-    ("how", "code", "reason"),
+    ("victim", "how", "code", "reason"),
     [
-        ("raise", 1, "ZeroDivisionError: a mistake of its own"),
-        ("3", 2, "Process {victim} of 2 has ended with exit code 3 and said nothing"),
+        (1, "raise", 1, "ZeroDivisionError: a mistake of its own"),
+        (0, "3", 2, "Process 0 of 2 has ended with exit code 3 and said nothing"),
     ],
 )
 def test_the_reason_is_that_of_the_process_that_failed_first(
@@ -312,7 +332,7 @@ def test_the_reason_is_that_of_the_process_that_failed_first(
     options = ["strategy=finetune", "trainer.max_epochs=2", *TWO, f"hydra.run.dir={target}"]
     _, errors = run(folder, folder / "without_dropout.py", *options, code=code)
     for text in (errors, (target / "error.log").read_text()):
-        assert text.count(reason.format(victim=victim)) == 1
+        assert text.count(reason) == 1
         assert text.count("Traceback") == (how == "raise")
         assert "Connection closed" not in text
 
@@ -352,14 +372,14 @@ def test_a_signal_saves_once_and_the_run_goes_on(
 def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     output, errors = run(
-        folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "head.init=default", "optimizer.lr=0.001,1e38,0.002",
+        folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "head.init=default", "optimizer.lr=1e38,0.002",
         f"hydra.sweep.dir={sweep}", code=2,
     )  # fmt: skip
     jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
-    assert jobs == ["0_optimizer.lr=0.001", "1_optimizer.lr=1e+38", "2_optimizer.lr=0.002"]
-    assert sorted(path.parent.name for path in sweep.rglob("summary.json")) == [jobs[0], jobs[2]]
+    assert jobs == ["0_optimizer.lr=1e+38", "1_optimizer.lr=0.002"]
+    assert sorted(path.parent.name for path in sweep.rglob("summary.json")) == [jobs[1]]
     assert not (folder / "outputs").exists()  # where processes would go that are told no folder
-    assert output.count("Val accuracy") == output.count("(val, last epoch)") + 1 == 2
+    assert output.count("Val accuracy") == output.count("(val, last epoch)") == 1
     assert errors.count("the training has diverged") == errors.count("Failed: ") == 1
     assert "Traceback" not in errors
 

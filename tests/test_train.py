@@ -316,33 +316,11 @@ def test_transferred_digits_beat_digits_from_scratch(tmp_path: Path) -> None:
     )  # fmt: skip
     assert first.returncode == 0, first.stderr
     sweep = run(
-        "-m", "experiment=digits_target", f"backbone.weights={source}", "strategy=frozen,scratch", "seed=1,2",
-        *small, f"hydra.sweep.dir={target}", cwd=tmp_path, timeout=1200,
+        "-m", "experiment=digits_target", f"backbone.weights={source}", "strategy=frozen,scratch", *small,
+        f"hydra.sweep.dir={target}", cwd=tmp_path, timeout=1200,
     )  # fmt: skip
     assert sweep.returncode == 0, sweep.stderr
     assert "(val, last epoch)" in sweep.stdout
-    runs = {
-        (strategy, seed): Run(folder).summary
-        for strategy in ("frozen", "scratch")
-        for seed in (1, 2)
-        for folder in target.glob(f"*seed={seed},strategy={strategy}")
-    }
-    for seed in (1, 2):
-        frozen, scratch = runs["frozen", seed], runs["scratch", seed]
-        assert frozen["probe"]["acc"] > scratch["last"]["acc"]
-        assert frozen["last"]["acc"] > max(scratch["last"]["acc"], 0.8)
-
-
-@pytest.mark.slow
-def test_two_processes_train_every_phase_and_count_each_image_once(image_folder: Path, tmp_path: Path) -> None:
-    options = [*TINY[:3], "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32"]
-    folder = tmp_path / "run"
-    done = run(
-        *options, "dataset=folder", f"dataset.root={image_folder}", "strategy=gradual", "strategy.head_epochs=1",
-        "strategy.unfreeze_epochs=2", "trainer.max_epochs=3", "logger=csv", f"hydra.run.dir={folder}", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["epochs"], summary["last"]["n"]) == (3, 9)
-    last_row = (folder / "metrics.csv").read_text().splitlines()[-1].split(",")
-    assert float(last_row[6]) == pytest.approx(summary["last"]["acc"], abs=1e-5)
+    frozen, scratch = (Run(target / name).summary for name in ("0_strategy=frozen", "1_strategy=scratch"))
+    assert frozen["probe"]["acc"] > scratch["last"]["acc"]
+    assert frozen["last"]["acc"] > max(scratch["last"]["acc"], 0.8)
