@@ -1,6 +1,7 @@
 """Rank of this process among those of one distributed training."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,12 +47,13 @@ def find_rank(environment: Mapping[str, str] = os.environ) -> ProcessRank:
     if "RANK" in environment:
         names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
     elif environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":  # SLURM_NTASKS is also that of a script without srun
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE")
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE")
     else:
         return ProcessRank()
     values = [environment.get(name, "") for name in names]
-    if all(value.isdecimal() for value in values):
-        rank, world_size, local_world_size = map(int, values)
+    numbers = [re.sub(r"\(x\d+\)$", "", value) for value in values]  # SLURM has 4(x2) on two machines
+    if all(number.isdecimal() for number in numbers):
+        rank, world_size, local_world_size = map(int, numbers)
         if rank < world_size and 1 <= local_world_size <= world_size and world_size % local_world_size == 0:
             return ProcessRank(rank, world_size, local_world_size, STARTED_BY_THAW in environment)
     facts = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 
@@ -24,6 +25,7 @@ from thaw.ranks import find_rank
 from thaw.run import Run
 from thaw.training.callbacks import make_callbacks
 from thaw.training.checkpoints import WholeFileIO
+from thaw.training.environment import find_environment
 from thaw.training.loggers import make_logger
 from thaw.training.precision import choose_precision
 from thaw.training.probe import LinearProbe
@@ -41,6 +43,7 @@ for message in (
     ".*exists and is not empty.*",  # a resumed run's folder
     ".*Grad strides do not match bucket view strides.*",  # DDP's, on how fast it may be
     ".*can lead to instability due to limitations in PyTorch.*",  # of new loaders in each epoch: ours stay
+    ".*srun. command is available.*",  # wherever SLURM is installed
     ".*available but not used.*",  # trainer.accelerator=cpu, beside a GPU
 ):
     warnings.filterwarnings("ignore", message)
@@ -78,7 +81,6 @@ def make_trainer(
         {
             "max_epochs": options.max_epochs,
             "callbacks": callbacks,
-            "plugins": [WholeFileIO()],
             "logger": make_logger(config.logger, run),
             "log_every_n_steps": 1,
             "enable_progress_bar": show_bar,
@@ -133,6 +135,7 @@ def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.T
         "devices": num_devices,
         "num_nodes": num_nodes,
         "strategy": _distribution(config, num_stages),
+        "plugins": [WholeFileIO(), find_environment()],
         "precision": choose_precision(options),
         "gradient_clip_val": options.gradient_clip,
         "accumulate_grad_batches": options.accumulate,
@@ -162,6 +165,7 @@ def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
         return pl.Trainer(
             accelerator=accelerator,
             devices=1,
+            plugins=[LightningEnvironment()],  # as one of srun's, it is alone, too
             precision=cast(Any, precision),
             callbacks=[RichProgressBar(leave=False)] if show_bar else [],
             logger=False,
