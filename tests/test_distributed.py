@@ -344,15 +344,20 @@ def test_a_mistake_that_all_processes_find_is_told_once(folder: Path, tmp_path: 
     assert not target.exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code", "comes_to_all"),
+    [(signal.SIGTERM, 143, False), (signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)],
+)
 def test_a_signal_saves_once_and_the_run_goes_on(
-    folder: Path, tmp_path: Path, launch: Launch, number: signal.Signals, code: int
+    folder: Path, tmp_path: Path, launch: Launch, number: signal.Signals, code: int, comes_to_all: bool
 ) -> None:
     target = tmp_path / "stopped"
     options = ["strategy=finetune", "schedule=constant", "trainer.checkpoint_seconds=1000", f"hydra.run.dir={target}"]
     launcher = launch(*options, *TWO, "trainer.max_epochs=100000", start_new_session=True)
     processes = processes_of(launcher)
     wait_for(target / "metrics.csv")
+    for process in processes if comes_to_all else []:  # as from SLURM
+        process.send_signal(number)
     os.killpg(launcher.pid, number)  # as a terminal does
     _, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == code, errors
@@ -364,6 +369,24 @@ def test_a_signal_saves_once_and_the_run_goes_on(
     assert saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == epochs
     run(folder, TRAIN, f"resume={target}", f"trainer.max_epochs={epochs + 1}")
     assert [row["epoch"] for row in Run(target).metrics] == list(range(1, epochs + 2))
+
+
+def test_a_run_that_slurm_starts_anew_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "requeued"
+    options = ["strategy=finetune", "trainer.max_epochs=2", "trainer.checkpoint_seconds=0", *TWO]
+    options.append(f"hydra.run.dir={target}")
+    monkeypatch.setenv("FAIL", "1 01 raise")
+    run(folder, folder / "without_dropout.py", *options, code=1)
+    monkeypatch.setenv("FAIL", "- - -")
+    _, errors = run(folder, TRAIN, *options, code=2)
+    assert "holds a run already" in errors
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    _, errors = run(folder, TRAIN, *options, "seed=7", code=2)
+    assert "holds a run with another seed" in errors
+    run(folder, TRAIN, *options)
+    assert [row["epoch"] for row in Run(target).metrics] == [1, 2]
+    output, _ = run(folder, TRAIN, *options)
+    assert "Finished already." in output
 
 
 # ---- who starts them

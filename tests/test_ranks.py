@@ -11,7 +11,10 @@ from thaw.ranks import ProcessRank, find_rank
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, ProcessRank()),
         ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, ProcessRank(3, 4, 2)),
         ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ProcessRank()),
-        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, ProcessRank(5, 8, 4)),
+        (
+            {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"},
+            ProcessRank(5, 8, 4),
+        ),
         ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_STEP_TASKS_PER_NODE": "4"}, ProcessRank(3, 4, 4)),
         # A step of fewer processes than the job is asked for.
         (

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception, which ends the program with the usual exit code; and the end of a broken pipe."""
+"""Ctrl-C, SIGTERM and SIGUSR1 as an exception, which ends the program with the usual exit code; and a broken pipe."""
 
 import os
 import signal
@@ -10,6 +10,8 @@ from multiprocessing import parent_process
 from types import FrameType
 
 CAUGHT = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if os.name == "posix":
+    CAUGHT[signal.SIGUSR1] = "SIGUSR1"  # which SLURM is often asked to send before the time limit
 
 
 class Interrupted(SystemExit):
@@ -23,11 +25,11 @@ class Interrupted(SystemExit):
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """The handler of both signals.
+    """The handler of all of them.
 
     Raises:
-        Interrupted: In the main process, and on SIGTERM in a worker. A terminal sends Ctrl-C to the workers too, which
-            may still be needed.
+        Interrupted: In the main process, and in a worker but for Ctrl-C. A terminal sends that to the workers too,
+            which may still be needed.
     """
     if parent_process() is None or number != signal.SIGINT:
         raise Interrupted(number)
@@ -35,10 +37,10 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def catching(to_the_end: bool = False) -> Iterator[None]:
-    """Inside, both signals raise `Interrupted`, also where the exception would be swallowed.
+    """Inside, they raise `Interrupted`, also where the exception would be swallowed.
 
     Args:
-        to_the_end: Whether this is all of the program: with everything written, it ignores both signals while the
+        to_the_end: Whether this is all of the program: with everything written, it ignores them while the
             interpreter closes, which takes a moment, and ends with its own exit code.
     """
     if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
@@ -63,6 +65,15 @@ def catching(to_the_end: bool = False) -> Iterator[None]:
         for number, handler in previous.items():
             signal.signal(number, signal.SIG_IGN if to_the_end else handler)
         sys.unraisablehook = hook
+
+
+def outlive(worker: int = 0) -> None:
+    """Leave SIGTERM and SIGUSR1 to the main process, which needs this loader process to finish the epoch.
+
+    SLURM sends them to every process of a job. The main process ends its workers without them.
+    """
+    for number in set(CAUGHT) - {signal.SIGINT}:  # which `interrupt` minds
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -1,4 +1,8 @@
 import logging
+import multiprocessing
+import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +52,16 @@ def test_loader_processes_get_images_in_memory_by_being_forked(
     assert in_memory.train_dataloader().num_workers == on_device.train_dataloader().num_workers == 0
     assert from_files.train_dataloader().num_workers == 2
     assert len(batches_of(in_memory.val_dataloader())) == 3
+
+
+def test_loader_processes_outlive_a_signal_to_all(image_folder: Path) -> None:
+    data = make_data(image_folder, num_workers=1, cache="none")
+    batches = iter(data.train_dataloader())
+    first = next(batches)
+    for process in multiprocessing.active_children():
+        os.kill(process.pid or 0, signal.SIGTERM)
+    time.sleep(0.1)
+    assert [first, *batches]
 
 
 def test_a_small_set_is_kept_in_memory_and_needs_no_workers(image_folder: Path) -> None:

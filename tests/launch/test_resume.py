@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from thaw.errors import ThawError
-from thaw.launch.resume import expand_resume
+from thaw.launch.resume import expand_resume, refuse_taken
 
 
 def interrupted_run(folder: Path, *overrides: str) -> Path:
@@ -98,3 +98,11 @@ def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     assert meaning(options) == {"hydra.run.dir": str(folder), "resume": str(folder)}
     (as_recorded,) = (option for option in options if option.startswith("resume="))
     assert expand_resume([as_recorded]) == options
+
+
+def test_a_job_that_slurm_starts_anew_may_go_on_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = interrupted_run(tmp_path / "run")
+    with pytest.raises(ThawError, match="holds a run already"):
+        refuse_taken([f"hydra.run.dir={folder}"])
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    refuse_taken([f"hydra.run.dir={folder}"])

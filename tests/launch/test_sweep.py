@@ -17,8 +17,17 @@ import torchvision
 
 from thaw.config import Config, OptimizerConfig, TrainerConfig
 from thaw.errors import ThawError
-from thaw.launch.sweep import Failure, find_jobs, is_finished, job_name, remove_if_empty, remove_if_rejected
+from thaw.launch.sweep import (
+    Failure,
+    find_jobs,
+    is_finished,
+    job_name,
+    record_failure,
+    remove_if_empty,
+    remove_if_rejected,
+)
 from thaw.run import Run
+from thaw.signals import Interrupted
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -141,6 +150,18 @@ def test_a_sweep_of_rejected_jobs_is_removed(tmp_path: Path, result: str, stays:
     (tmp_path / "sweep" / "1_b" / result).touch()
     remove_if_rejected(tmp_path / "sweep")
     assert (tmp_path / "sweep").exists() == stays
+
+
+def test_a_failure_that_a_signal_keeps_from_being_told_leaves_no_empty_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(error: BaseException) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(Failure, "of", interrupt)
+    with pytest.raises(Interrupted):
+        record_failure(tmp_path, ValueError())
+    assert not (tmp_path / "error.log").exists()
 
 
 def test_a_mistake_is_told_from_a_bug() -> None:

@@ -36,6 +36,14 @@ def test_a_folder_that_holds_a_sweep_is_not_begun_anew(tmp_path: Path) -> None:
     assert expand_sweep(["-m", "seed=1,2", f"sweep.resume={tmp_path}"])[1] is True
 
 
+def test_a_sweep_that_slurm_starts_anew_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    line = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    assert expand_sweep(line)[1] is False
+    (tmp_path / "0_seed=1" / ".hydra").mkdir(parents=True)
+    assert expand_sweep(line)[1] is True
+
+
 def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
     arguments, skips_finished = expand_sweep(["-m", f"sweep.resume={tmp_path}", "seed=1,2"])
     assert skips_finished

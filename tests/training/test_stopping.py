@@ -218,7 +218,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "last.ckpt"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize(
     ("seconds", "times", "saved"),
     [(0.0, 1, 1), (3600.0, 1, 2), (3600.0, 2, None)],
@@ -240,6 +240,28 @@ def test_a_signal_ends_with_the_last_finished_epoch_saved(
         assert torch.equal(*(state["state_dict"]["weight"] for state in states))
         momenta = [state["optimizer_states"][0]["state"][0]["momentum_buffer"] for state in states]
         assert torch.equal(*momenta)
+
+
+class EndedByLauncher(BaseException):
+    """What a launcher ends a job by."""
+
+
+def test_a_launchers_signal_is_passed_on_when_the_epoch_is_saved(tmp_path: Path) -> None:
+    saved: list[bool] = []
+
+    def launcher(*_: Any) -> None:
+        saved.append((tmp_path / "last.ckpt").exists())
+        raise EndedByLauncher
+
+    previous = signal.signal(signal.SIGUSR2, launcher)
+    try:
+        with pytest.raises(EndedByLauncher), catching():
+            fit(Line(), tmp_path, SendSignal(signal.SIGUSR2, epoch=1), seconds=3600)
+        assert signal.getsignal(signal.SIGUSR2) is launcher
+    finally:
+        signal.signal(signal.SIGUSR2, previous)
+    assert saved == [True]
+    assert epoch_in(tmp_path / "last.ckpt") == 2
 
 
 def test_a_failure_that_the_signal_has_caused_is_seen_as_the_signal(tmp_path: Path) -> None:

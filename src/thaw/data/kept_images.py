@@ -22,6 +22,7 @@ from thaw.data.readable import find_bad_once
 from thaw.data.sampling import EpochSampler, ImageDataset, Position, SequentialPositions
 from thaw.data.threads import num_cores
 from thaw.data.transforms import EvaluationTransform
+from thaw.signals import outlive
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class KeptImages:
             num_workers=num_workers,
             multiprocessing_context="fork" if num_workers and self.in_memory else None,
             persistent_workers=num_workers > 0,
+            worker_init_fn=outlive if num_workers else None,
             pin_memory=torch.cuda.is_available(),
         )
 

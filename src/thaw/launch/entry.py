@@ -23,6 +23,7 @@ from thaw.launch.hydra_arguments import translate
 from thaw.launch.job import Experiment, Job, JobError
 from thaw.launch.sweep import (
     ERROR_LOG,
+    SUBMITIT,
     Failure,
     OutputFolder,
     find_failed,
@@ -74,7 +75,7 @@ def run_experiment(
                 raise
             failures = [Failure.of(error)]
         if process.is_alone:
-            failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep) + failures
+            failures = _close(OutputFolder.run, OutputFolder.sweep, close_sweep, bool(failures)) + failures
     except BrokenPipeError:
         sys.exit(drop_output())
     except (KeyboardInterrupt, Interrupted) as error:
@@ -101,7 +102,9 @@ def _run_jobs(
     return [job.failure] if job.failure else []
 
 
-def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], None] | None) -> list[Failure]:
+def _close(
+    run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], None] | None, is_broken_off: bool
+) -> list[Failure]:
     """Have a sweep summarised, and remove what came to nothing; returns why the run, or jobs of the sweep, failed."""
     if run is not None and (run / ERROR_LOG).exists():
         failure = Failure((run / ERROR_LOG).read_text(encoding="utf-8").rstrip())
@@ -117,7 +120,8 @@ def _close(run: Path | None, sweep: Path | None, close_sweep: Callable[[Path], N
             raise
         except Exception as error:
             failures.append(Failure.of(error))
-    remove_if_rejected(sweep)
+    if not is_broken_off or not (sweep / SUBMITIT).exists():  # its jobs may still run, and what they said lies there
+        remove_if_rejected(sweep)
     return failures
 
 

@@ -72,6 +72,8 @@ def explain(error: BaseException) -> str | None:
         return "The search has no best trial, for none has finished."
     if type(error).__name__ == "OperationalError":  # SQLAlchemy's, of the file of Optuna's study
         return f"The study of the search cannot be opened or written: {first_line(error)}. Mend that and start again."
+    if type(error).__name__ == "UncompletedJobError":  # submitit's
+        return f"The job was ended from outside, by its time limit or otherwise. {first_line(error)}"
     if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         place = printable(str(error.filename)) if error.filename else "A file of the run"
         return f"{place}: {error.strerror}. Mend that and start again."

@@ -19,7 +19,7 @@ from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.composing import accept
 from thaw.launch.processes import ProcessError, count_processes, start_processes
-from thaw.launch.resume import as_begun
+from thaw.launch.resume import as_begun, is_requeued
 from thaw.launch.sweep import ERROR_LOG, Failure, is_finished, objective, record_failure
 from thaw.overrides import quoted, seen_from_here, typed_overrides
 from thaw.ranks import ProcessRank, find_rank
@@ -115,10 +115,11 @@ class Job:
         config, run, overrides = accept(values), Run(folder), typed_overrides()
         if config.resume:
             config = accept(as_begun(values, Run(config.resume)))
-        if self.skip_finished and is_finished(run, config):
+        goes_on = self.skip_finished or (is_requeued() and not config.resume)
+        if goes_on and is_finished(run, config):
             log.info("Finished already.")
             return objective(run.summary)
-        if self.skip_finished and run.last.exists():
+        if goes_on and run.last.exists():
             config.resume = str(folder)
             overrides.append(f"resume={quoted(folder)}")
         if process.is_alone and (number := count_processes(config.trainer)) > 1:

@@ -1,5 +1,7 @@
 """`resume=RUN`: a run goes on with the options that it was begun with. Imports no torch."""
 
+import os
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -39,6 +41,11 @@ def find_resume(arguments: list[str]) -> str | None:
     return next((each for each in arguments if each.startswith("resume=") and each not in nothing), None)
 
 
+def is_requeued() -> bool:
+    """True in a job that SLURM has started anew with the same command, after preemption or a node's failure."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
 def refuse_taken(arguments: list[str]) -> None:
     """Refuse a folder that holds a run, before Hydra writes there.
 
@@ -52,7 +59,8 @@ def refuse_taken(arguments: list[str]) -> None:
             folder = folder_of(argument)
             if (folder / ".lock").exists():
                 claimed(folder).close()
-            Run(folder).require_new()
+            if not is_requeued():
+                Run(folder).require_new()
 
 
 def as_begun(values: DictConfig, run: Run) -> DictConfig:

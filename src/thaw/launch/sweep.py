@@ -20,10 +20,12 @@ from thaw.differences import IRRELEVANT, in_full, is_one_of
 from thaw.errors import ThawError
 from thaw.launch.explain import explain
 from thaw.run import Run
+from thaw.signals import Interrupted
 from thaw.writing import locked
 
 ERROR_LOG = "error.log"
-SWEEPERS_OWN = ("multirun.yaml", "study.db", ".submitit")
+SUBMITIT = ".submitit"
+SWEEPERS_OWN = ("multirun.yaml", "study.db", SUBMITIT)
 LOCK = ".sweep.lock"
 """Of a sweep; a job of it, whose folder may be the same, has another."""
 TRACEBACK = "Traceback (most recent call last)"
@@ -148,15 +150,18 @@ def record_failure(job: Path, error: BaseException) -> bool:
 
     Raises:
         Exception: The error itself, if it cannot be written down; a full disk may be what failed the job.
+        Interrupted: A signal has come first.
     """
     try:
         with (job / ERROR_LOG).open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(Failure.of(error).text + "\n")
     except FileExistsError:
         return False
-    except OSError:
+    except (OSError, Interrupted) as end:
         with suppress(OSError):
             (job / ERROR_LOG).unlink()  # it is empty
+        if isinstance(end, Interrupted):
+            raise
         raise error from None
     return True
 

@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 
 from thaw.differences import IRRELEVANT, is_one_of
 from thaw.errors import ThawError
+from thaw.launch.resume import is_requeued
 from thaw.launch.sweep import find_jobs
 from thaw.options import flatten
 from thaw.overrides import folder_of, is_multirun, key_of, quoted
@@ -33,6 +34,7 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
         if resume is not None:
             raise ThawError(f"{resume} goes on with a sweep: add -m and the options that it was started with.")
         return arguments, False
+    resume = resume or _requeued(arguments)
     overrides, before = _parse(arguments), dict[str, Any]()
     if resume is None:
         _refuse_taken_sweep(arguments)
@@ -73,6 +75,12 @@ def _refuse_taken_sweep(arguments: list[str]) -> None:
                 f"{folder} holds a sweep already. To go on with it: the same command and {_resume(folder)} in place of "
                 "hydra.sweep.dir. To begin anew: name another folder, or remove this one."
             )
+
+
+def _requeued(arguments: list[str]) -> str | None:
+    """`sweep.resume` for a sweep that a job of SLURM has begun, and goes on with when it is started anew."""
+    folders = [folder_of(argument) for argument in arguments if key_of(argument) == "hydra.sweep.dir"]
+    return f"sweep.resume={quoted(folders[-1])}" if is_requeued() and folders and find_jobs(folders[-1]) else None
 
 
 def _resume(sweep: Path) -> str:

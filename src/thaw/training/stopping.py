@@ -1,7 +1,9 @@
-"""What ends a training before its time: a loss that is no number, no improvement, steps, Ctrl-C and SIGTERM."""
+"""What ends a training before its time: a loss that is no number, no improvement, steps, Ctrl-C and other signals."""
 
 import logging
+import math
 import signal
+import time
 from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
@@ -18,6 +20,10 @@ from thaw.training.checkpoints import LastCheckpoint, mode_of
 
 log = logging.getLogger(__name__)
 
+LAUNCHERS = "SIGUSR2"
+"""The signal by which submitit learns of a time limit or of preemption."""
+SECONDS_TO_REPEAT = 3.0
+"""Within which several processes get a signal twice: from SLURM, which sends it to all, and from what started them."""
 STEPS_BETWEEN_CHECKS = 50
 """On a GPU: each look at a loss waits for all that is under way there."""
 
@@ -168,7 +174,8 @@ class Interruption(Callback):
 
     An epoch that is broken off could not be gone on with to the same weights. So if the epoch before it is on disk,
     the training ends at once; if not, `LastCheckpoint` has held it back because epochs are short, and the current one
-    is finished and saved first. A second signal ends it at once in any case.
+    is finished and saved first. A second signal ends it at once in any case. A signal that a launcher waits for is
+    passed on to it then.
 
     Does nothing where `thaw.signals.catching` does not catch the signals, as in a notebook.
 
@@ -180,6 +187,7 @@ class Interruption(Callback):
         super().__init__()
         self.last = last
         self.received: int | None = None
+        self.received_at = -math.inf
         self.previous: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -187,15 +195,22 @@ class Interruption(Callback):
         if signal.getsignal(signal.SIGINT) not in (interrupt, signal.SIG_IGN):
             return
 
-        def handle(number: int, frame: FrameType | None) -> None:
-            is_saved = self.last.epochs_saved >= trainer.current_epoch and trainer.world_size == 1
+        def handle(number: int, frame: FrameType | None) -> Any:
+            is_alone = trainer.world_size == 1
+            is_saved = self.last.epochs_saved >= trainer.current_epoch and is_alone
+            if not is_alone and time.monotonic() - self.received_at < SECONDS_TO_REPEAT:
+                return None
             if self.received is not None or is_saved or parent_process() is not None:
-                return interrupt(number, frame)
-            self.received = number
-            log.warning(f"{CAUGHT[signal.Signals(number)]}: ends after this epoch; once more ends it at once.")
+                own = interrupt if number in CAUGHT else self.previous[signal.Signals(number)]
+                return own(number, frame)
+            self.received, self.received_at = number, time.monotonic()
+            log.warning(f"{Interrupted(number).signal}: ends after this epoch; once more ends it at once.")
             return None
 
         heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+        launchers = getattr(signal, LAUNCHERS, None)
+        if launchers is not None and callable(signal.getsignal(launchers)):
+            heard.append(launchers)
         self.previous = {number: signal.signal(number, handle) for number in heard}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -207,8 +222,11 @@ class Interruption(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the program, now that all is saved."""
         self._give_back()
-        if self.received is not None:
-            raise Interrupted(self.received)
+        number, self.received = self.received, None
+        if number is not None:
+            if number not in CAUGHT:
+                signal.raise_signal(number)  # ends the job, or does so by another process
+            raise Interrupted(number)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """See a failure that the signal has caused, as of workers that it has reached too, as what it is."""
