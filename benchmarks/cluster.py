@@ -237,7 +237,7 @@ def start_slurm(folder: Path) -> dict[str, str]:
     files = {"key-file": "munge.key", "pid-file": "munge.pid", "log-file": "munge.log", "seed-file": "munge.seed"}
     options = [f"--{name}={folder / file}" for name, file in files.items()]
     start("node0", "munged", "--foreground", "--force", f"--socket={folder}/munge/munge.socket.2", *options)
-    wait_for(f"sh -c 'ls {folder}/munge {folder}'", r"(?s)munge\.socket.*db\.socket")
+    wait_for(f"sh -c 'ls {folder}/munge {folder}'", r"(?s)db\.socket.*munge\.socket")
     start("node0", "slurmdbd", "-D")
     wait_for("sacctmgr -i add cluster thaw", "thaw|exist")
     start("node0", "slurmctld", "-D", "-c")

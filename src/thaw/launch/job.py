@@ -134,7 +134,7 @@ class Job:
 
 @contextmanager
 def interruptible(run: Run, speaks: bool = True) -> Iterator[None]:
-    """Inside, both signals raise `Interrupted`; on its way out one line says how the run goes on.
+    """Inside, signals raise `Interrupted`; on its way out one line says how the run goes on.
 
     Args:
         run: The run.
