@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -153,8 +154,8 @@ def main() -> None:
             (folder / "job.sh").write_text(SBATCH.format(n=n, line=line(f"srun{n}", "trainer=ddp")))
             command = f"sbatch --wait --output={folder}/srun{n}.log {folder}/job.sh"
             measure(f"srun{n}", "`sbatch`, `srun`", f"2 x {n}", command, "node0")
-        run(f"salloc --nodes=2 --ntasks=2 srun python {line('salloc', 'trainer=ddp')}", "node0")
-        tell("salloc", "`salloc`, `srun`", "2 x 1", Run(folder / "salloc").summary["seconds"]["total"])
+        command = f"salloc --nodes=2 --ntasks=2 srun python {line('salloc', 'trainer=ddp')}"
+        measure("salloc", "`salloc`, `srun`", "2 x 1", command, "node0")
         started = time.monotonic()
         sweep = [f"hydra.sweep.dir={folder / 'sweep'}", "seed=0,1", *shlex.split(LAUNCHER)]
         run(shlex.join(["python", str(program), "-m", *common, *sweep]), "node0")
@@ -248,5 +249,6 @@ def start_slurm(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes are taken down then, too
     with suppress(KeyboardInterrupt):
         main()

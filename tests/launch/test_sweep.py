@@ -17,6 +17,7 @@ import torchvision
 
 from thaw.config import Config, OptimizerConfig, TrainerConfig
 from thaw.errors import ThawError
+from thaw.launch import entry
 from thaw.launch.sweep import (
     Failure,
     find_jobs,
@@ -150,6 +151,13 @@ def test_a_sweep_of_rejected_jobs_is_removed(tmp_path: Path, result: str, stays:
     (tmp_path / "sweep" / "1_b" / result).touch()
     remove_if_rejected(tmp_path / "sweep")
     assert (tmp_path / "sweep").exists() == stays
+
+
+@pytest.mark.parametrize("is_broken_off", [True, False])
+def test_a_sweep_that_a_launcher_leaves_to_slurm_stays(tmp_path: Path, is_broken_off: bool) -> None:
+    (tmp_path / "sweep" / ".submitit" / "1_0").mkdir(parents=True)
+    assert entry._close(None, tmp_path / "sweep", None, is_broken_off) == []
+    assert (tmp_path / "sweep").exists() == is_broken_off
 
 
 def test_a_failure_that_a_signal_keeps_from_being_told_leaves_no_empty_log(
