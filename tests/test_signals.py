@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from thaw.signals import Interrupted
+from thaw.signals import Interrupted, deferred
 
 PROGRAM = """
 import multiprocessing, os, sys, time, weakref
@@ -80,6 +80,20 @@ def test_a_worker_minds_sigterm_but_not_the_terminals_ctrl_c() -> None:
     os.kill(pid, signal.SIGTERM)
     assert process.communicate()[0] == "code 143\n"
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_amid_an_import_waits_for_its_end(number: int) -> None:
+    """SIGUSR2 is submitit's, which raises too."""
+    seen = []
+    previous = signal.signal(number, lambda *_: seen.append("handled"))
+    try:
+        with deferred():
+            signal.raise_signal(number)
+            seen.append("imported")
+    finally:
+        signal.signal(number, previous)
+    assert seen == ["imported", "handled"]
 
 
 def test_a_signal_in_a_launchers_worker_reaches_the_sweep_whole() -> None:

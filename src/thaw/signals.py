@@ -10,8 +10,11 @@ from multiprocessing import parent_process
 from types import FrameType
 
 CAUGHT = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+LAUNCHERS: list[signal.Signals] = []
+"""Signals by which a launcher learns of a time limit or of preemption, where it has set a handler."""
 if os.name == "posix":
     CAUGHT[signal.SIGUSR1] = "SIGUSR1"  # which SLURM is often asked to send before the time limit
+    LAUNCHERS.append(signal.SIGUSR2)  # submitit's
 
 
 class Interrupted(SystemExit):
@@ -90,7 +93,8 @@ def deferred() -> Iterator[None]:
             os._exit(128 + number)
         come.append(number)
 
-    handlers = {number: handler for number in CAUGHT if callable(handler := signal.getsignal(number))}
+    heard = (*CAUGHT, *LAUNCHERS)
+    handlers = {number: handler for number in heard if callable(handler := signal.getsignal(number))}
     if threading.current_thread() is not threading.main_thread():
         handlers.clear()
     for number in handlers:

@@ -15,13 +15,11 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from thaw.errors import ThawError
-from thaw.signals import CAUGHT, Interrupted, interrupt
+from thaw.signals import CAUGHT, LAUNCHERS, Interrupted, interrupt
 from thaw.training.checkpoints import LastCheckpoint, mode_of
 
 log = logging.getLogger(__name__)
 
-LAUNCHERS = "SIGUSR2"
-"""The signal by which submitit learns of a time limit or of preemption."""
 SECONDS_TO_REPEAT = 3.0
 """Within which several processes get a signal twice: from SLURM, which sends it to all, and from what started them."""
 STEPS_BETWEEN_CHECKS = 50
@@ -208,9 +206,7 @@ class Interruption(Callback):
             return None
 
         heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
-        launchers = getattr(signal, LAUNCHERS, None)
-        if launchers is not None and callable(signal.getsignal(launchers)):
-            heard.append(launchers)
+        heard += [number for number in LAUNCHERS if callable(signal.getsignal(number))]
         self.previous = {number: signal.signal(number, handle) for number in heard}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
