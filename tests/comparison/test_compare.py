@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from thaw.cli import main
 from thaw.comparison.compare import compare
-from thaw.config import Config, DatasetConfig, OptimizerConfig, StrategyConfig, SweepConfig
+from thaw.config import Config, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig, SweepConfig
 from thaw.errors import ThawError
 from thaw.run import Run
 from written_runs import write_run
@@ -73,6 +73,14 @@ def test_what_a_preset_sets_is_not_repeated(tmp_path: Path) -> None:
     (section,) = compare([tmp_path]).sections
     assert section.option_names == ["strategy", "optimizer.lr"]
     assert sorted(section.descriptions) == ["strategy finetune", "strategy frozen", "strategy frozen, lr 0.1"]
+
+
+def test_a_run_of_which_nothing_was_typed_is_named_by_its_values(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "", config=Config())
+    write_run(tmp_path / "b", "optimizer.lr=0.1", acc=0.8, config=Config(optimizer=OptimizerConfig(lr=0.1)))
+    write_run(tmp_path / "c", "head.dropout=0.5", acc=0.7, config=Config(head=HeadConfig(dropout=0.5)))
+    (section,) = compare([tmp_path]).sections
+    assert section.descriptions == ["lr 0.003, dropout 0.0", "lr 0.1", "dropout 0.5"]
 
 
 def test_runs_without_a_command_are_told_apart_by_their_configuration(tmp_path: Path) -> None:

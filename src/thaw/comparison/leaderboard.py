@@ -84,7 +84,7 @@ class Section:
         ]
         brief = [self._describe(setting, each) for setting, each in zip(self.settings, names, strict=True)]
         full = [self._describe(setting, self.option_names) for setting in self.settings]
-        return [short if brief.count(short) == 1 else long for short, long in zip(brief, full, strict=True)]
+        return [short if short and brief.count(short) == 1 else long for short, long in zip(brief, full, strict=True)]
 
     def _describe(self, setting: Setting, names: Sequence[str]) -> str:
         values = [shorten(setting.option(name)) for name in names]
