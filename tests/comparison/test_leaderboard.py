@@ -36,6 +36,13 @@ def test_markdown_has_a_row_a_setting(tmp_path: Path) -> None:
     assert len({line.replace("\\|", "").count("|") for line in lines[2:6]}) == 1
 
 
+def test_beside_accuracies_on_test_that_of_the_best_epoch_is_said_to_be_on_val(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "strategy=frozen", acc=0.7, test=0.9)
+    board = compare([tmp_path])
+    assert "val acc at" in str(board).splitlines()[2]
+    assert "| val acc at best epoch |" in board.markdown()
+
+
 def test_long_values_are_shortened() -> None:
     assert shorten("/somewhere/weights/squeezenet.pth") == "squeezenet.pth"
     assert shorten("null") == shorten("") == "–"

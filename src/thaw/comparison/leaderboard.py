@@ -73,6 +73,12 @@ class Section:
         """The options that tell these settings apart."""
         return tell_apart([(setting.records[0].typed, setting.records[0].config) for setting in self.settings])
 
+    @property
+    def headings(self) -> list[str]:
+        """`HEADINGS`; an accuracy on val that stands beside one on test is called so."""
+        on = "val " if self.settings[0].judged_on == "test" else ""
+        return [f"{on}{heading}" if heading.startswith("acc at") else heading for heading in HEADINGS]
+
     @cached_property
     def descriptions(self) -> list[str]:
         """What tells each setting from the others here, in a few words: presets, and what was typed for it."""
@@ -97,18 +103,18 @@ class Section:
     def text(self) -> str:
         """The table; where it would be too wide, the options stand below it."""
         names, rows = self.table()
-        text = table_text([*names, *HEADINGS], rows)
+        text = table_text([*names, *self.headings], rows)
         if len(text.splitlines()[1]) > WIDTH:
             numbered = [[f"#{number}", *row[len(names) :]] for number, row in enumerate(rows, 1)]
             lines = [f"#{number:<4}{description}" for number, description in enumerate(self.descriptions, 1)]
             legend = (textwrap.fill(line, WIDTH, subsequent_indent=" " * 5) for line in lines)
-            text = "\n".join([table_text(["", *HEADINGS], numbered), "", *legend])
+            text = "\n".join([table_text(["", *self.headings], numbered), "", *legend])
         return f"{self.title}\n\n{text}"
 
     def markdown(self) -> str:
         """The table in Markdown."""
         names, rows = self.table()
-        headings = [*names, *(heading.replace("\n", " ") for heading in HEADINGS)]
+        headings = [*names, *(heading.replace("\n", " ") for heading in self.headings)]
         lines = [headings, ["---"] * len(names) + ["---:"] * len(HEADINGS), *rows]
         cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
         return f"**{self.title}**\n\n" + "\n".join(f"| {line} |" for line in cells)
