@@ -61,6 +61,9 @@ def test_a_rule_holds_for_what_its_text_says(rule: Rule, text: str, valid: list[
         ({"ties": "frist"}, "group.ties must be one of first, last, got 'frist'. Did you mean 'first'?"),
         ({"network": "resnets"}, "group.network must be a network, got 'resnets'. Did you mean 'resnet'? See help."),
         ({"pair": []}, "group.pair must be two numbers, got []."),
+        ({"pair": 1}, "group.pair must be two numbers, got 1."),
+        ({"share": "half"}, "group.share must be in [0, 1), got 'half'."),
+        ({"fold": "1"}, "group.fold must be null or at least 0, got '1'."),
     ],
 )
 def test_an_option_that_breaks_its_rule_is_answered_in_one_sentence(values: dict[str, Any], message: str) -> None:

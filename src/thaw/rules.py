@@ -84,6 +84,14 @@ def check(options: Any, prefix: str = "") -> None:
         if get_origin(option.type) is Annotated:
             kind, rule = get_args(option.type)
             value, or_null = getattr(options, option.name), NoneType in get_args(kind)
-            if not (value is None and or_null) and not rule.holds(value):
+            if not (value is None and or_null) and not _holds(rule, value):
                 hint = (did_you_mean(value, rule.names) if rule.names else "") + rule.hint
                 require(False, f"{prefix}{option.name}", "null or " * or_null + rule.text, value, hint)
+
+
+def _holds(rule: Rule, value: object) -> bool:
+    """Whether a value meets a rule, which Python may have set to one of a type that the rule is not for."""
+    try:
+        return rule.holds(value)
+    except TypeError:
+        return False
