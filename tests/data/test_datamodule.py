@@ -55,6 +55,12 @@ def test_the_options_size_holds_whatever_the_weights_transform(image_folder: Pat
     assert data.transform.with_options(data.options) == data.transform
 
 
+def test_classes_are_not_known_before_setup(image_folder: Path) -> None:
+    data = ImageDataModule(DatasetConfig(root=str(image_folder)), TRANSFORM)
+    with pytest.raises(ThawError, match=r"^Nothing is known of the images yet: call setup\(\) first\.$"):
+        _ = data.classes
+
+
 def test_a_run_is_not_gone_on_with_on_other_images(image_folder: Path) -> None:
     data, other = make_data(image_folder), make_data(image_folder, train_per_class=2)
     data.load_state_dict(data.state_dict())

@@ -61,7 +61,13 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, by label."""
+        """Names of the classes, by label.
+
+        Raises:
+            ThawError: `setup` has not been called.
+        """
+        if not self.datasets:
+            raise ThawError("Nothing is known of the images yet: call setup() first.")
         return self.index.classes
 
     def prepare_data(self) -> None:
