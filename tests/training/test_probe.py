@@ -54,6 +54,15 @@ def test_rare_classes_weigh_more_where_the_options_balance_them() -> None:
     assert (balanced == 0).sum() > (plain == 0).sum()
 
 
+def test_what_a_sampler_will_draw_more_often_counts_more_in_the_standardisation() -> None:
+    views, labels = blobs(2)
+    labels[:40] = 1  # 10 are left of class 0, which a balancing sampler draws five times as often
+    probe = fit_probe(views, labels, 2, torch.tensor([3.0, 0.6]), is_drawn=True)
+    drawn = views[0].repeat_interleave(torch.tensor([5, 1])[labels], dim=0)
+    assert torch.allclose(probe[0].running_mean, drawn.mean(dim=0), rtol=1e-4)
+    assert torch.allclose(probe[0].running_var, drawn.var(dim=0, correction=0), rtol=1e-4)
+
+
 def test_of_more_images_than_it_bears_a_probe_takes_some_of_each_class_in_proportion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -60,7 +60,8 @@ class LinearProbe(Callback):
             views, labels = views[:, chosen], labels[chosen]
         is_small = views.numel() * len(data.classes) < SMALL
         with one_thread() if is_small else nullcontext():
-            head = fit_probe(views, labels, len(data.classes), class_weights)
+            is_drawn = data.options.balance == "sampler"
+            head = fit_probe(views, labels, len(data.classes), class_weights, is_drawn)
         validation = data.features.evaluation("val")
         logits = head(validation.views[0].float())
         self.metrics = Predictions([], validation.labels, logits, data.classes).metrics()
@@ -94,7 +95,9 @@ def choose_images(labels: Tensor, num_values: int, num_classes: int) -> Tensor:
     return by_class[torch.arange(most) * len(labels) // most].sort().values
 
 
-def fit_probe(views: Tensor, labels: Tensor, num_classes: int, class_weights: Tensor | None = None) -> nn.Sequential:
+def fit_probe(
+    views: Tensor, labels: Tensor, num_classes: int, class_weights: Tensor | None = None, is_drawn: bool = False
+) -> nn.Sequential:
     """Features (B, F) -> logits (B, K), float32: standardisation and a logistic regression fitted by L-BFGS.
 
     Args:
@@ -102,16 +105,22 @@ def fit_probe(views: Tensor, labels: Tensor, num_classes: int, class_weights: Te
         labels: Labels (N,).
         num_classes: K.
         class_weights: Weights (K,) of the classes in the loss.
+        is_drawn: A sampler draws them as often as these say: features are standardised as those of its batches will be.
     """
     num_views, _, num_features = views.shape
-    features = views.flatten(end_dim=1).float()
+    features, targets = views.flatten(end_dim=1).float(), labels.repeat(num_views)
     standardize, linear = Standardize(num_features), nn.Linear(num_features, num_classes)
     assert standardize.running_mean is not None
     assert standardize.running_var is not None
-    standardize.running_mean.copy_(features.mean(dim=0))
-    standardize.running_var.copy_(features.var(dim=0, correction=0))
+    mean, variance = features.mean(dim=0), features.var(dim=0, correction=0)
+    if is_drawn and class_weights is not None:
+        shares = class_weights[targets] / class_weights[targets].sum()
+        mean = shares @ features
+        variance = shares @ (features - mean).square()
+    standardize.running_mean.copy_(mean)
+    standardize.running_var.copy_(variance)
     standardize.num_batches_tracked.fill_(1)  # or a first small batch would take their place
-    inputs, targets = standardize.eval()(features).double(), labels.repeat(num_views)
+    inputs = standardize.eval()(features).double()
     weights = None if class_weights is None else class_weights.double()
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
