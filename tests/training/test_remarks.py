@@ -6,7 +6,14 @@ import pytest
 
 from thaw.config import AugmentConfig, Config, HeadConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from thaw.run import Run
-from thaw.training.remarks import augmentation_left_out, closing_lines, stages_left_frozen, warnings_before
+from thaw.training.remarks import (
+    augmentation_left_out,
+    closing_lines,
+    features_left_out,
+    frozen_epochs,
+    stages_left_frozen,
+    warnings_before,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +71,17 @@ def test_augmentation_that_stored_features_leave_out_is_told(
             f"{named} (set strategy.feature_views=fresh to train on augmented images)."
         )
     assert augmentation_left_out(config, 5) == line
+
+
+def test_one_epoch_and_one_option_are_spoken_of_as_one() -> None:
+    line = augmentation_left_out(Config(augment=AugmentConfig(degrees=9)), 1)
+    assert line is not None
+    assert line.startswith("Without effect in epoch 1, which sees centre crops")
+    assert frozen_epochs(1, "mirror") == "Epoch 1 runs on stored features (strategy.feature_views=mirror)"
+    assert frozen_epochs(5, 3) == "Epochs 1 to 5 run on stored features (strategy.feature_views=3)"
+    both = features_left_out(Config(augment=AugmentConfig(mixup=0.2, cutmix=1)), 0)
+    assert both is not None
+    assert "augment.mixup=0.2 and augment.cutmix=1 mix images" in both
 
 
 @pytest.mark.parametrize("num_frozen", [0, 5])

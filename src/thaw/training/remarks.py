@@ -69,13 +69,20 @@ def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
     elif num_frozen and config.strategy.feature_views == "mirror":
         names = RANDOM_VIEWS_ONLY | {f"augment.transforms.{name}._target_" for name in config.augment.transforms}
         names |= {name for name in MIRRORS if getattr(config.augment, name.partition(".")[2]) not in (0.0, 0.5)}
-        where = f"in epochs 1 to {num_frozen}, which see centre crops and their mirror images equally often"
+        epochs = "epoch 1, which sees" if num_frozen == 1 else f"epochs 1 to {num_frozen}, which see"
+        where = f"in {epochs} centre crops and their mirror images equally often"
         remedy = "strategy.feature_views=fresh"
     else:
         return None
     asked = changed(asdict(config))
     left_out = ", ".join(f"{name}={typed(asked[name][0])}" for name in asked if name in names)
     return f"Without effect {where}: {left_out} (set {remedy} to train on augmented images)." if left_out else None
+
+
+def frozen_epochs(num_frozen: int, views: int | str) -> str:
+    """A line about the epochs on stored features, and by which `strategy.feature_views`."""
+    epochs = "Epoch 1 runs" if num_frozen == 1 else f"Epochs 1 to {num_frozen} run"
+    return f"{epochs} on stored features (strategy.feature_views={views})"
 
 
 def features_left_out(config: Config, num_frozen: int) -> str | None:
@@ -91,8 +98,9 @@ def features_left_out(config: Config, num_frozen: int) -> str | None:
     can_have_features = config.has_probe and config.strategy.begins_with_head
     if not mixing or not can_have_features or not config.trainer.max_epochs or num_frozen:
         return None
+    mix = "mix" if len(mixing) > 1 else "mixes"
     return (
-        f"No epoch runs on stored features, as {' and '.join(mixing)} mixes images: each epoch passes all of them "
+        f"No epoch runs on stored features, as {' and '.join(mixing)} {mix} images: each epoch passes all of them "
         "through the backbone."
     )
 

@@ -37,7 +37,7 @@ from thaw.training.learning_rate import announce_rate, settle_rate
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import stage_table
-from thaw.training.remarks import closing_lines, warnings_before
+from thaw.training.remarks import closing_lines, frozen_epochs, warnings_before
 from thaw.training.trainer import fit, frozen_backbone, make_trainer, prepare
 from thaw.writing import naming, naming_events
 
@@ -142,8 +142,7 @@ class Training:
         if config.trainer.compile:
             log.info("The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU")
         if num_frozen := sum(map(self.data.features.replace_images, range(max_epochs))):
-            views = config.strategy.feature_views
-            log.info(f"Epochs 1 to {num_frozen} run on stored features (strategy.feature_views={views})")
+            log.info(frozen_epochs(num_frozen, config.strategy.feature_views))
         for line in warnings_before(config, len(self.model.backbone.stages), num_frozen):
             log.warning(line)
         if config.figures:
