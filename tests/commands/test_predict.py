@@ -186,6 +186,15 @@ def test_paths_come_from_stdin_and_are_no_patterns(
     assert summary.startswith("2 images: ")
 
 
+def test_stdin_that_is_not_asked_for_is_left_alone(
+    finished_run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(b"one line\nand another"))
+    next(stdin)  # from here on its encoding cannot be changed
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["predict", str(finished_run.folder), str(photos / "a.png")]) == 0
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_an_image_on_stdin_is_told_not_printed(
     finished_run: Run, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

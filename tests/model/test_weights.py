@@ -110,13 +110,13 @@ def test_file_of_tensors_by_number(tmp_path: Path, backbone: Backbone) -> None:
 def test_file_that_does_not_exist(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(ThawError, match=rf"a file that does not exist: {spec}\. No such file: {tmp_path}.*missing"):
+    with pytest.raises(ThawError, match=rf"a file that does not exist: {tmp_path}/{spec.removeprefix('~/')}\.$"):
         find_weights(NAME, spec)
 
 
 def test_a_file_may_be_called_as_if_it_were_at_somebodys_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ThawError, match=r"a file that does not exist: ~1\.pth"):
+    with pytest.raises(ThawError, match=rf"a file that does not exist: {tmp_path}/~1\.pth\.$"):
         find_weights(NAME, "~1.pth")
 
 

@@ -83,7 +83,7 @@ def _check_target(option: str, path: Path | None, suffixes: Sequence[str]) -> No
 
 def _with_stdin(items: Sequence[str]) -> Iterator[Path | str]:
     """The items; `-` stands for the paths on stdin, which are no patterns."""
-    if isinstance(sys.stdin, TextIOWrapper):  # names as the system has them, which need be no UTF-8
+    if "-" in items and isinstance(sys.stdin, TextIOWrapper):  # names as the system has them, which need be no UTF-8
         sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     for item in items:
         if item == "-":

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, first_line
 from thaw.model.batch_norm import BatchNorm, replace_norms, share_statistics
 
 
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
                 nn.Module, torchvision.models.get_model(name, weights=None, **_options(name, image_size))
             )
         except (AssertionError, ValueError) as error:
-            raise ThawError(f"dataset.image_size={image_size} does not suit backbone={name}: {error}.") from error
+            raise _misfit(name, image_size, error) from error
         self.num_features = _remove_head(self.network)
         replace_norms(self.network, BatchNorm)
         self.stages = divide_into_stages(self.network)
@@ -79,7 +79,7 @@ class Backbone(nn.Module):
             with torch.no_grad():
                 self.eval()(torch.zeros(1, 3, image_size, image_size))
         except RuntimeError as error:
-            raise ThawError(f"dataset.image_size={image_size} does not suit backbone={self.name}: {error}.") from error
+            raise _misfit(self.name, image_size, error) from error
         finally:
             self.train()
 
@@ -91,6 +91,11 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, F) of normalised images (B, 3, H, W)."""
         return cast(Tensor, self.network(images))
+
+
+def _misfit(name: str, image_size: int, error: Exception) -> ThawError:
+    reason = first_line(error).rstrip(".!")
+    return ThawError(f"dataset.image_size={image_size} does not suit backbone={name}: {reason}.")
 
 
 def _options(name: str, image_size: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def find_weights(backbone: str, spec: str) -> Weights:
     if path.is_file():
         return _from_file(backbone, path)
     if "/" in spec or path.suffix:
-        raise ThawError(f"backbone.weights names a file that does not exist: {spec}. No such file: {path.absolute()}.")
+        raise ThawError(f"backbone.weights names a file that does not exist: {path.absolute()}.")
     names = ("default", *(weights.name for weights in official))
     raise ThawError(
         f"backbone.weights must be one of {', '.join(names)}, a file, a run folder or null, got {spec!r}."
