@@ -13,7 +13,7 @@ BARRED = {
     "launch": ["thaw.model.", "thaw.inspection.", "thaw.training.", "thaw.comparison."],
     "comparison": ["thaw.training."],
 }
-BASE = ["thaw.config", "thaw.errors", "thaw.instantiation", "thaw.ranks", "thaw.seeding", "thaw.writing"]
+BASE = [f"thaw.{name}" for name in ("config", "errors", "instantiation", "ranks", "seeding", "signals", "writing")]
 
 
 def imports(nodes: Sequence[ast.AST], also_later: bool) -> Iterator[str]:

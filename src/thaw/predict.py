@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 from torch import Tensor
@@ -75,7 +76,12 @@ class Predictor:
         classifier = run.load_classifier()
         self.classes, self.transform = classifier.classes, classifier.transform
         try:
-            fabric = Fabric(accelerator=device, devices=1, precision=cast(Any, keep_precision(run, device)))
+            fabric = Fabric(
+                accelerator=device,
+                devices=1,
+                precision=cast(Any, keep_precision(run, device)),
+                plugins=[LightningEnvironment()],  # whatever SLURM or torchrun say: it is alone
+            )
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise ThawError(f"The device {device!r} cannot be used on this machine: {error}") from error
         self.device, self.precision = fabric.device, fabric._precision.precision

@@ -1,7 +1,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +186,17 @@ def test_paths_come_from_stdin_and_are_no_patterns(
     assert first.startswith(str(photos / "[a].png"))
     assert second.split()[1] in CLASSES
     assert summary.startswith("2 images: ")
+
+
+def test_nothing_is_told_of_slurm_where_it_is_installed(
+    finished_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert main(["predict", str(finished_run.folder), str(photos / "a.png")]) == 0
+    assert [str(each.message) for each in warned if "srun" in str(each.message)] == []
 
 
 def test_stdin_that_is_not_asked_for_is_left_alone(

@@ -165,7 +165,7 @@ def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
         return pl.Trainer(
             accelerator=accelerator,
             devices=1,
-            plugins=[LightningEnvironment()],  # as one of srun's, it is alone, too
+            plugins=[LightningEnvironment()],  # whatever SLURM or torchrun say: it is alone
             precision=cast(Any, precision),
             callbacks=[RichProgressBar(leave=False)] if show_bar else [],
             logger=False,
