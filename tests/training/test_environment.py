@@ -1,8 +1,13 @@
 """What SLURM sets in a job, seen by two steps of one job, by an interactive one, and without srun."""
 
+import os
+from collections.abc import Iterator
+from unittest.mock import patch
+
 import pytest
 
-from thaw.training.environment import SrunEnvironment, find_environment
+from thaw.ranks import find_rank
+from thaw.training.environment import find_environment
 from thaw.training.trainer import make_predictor
 
 JOB = {
@@ -23,35 +28,43 @@ STEP = {
 
 
 @pytest.fixture(autouse=True)
-def in_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in JOB.items():
-        monkeypatch.setenv(name, value)
+def in_a_job() -> Iterator[None]:
+    """What a test, or `find_environment`, sets is gone afterwards."""
+    with patch.dict(os.environ, JOB):
+        for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
+        yield
 
 
-def test_the_processes_of_srun_are_those_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in STEP.items():
-        monkeypatch.setenv(name, value)
+def test_the_processes_of_srun_are_those_of_its_step() -> None:
+    os.environ.update(STEP)
+    before = find_rank()
+    for environment in (find_environment(), find_environment()):
+        assert environment.creates_processes_externally
+        assert (environment.world_size(), environment.global_rank()) == (2, 1)
+        assert (environment.local_rank(), environment.node_rank()) == (1, 0)
+        assert environment.main_address == "node1"
+    assert find_rank() == before
+
+
+def test_two_steps_of_a_job_have_a_port_each() -> None:
+    ports = set()
+    for step in ("0", "1"):
+        with patch.dict(os.environ, STEP | {"SLURM_STEP_ID": step}):
+            ports.add(find_environment().main_port)
+    assert len(ports) == 2
+
+
+def test_an_address_that_is_set_stays() -> None:
+    os.environ.update(STEP | {"MASTER_ADDR": "elsewhere", "MASTER_PORT": "29500"})
     environment = find_environment()
-    assert isinstance(environment, SrunEnvironment)
-    assert environment.creates_processes_externally
-    assert (environment.world_size(), environment.global_rank()) == (2, 1)
-    assert (environment.local_rank(), environment.node_rank()) == (1, 0)
-    assert environment.main_address == "node1"
-    ports = {environment.main_port}
-    monkeypatch.setenv("SLURM_STEP_ID", "1")
-    assert len(ports | {environment.main_port}) == 2
-    monkeypatch.setenv("MASTER_ADDR", "elsewhere")
-    monkeypatch.setenv("MASTER_PORT", "29500")
     assert (environment.main_address, environment.main_port) == ("elsewhere", 29500)
 
 
-def test_torchrun_and_a_script_without_srun_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_and_a_script_without_srun_are_not_taken_for_it() -> None:
     assert not find_environment().creates_processes_externally
     make_predictor("32-true", "cpu")  # Lightning's own would refuse --ntasks=4
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    os.environ.update({"RANK": "1", "WORLD_SIZE": "4"})
     environment = find_environment()
     assert environment.creates_processes_externally
     assert (environment.world_size(), environment.global_rank()) == (4, 1)
