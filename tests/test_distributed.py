@@ -396,12 +396,13 @@ def test_a_sweep_starts_the_processes_of_each_job_and_no_sweeps(folder: Path, tm
     sweep = tmp_path / "sweep"
     output, errors = run(
         folder, TRAIN, "-m", *TWO, "trainer.max_epochs=1", "head.init=default", "optimizer.lr=1e38,0.002",
-        f"hydra.sweep.dir={sweep}", code=2,
+        "figures=null", f"hydra.sweep.dir={sweep}", code=2,
     )  # fmt: skip
     jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
     assert jobs == ["0_optimizer.lr=1e+38", "1_optimizer.lr=0.002"]
     assert sorted(path.parent.name for path in sweep.rglob("summary.json")) == [jobs[1]]
     assert not (folder / "outputs").exists()  # where processes would go that are told no folder
+    assert not list(sweep.rglob("figures/*"))
     assert output.count("Val accuracy") == output.count("(val, last epoch)") == 1
     assert errors.count("the training has diverged") == errors.count("Failed: ") == 1
     assert "Traceback" not in errors

@@ -317,10 +317,11 @@ def test_transferred_digits_beat_digits_from_scratch(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     sweep = run(
         "-m", "experiment=digits_target", f"backbone.weights={source}", "strategy=frozen,scratch", *small,
-        f"hydra.sweep.dir={target}", cwd=tmp_path, timeout=1200,
+        "figures=true", f"hydra.sweep.dir={target}", cwd=tmp_path, timeout=1200,
     )  # fmt: skip
     assert sweep.returncode == 0, sweep.stderr
     assert "(val, last epoch)" in sweep.stdout
+    assert len(list(target.glob("*/figures/confusion.png"))) == 2
     frozen, scratch = (Run(target / name).summary for name in ("0_strategy=frozen", "1_strategy=scratch"))
     assert frozen["probe"]["acc"] > scratch["last"]["acc"]
     assert frozen["last"]["acc"] > max(scratch["last"]["acc"], 0.8)

@@ -501,9 +501,9 @@ class Config:
     """auto runs epochs with a frozen backbone on stored features; off runs them on augmented images."""
     seed: Annotated[int, SEED] = 0
     """Seed of the shuffle, the augmentation and the new weights."""
-    figures: bool = True
-    """Draw what is trained on and what comes of it; without, a short job of a sweep takes half as long, and
-    `thaw evaluate RUN` draws the latter when it is wanted."""
+    figures: bool | None = None
+    """Draw what is trained on and what comes of it; null draws in a run of its own, not in the jobs of a sweep, which
+    takes half as long again with pictures: `thaw report RUN` draws those of the best one."""
     report: bool = False
     """Write report.html at the end, as `thaw report RUN` does."""
     resume: str | None = None

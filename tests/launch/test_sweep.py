@@ -38,7 +38,6 @@ TINY = [
     "trainer=cpu",
     "trainer.precision=32",
     "logger=csv",
-    "figures=false",
 ]
 PARALLEL_EXPERIMENT = f"""
 import os
@@ -255,6 +254,7 @@ def test_a_sweep_whose_jobs_find_their_rates_goes_on(image_folder: Path, tmp_pat
     assert (second.returncode, second.stderr) == (0, "")
     assert (sweep / "0_seed=1" / "summary.json").stat() == finished
     assert (sweep / "1_seed=2" / "summary.json").exists()
+    assert {path.name for path in sweep.glob("*/figures/*")} == {"learning_rate.png"}
 
 
 @pytest.mark.slow
@@ -336,3 +336,4 @@ def test_two_processes_end_up_with_the_runs_of_one(image_folder: Path, tmp_path:
         one, two = (json.loads((tmp_path / name / job / "summary.json").read_text()) for name in ("one", "two"))
         assert one["last"] == two["last"]
     assert (tmp_path / "two" / "comparison.csv").exists()
+    assert not list(tmp_path.glob("*/*/figures/*"))

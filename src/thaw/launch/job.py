@@ -21,7 +21,7 @@ from thaw.launch.composing import accept
 from thaw.launch.processes import ProcessError, count_processes, start_processes
 from thaw.launch.resume import as_begun, is_requeued
 from thaw.launch.sweep import ERROR_LOG, Failure, is_finished, objective, record_failure
-from thaw.overrides import quoted, seen_from_here, typed_overrides
+from thaw.overrides import in_sweep, quoted, seen_from_here, typed_overrides
 from thaw.ranks import ProcessRank, find_rank
 from thaw.run import Run
 from thaw.signals import Interrupted, catching
@@ -126,6 +126,8 @@ class Job:
             if config.sweep.prune:
                 raise ThawError("sweep.prune=true cannot stop a trial of several processes: set sweep.prune=false.")
             lock.close()  # the first of them takes it
+            if config.figures is None and in_sweep():
+                overrides.append("figures=false")  # to them it is a run of its own
             start_processes(number, [str(self.script), *overrides, f"hydra.run.dir={quoted(folder)}"])
             return objective(run.summary) if run.is_finished else None
         typed = [each for each in overrides if not each.startswith("resume=")]  # its options stand there in full

@@ -27,6 +27,7 @@ from thaw.inspection.predictions import Predictions, write_predictions
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable
 from thaw.model.tensor_files import read_tensors
+from thaw.overrides import in_sweep
 from thaw.run import Run
 from thaw.seeding import seeded
 from thaw.summary import Params, Seconds, Summary
@@ -131,6 +132,11 @@ class Training:
     data: ImageDataModule
     probe: LinearProbe | None
 
+    @property
+    def has_figures(self) -> bool:
+        """True if pictures are drawn."""
+        return not in_sweep() if self.config.figures is None else self.config.figures
+
     def announce(self) -> None:
         """Say what will learn, on what and how, and show the images that it learns from."""
         config, max_epochs = self.config, self.config.trainer.max_epochs
@@ -145,7 +151,7 @@ class Training:
             log.info(frozen_epochs(num_frozen, config.strategy.feature_views))
         for line in warnings_before(config, len(self.model.backbone.stages), num_frozen):
             log.warning(line)
-        if config.figures:
+        if self.has_figures:
             images, targets = self.data.preview(MOST)
             if self.model.mix is not None:
                 with seeded(config.seed):
@@ -223,7 +229,7 @@ class Training:
         for path, splits in ((self.run.predictions_csv, best), (self.run.predictions_last_csv, last)):
             with naming(path):
                 write_predictions(path, splits)
-        if self.config.figures:
+        if self.has_figures:
             split = "test" if "test" in results else "val"
             self._save_figures(split, results[split])
         self.run.write_summary(summary)
