@@ -24,6 +24,7 @@ from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid, fill
 from thaw.run import Run
 from thaw.training.precision import keep_precision
+from thaw.tta import check_views
 from thaw.writing import drafting, drafting_csv
 
 MOST_THREADS = 32  # each holds a batch of images and its activations
@@ -66,15 +67,22 @@ class Predictor:
         run: A finished run, or its folder.
         device: auto, cpu, gpu, or another accelerator of Lightning's.
         batch_size: Images at a time; default 8 on the CPU, where their activations stay in its cache, else 64.
+        tta: Test-time augmentation: the mean of the probabilities over the centre crop and those mirror images that
+            the training may have shown, as `thaw evaluate --tta` takes it.
 
     Raises:
-        ThawError: The run is not finished, or the device is not there.
+        ThawError: The run is not finished, the device is not there, or the training had no mirror images.
     """
 
-    def __init__(self, run: Run | Path | str, device: str = "auto", batch_size: int | None = None) -> None:
+    def __init__(
+        self, run: Run | Path | str, device: str = "auto", batch_size: int | None = None, tta: bool = False
+    ) -> None:
         run = run if isinstance(run, Run) else Run(run)
         classifier = run.load_classifier()
         self.classes, self.transform = classifier.classes, classifier.transform
+        if tta:
+            check_views(run.augment, tta)
+        self.mirrored_axes = run.augment.mirrored_axes if tta else []
         try:
             fabric = Fabric(
                 accelerator=device,
@@ -116,7 +124,9 @@ class Predictor:
     def classify(self, images: Tensor) -> Tensor:
         """Probabilities (B, K), on the CPU, of uint8 crops (B, 3, S, S)."""
         try:
-            return cast(Tensor, self.module(images.to(self.device)).softmax(dim=1).cpu())
+            images = images.to(self.device)
+            views = [images, *(images.flip(axes) for axes in self.mirrored_axes)]
+            return torch.stack([self.module(view).softmax(dim=1) for view in views]).mean(dim=0).cpu()
         except torch.OutOfMemoryError as error:
             raise ThawError(
                 f"Out of memory on {self.device} with batches of {len(images)}: use smaller ones."

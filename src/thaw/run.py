@@ -107,6 +107,11 @@ class Run:
         return locate(read_group(self._require(self._config), DatasetConfig, "dataset"))
 
     @property
+    def augment(self) -> AugmentConfig:
+        """How its images were augmented."""
+        return read_group(self._require(self._config), AugmentConfig, "augment")
+
+    @property
     def trainer(self) -> TrainerConfig:
         """How long and on what it was trained."""
         return read_group(self._require(self._config), TrainerConfig, "trainer")
@@ -156,8 +161,7 @@ class Run:
         from thaw.data.datamodule import ImageDataModule
 
         classifier = classifier or self.load_classifier()
-        augment = read_group(self._require(self._config), AugmentConfig, "augment")
-        return ImageDataModule(self.dataset, classifier.transform, augment, self.config["seed"])
+        return ImageDataModule(self.dataset, classifier.transform, self.augment, self.config["seed"])
 
     def evaluate(
         self,
@@ -175,7 +179,12 @@ class Run:
         return evaluate(self, split, source, label_pattern, tta, random_views, device).predictions
 
     def predict(
-        self, images: "Inputs", top: int = 3, device: str = "auto", batch_size: int | None = None
+        self,
+        images: "Inputs",
+        top: int = 3,
+        device: str = "auto",
+        batch_size: int | None = None,
+        tta: bool = False,
     ) -> list["Prediction"]:
         """Predictions of the best checkpoint for images, in their order: files, folders, patterns, images in memory.
 
@@ -186,12 +195,13 @@ class Run:
             top: How many classes each prediction names.
             device: auto, cpu, gpu, or another accelerator of Lightning's.
             batch_size: Images at a time; default by the device.
+            tta: Whether mirror images are averaged over, too.
         """
         from thaw.data.inputs import list_inputs
         from thaw.predict import Predictor
 
         listed = list_inputs(images)
-        return list(Predictor(self, device, batch_size).stream(listed, top))
+        return list(Predictor(self, device, batch_size, tta).stream(listed, top))
 
     def report(self, out: Path | str | None = None, top: int = 12) -> Path:
         """Write the report, a page that tells all of the run; returns its path, `report.html` in the run's folder.

@@ -16,8 +16,13 @@ from thaw.errors import ThawError
 from thaw.inspection.predictions import Predictions
 
 
-def check_views(augment: AugmentConfig, tta: bool, random_views: int) -> None:
+def check_views(augment: AugmentConfig, tta: bool, random_views: int | None = None) -> None:
     """Refuse views that add nothing to the centre crop.
+
+    Args:
+        augment: The augmentation of the training.
+        tta: Whether its mirror images are asked for.
+        random_views: How many random views are; None where none can be had.
 
     Raises:
         ThawError: The training had no mirror images, or no random views.
@@ -28,7 +33,7 @@ def check_views(augment: AugmentConfig, tta: bool, random_views: int) -> None:
     if tta and not augment.mirrored_axes and not random_views:
         raise ThawError(
             "`tta` has nothing to add: the run has augment.flip=0, which says that mirror images mean something else, "
-            "as those of digits do. Add `random_views`, or leave it out."
+            f"as those of digits do. {'Leave' if random_views is None else 'Add `random_views`, or leave'} it out."
         )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,23 @@ def test_predictions_are_those_of_the_training(finished_run: Run, image_folder: 
         assert (each.label, each.error) == (row["predicted"], None)
         assert dict(each.top) == pytest.approx({name: float(row[f"p_{name}"]) for name in CLASSES}, abs=1e-5)
         assert each.probability == each.top[0][1] == max(value for _, value in each.top)
+
+
+def test_tta_says_what_the_evaluation_says(finished_run: Run, image_folder: Path) -> None:
+    expected = finished_run.evaluate(tta=True)
+    predictions = finished_run.predict([image_folder / "val"], tta=True)
+    for each, shares in zip(predictions, expected.probabilities.tolist(), strict=True):
+        assert dict(each.top) == pytest.approx(dict(zip(expected.classes, shares, strict=True)), abs=1e-5)
+
+
+def test_tta_of_a_run_that_mirrors_nothing_is_refused(
+    changed_run: Callable[[str, object], Run], image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = changed_run("augment", {"flip": 0})
+    assert main(["predict", str(run.folder), str(image_folder), "--tta"]) == 2
+    errors = capsys.readouterr().err
+    assert "--tta has nothing to add: the run has augment.flip=0" in errors
+    assert errors.endswith("as those of digits do. Leave it out.\n")
 
 
 def test_the_order_is_that_of_the_files_however_many_batches(finished_run: Run, image_folder: Path) -> None:

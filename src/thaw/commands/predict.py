@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all predictions to this .csv or .json file")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes named for each image; default 3")
     parser.add_argument("--grid", type=Path, metavar="FILE", help="draw up to 18 of the images with their predictions")
+    parser.add_argument(
+        "--tta", action="store_true", help="average over the centre crop and the mirror images of the training"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time; default 8 on a CPU, or 64")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, gpu, … (which GPU: CUDA_VISIBLE_DEVICES=1 in front); default auto"
@@ -49,7 +52,10 @@ def run(options: argparse.Namespace) -> int:
         from thaw.predict import Predictor, write_csv, write_json
         from thaw.run import Run
 
-    predictor = Predictor(Run(options.folder), options.device, options.batch_size)
+    try:
+        predictor = Predictor(Run(options.folder), options.device, options.batch_size, options.tta)
+    except ThawError as error:
+        raise ThawError(str(error).replace("`tta`", "--tta")) from error
     started = time.perf_counter()
     predictions = list(_with_bar(predictor.stream(paths, options.top), len(paths)))
     seconds = time.perf_counter() - started
