@@ -45,11 +45,13 @@ def test_a_callback_of_ones_own_is_made_by_its_class(make: Make) -> None:
     [
         ({"_target_": "no.such.Callback"}, "cannot be made: .*no"),
         ({"_target_": "lightning.pytorch.callbacks.Timer", "colour": 1}, "cannot be made: .*colour"),
+        ({"_target_": "lightning.pytorch.callbacks.LearningRateFinder"}, "looks .* optimizer.lr=auto finds the rate"),
+        ({"_target_": "lightning.pytorch.callbacks.BatchSizeFinder"}, "looks .* dataset.batch_size is yours to set"),
         ({"_target_": "builtins.dict"}, "must be a callback of lightning.pytorch, got builtins.dict[.]"),
         ({"monitor": "val/acc"}, "must be {_target_: MODULE.CLASS, …}, got {'monitor': 'val/acc'}[.]"),
         ("Timer", "must be {_target_: MODULE.CLASS, …}, got 'Timer'[.]"),
     ],
 )
-def test_what_is_no_callback_is_a_mistake_of_the_users(make: Make, recipe: Any, reason: str) -> None:
+def test_what_is_no_callback_for_thaw_is_a_mistake_of_the_users(make: Make, recipe: Any, reason: str) -> None:
     with pytest.raises(ThawError, match=rf"^trainer\.callbacks\.mine {reason}"):
         make(callbacks={"mine": recipe})

@@ -8,6 +8,7 @@ from thaw.config import AugmentConfig, Config, HeadConfig, LoggerConfig, Optimiz
 from thaw.run import Run
 from thaw.training.remarks import (
     augmentation_left_out,
+    chosen_on_a_part,
     closing_lines,
     features_left_out,
     frozen_epochs,
@@ -126,6 +127,12 @@ def test_adamw_at_a_rate_for_sgd_is_told(optimizer: dict[str, Any], strategy: di
     told = warnings_before(config, num_stages=9, num_frozen=0)
     assert len(told) == (line is not None)
     assert re.match(line or "", "".join(told))
+
+
+@pytest.mark.parametrize(("limit", "is_told"), [(2, True), (1, True), (0.5, True), (1.0, False), (None, False)])
+def test_an_epoch_that_is_chosen_on_a_part_of_the_images_is_told(limit: float | None, is_told: bool) -> None:
+    line = chosen_on_a_part(Config(trainer=TrainerConfig(extra={"limit_val_batches": limit})))
+    assert (line is not None and f"limit_val_batches={limit}: each epoch's val figures" in line) == is_told
 
 
 def test_nothing_is_told_of_a_training_as_it_is_meant_to_be() -> None:

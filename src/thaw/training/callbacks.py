@@ -65,4 +65,9 @@ def _make_own(name: str, recipe: Any) -> pl.Callback:
     callback = make(f"trainer.callbacks.{name}", recipe)
     if not isinstance(callback, pl.Callback):
         raise ThawError(f"trainer.callbacks.{name} must be a callback of lightning.pytorch, got {recipe['_target_']}.")
+    if isinstance(callback, (pl.callbacks.LearningRateFinder, pl.callbacks.BatchSizeFinder)):
+        raise ThawError(
+            f"trainer.callbacks.{name} looks for options where Thaw has none: optimizer.lr=auto finds the rate, and "
+            "dataset.batch_size is yours to set."
+        )
     return callback

@@ -32,6 +32,7 @@ def warnings_before(config: Config, num_stages: int, num_frozen: int) -> list[st
         augmentation_left_out(config, num_frozen),
         features_left_out(config, num_frozen),
         adamw_too_fast(config),
+        chosen_on_a_part(config),
     )
     return [line for line in lines if line]
 
@@ -118,6 +119,17 @@ def adamw_too_fast(config: Config) -> str | None:
     return (
         f"AdamW at {rate:g} is fast for a pretrained backbone, which forgets what it knows: try optimizer.lr="
         f"{optimizer.rate / 10:g}, or strategy=boosted_head, whose head alone is so fast."
+    )
+
+
+def chosen_on_a_part(config: Config) -> str | None:
+    """A line about `limit_val_batches`, which leaves images out where the best epoch is chosen; None without."""
+    limit = config.trainer.extra.get("limit_val_batches", 1.0)
+    if limit is None or (isinstance(limit, float) and limit == 1.0):
+        return None
+    return (
+        f"trainer.extra.limit_val_batches={limit}: each epoch's val figures, and so the choice of the best one, are of "
+        "a part of the images; the last lines are of all."
     )
 
 
