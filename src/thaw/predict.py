@@ -28,6 +28,8 @@ from thaw.tta import check_views
 from thaw.writing import drafting, drafting_csv
 
 MOST_THREADS = 32  # each holds a batch of images and its activations
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Precisions at which the weights stay float32, and what is computed in."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Predictor:
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise ThawError(f"The device {device!r} cannot be used on this machine: {error}") from error
         self.device, self.precision = fabric.device, fabric._precision.precision
-        self.module = fabric.setup_module(classifier).eval()
+        self.module = fabric.setup_module(classifier).module.eval()
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
 
     def __call__(self, images: Inputs, top: int = 3) -> Prediction | list[Prediction]:
@@ -123,10 +125,12 @@ class Predictor:
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:
         """Probabilities (B, K), on the CPU, of uint8 crops (B, 3, S, S)."""
+        mixed = MIXED.get(self.precision)  # Fabric's contexts set the default dtype of all threads
         try:
             images = images.to(self.device)
             views = [images, *(images.flip(axes) for axes in self.mirrored_axes)]
-            return torch.stack([self.module(view).softmax(dim=1) for view in views]).mean(dim=0).cpu()
+            with torch.autocast(self.device.type, mixed, enabled=mixed is not None):
+                return torch.stack([self.module(view).softmax(dim=1) for view in views]).mean(dim=0).cpu()
         except torch.OutOfMemoryError as error:
             raise ThawError(
                 f"Out of memory on {self.device} with batches of {len(images)}: use smaller ones."

@@ -66,6 +66,21 @@ def test_tta_of_a_run_that_mirrors_nothing_is_refused(
     assert errors.endswith("as those of digits do. Leave it out.\n")
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+def test_a_precision_is_the_models_own_and_not_that_of_the_process(
+    changed_run: Callable[[str, object], Run], image_folder: Path, precision: str
+) -> None:
+    """Lightning's own contexts for these set torch's default dtype, which all threads share."""
+    run = changed_run("trainer.precision", precision)
+    run.write_summary(run.summary | {"precision": precision})
+    expected = run.evaluate()
+    for _ in range(10):
+        predictions = run.predict([image_folder / "val"], batch_size=1)
+        assert torch.get_default_dtype() is torch.float32
+        for each, shares in zip(predictions, expected.probabilities.tolist(), strict=True):
+            assert dict(each.top) == pytest.approx(dict(zip(expected.classes, shares, strict=True)), abs=1e-5)
+
+
 def test_the_order_is_that_of_the_files_however_many_batches(finished_run: Run, image_folder: Path) -> None:
     paths = sorted(image_folder.rglob("*.png"))[::-1] * 3
     assert [each.path for each in finished_run.predict(paths, batch_size=2)] == paths
