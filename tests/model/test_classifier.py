@@ -675,6 +675,17 @@ def test_features_of_a_frozen_backbone(training: bool, fit: Fit) -> None:
     assert torch.equal(features, model.eval().extract(model.normalize(images)))
 
 
+def test_features_are_computed_on_the_device_of_the_training_after_it_too(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning takes the model to the CPU at the end of a fit; a device without values stands for the GPU."""
+    model = classifier(WITH_NORMS, strategy=FROZEN)
+    images, labels = batch()
+    fit(model, (images, labels))
+    monkeypatch.setattr(model.trainer.strategy, "_root_device", torch.device("meta"))
+    assert model.extract_frozen(images).device.type == "meta"
+
+
 # ---- randomness
 
 

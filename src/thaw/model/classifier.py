@@ -101,6 +101,7 @@ class Classifier(LightningModule):
     @torch.no_grad()
     def extract_frozen(self, images: Tensor) -> Tensor:
         """Features (B, F) of uint8 images (B, 3, H, W) as a frozen backbone gives them, at the Trainer's precision."""
+        self.to(self.trainer.strategy.root_device)  # from where Lightning takes it after a fit
         self.backbone.eval()
         with self.trainer.precision_plugin.forward_context():
             features = self.extract(self.normalize(images.to(self.device)))
