@@ -4,12 +4,14 @@ A single value has no variance. A channel with one, that of one image whose map 
 statistics, and is not counted into them, where torch's layer refuses it.
 """
 
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Norm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -33,10 +35,8 @@ class SharedBatchNorm(BatchNorm):
         if not self.training:
             return super().forward(images)
         count, mean, variance = statistics_of_all(images)
-        if count == 1:
-            mean, variance = self.running_mean, self.running_var
-        else:
-            track(self, count, mean, variance)
+        track(self, count, mean, variance)
+        mean, variance = known_if_fewer(2, self, count, mean, variance)
         scale = (variance + self.eps).rsqrt() * self.weight
         centered = images - mean.view(-1, 1, 1)
         return torch.addcmul(self.bias.view(-1, 1, 1), centered, scale.view(-1, 1, 1)).to(images.dtype)
@@ -57,26 +57,41 @@ def replace_norms(network: nn.Module, kind: type[BatchNorm | nn.SyncBatchNorm]) 
             network.set_submodule(name, other.train(norm.training))
 
 
-def statistics_of_all(features: Tensor) -> tuple[int, Tensor, Tensor]:
-    """Number of values, mean (F,) and biased variance (F,) of each feature (B, F, …) over all processes, in float32.
+def statistics_of_all(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number of values (), mean (F,) and biased variance (F,) of each feature (B, F, …) over all processes, in float32.
 
-    The gradient of mean and variance is that of all processes' losses. A process may have no images.
+    The gradient of mean and variance is that of all processes' losses. A process may have no images. None of what is
+    made of these looks at the number, which would wait for a GPU.
     """
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     dims = [0, *range(2, features.ndim)]
-    count = int(_sum(torch.tensor(features[:, 0].numel(), device=features.device)))
+    count = _sum(torch.full((), features[:, 0].numel(), device=features.device))
     mean = _sum(features.sum(dims)) / count
     centered = features - mean.view(-1, *[1] * (features.ndim - 2))
     return count, mean, _sum(centered.square().sum(dims)) / count
 
 
+def unbiased(variance: Tensor, count: Tensor) -> Tensor:
+    """The unbiased variance, of a biased one of so many values; of a single one it is 0."""
+    return variance * count / (count - 1).clamp(min=1)
+
+
 @torch.no_grad()
-def track(norm: nn.BatchNorm1d | nn.BatchNorm2d, count: int, mean: Tensor, variance: Tensor) -> None:
-    """Count a batch of several values into a layer's running statistics, as torch does."""
-    for running, value in ((norm.running_mean, mean), (norm.running_var, variance * (count / (count - 1)))):
+def track(norm: Norm, count: Tensor, mean: Tensor, variance: Tensor) -> None:
+    """Count a batch into a layer's running statistics, as torch does; a single value is left out."""
+    several = count > 1
+    for running, value in ((norm.running_mean, mean), (norm.running_var, unbiased(variance, count))):
         assert running is not None
-        running.lerp_(value.to(running.dtype), norm.momentum or 0.0)
-    cast(Tensor, norm.num_batches_tracked).add_(1)
+        running.lerp_(torch.where(several, value.to(running.dtype), running), norm.momentum or 0.0)
+    cast(Tensor, norm.num_batches_tracked).add_(several)
+
+
+def known_if_fewer(number: int, norm: Norm, count: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer's running mean and variance where the batch has fewer values than that, else the batch's own."""
+    is_small = count < number
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return torch.where(is_small, norm.running_mean, mean), torch.where(is_small, norm.running_var, variance)
 
 
 def _sum(tensor: Tensor) -> Tensor:

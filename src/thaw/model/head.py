@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thaw.config import HeadConfig
-from thaw.model.batch_norm import statistics_of_all, track
+from thaw.model.batch_norm import known_if_fewer, statistics_of_all, track, unbiased
 
 SMALLEST_BATCH = 16
 """Fewest images to be standardised by their own mean and variance."""
@@ -37,27 +37,26 @@ class Standardize(nn.BatchNorm1d):
             return super().forward(features)
         if len(features) > 1:
             with torch.no_grad():
-                self._begin(features.mean(dim=0), features.var(dim=0))
+                self._begin(self.num_batches_tracked == 0, features.mean(dim=0), features.var(dim=0))
                 super().forward(features)
         return F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
 
-    def _begin(self, mean: Tensor, variance: Tensor) -> None:
-        """Initialise the running statistics from a small first batch, with one variance for all features."""
-        is_first = self.num_batches_tracked == 0  # not looked at here: that would wait for a GPU
+    def _begin(self, is_first: Tensor, mean: Tensor, variance: Tensor) -> None:
+        """Initialise the running statistics from a small first batch, with one variance for all features.
+
+        Whether it is the first is not looked at here: that would wait for a GPU.
+        """
         self.running_mean.copy_(torch.where(is_first, mean, self.running_mean))
         self.running_var.copy_(torch.where(is_first, variance.mean(), self.running_var))
 
     def _standardize_together(self, features: Tensor) -> Tensor:
         """Standardise by the images of all processes, as a single one would."""
         count, mean, variance = statistics_of_all(features)
-        if count < SMALLEST_BATCH:
-            if count > 1:
-                with torch.no_grad():
-                    self._begin(mean, variance * (count / (count - 1)))
-                    track(self, count, mean, variance)
-            mean, variance = self.running_mean, self.running_var
-        else:
-            track(self, count, mean, variance)
+        with torch.no_grad():
+            is_small_first = (self.num_batches_tracked == 0) & (count > 1) & (count < SMALLEST_BATCH)
+            self._begin(is_small_first, mean, unbiased(variance, count))
+        track(self, count, mean, variance)
+        mean, variance = known_if_fewer(SMALLEST_BATCH, self, count, mean, variance)
         return ((features - mean) * (variance + self.eps).rsqrt()).to(features.dtype)
 
 
