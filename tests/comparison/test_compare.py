@@ -169,6 +169,50 @@ def test_a_missing_fold_is_said(tmp_path: Path) -> None:
     assert "(val of 1 of 5 folds, last epoch)" in str(compare([tmp_path]))
 
 
+def write_fold(folder: Path, fold: int, seed: int, wrong: int, lr: float = 0.1) -> None:
+    overrides = f"optimizer.lr={lr} dataset.num_folds=3 dataset.fold={fold}"
+    write_run(folder, overrides, n=100, wrong=range(wrong), seed=seed, images=f"fold{fold}")
+
+
+@pytest.mark.parametrize(
+    ("made", "kept", "judged_on"),
+    [
+        (["1_0", "1_1", "1_2", "2_0", "2_1"], ["1_0", "1_1", "1_2"], "val of 3 folds"),
+        (["1_0", "1_1", "2_0", "2_1", "2_2"], ["2_0", "2_1", "2_2"], "val of 3 folds"),
+        (["1_0", "1_1", "1_1_again", "1_2"], ["1_0", "1_1", "1_2"], "val of 3 folds"),
+        (["1_0", "1_1", "2_1", "2_2", "3_1", "3_2"], ["2_1", "2_2", "3_1", "3_2"], "val of 2 of 3 folds"),
+        (["1_0", "2_1", "3_2"], ["1_0"], "val of 1 of 3 folds"),
+    ],
+    ids=["one lost", "lost by the first", "made twice", "as many folds, more seeds", "each seed another"],
+)
+def test_seeds_are_pooled_on_the_same_folds(tmp_path: Path, made: list[str], kept: list[str], judged_on: str) -> None:
+    for number, name in enumerate(made):
+        seed, fold = map(int, name.split("_")[:2])
+        write_fold(tmp_path / name, fold, seed, wrong=10 * fold + number)
+    board = compare([tmp_path])
+    (setting,) = board.settings
+    assert [record.run.folder.name for record in setting.records] == kept
+    assert f"{setting.n} images of 2 classes ({judged_on}, last epoch)" in str(board)
+    assert setting.answers is not None
+    assert setting.acc == pytest.approx(setting.answers.num_right.mean() / setting.answers.num_repeats)
+    assert board.best is None
+    note = f"Left out: {len(made) - len(kept)} of a fold made twice, or of a seed that lacks folds ("
+    assert note in " ".join(str(board).split())
+    assert note in board.markdown()
+
+
+def test_a_lost_fold_makes_no_setting_the_best(tmp_path: Path) -> None:
+    for lr, last in ((0.1, 50), (0.2, 40)):
+        for seed in (1, 2):
+            for fold, wrong in enumerate((20, 20, last)):
+                write_fold(tmp_path / f"{lr}_{seed}_{fold}", fold, seed, wrong, lr)
+    shutil.rmtree(tmp_path / "0.1_2_2")
+    (section,) = compare([tmp_path]).sections
+    assert section.descriptions == ["0.2", "0.1"]
+    assert [setting.acc for setting in section.settings] == pytest.approx([1 - 80 / 300, 1 - 90 / 300])
+    assert [verdict.word for verdict in section.verdicts] == ["best", "worse"]
+
+
 # ---- tests
 
 

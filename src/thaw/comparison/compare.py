@@ -16,10 +16,10 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
     """The leaderboard of all runs in the folders.
 
     Runs that differ in the seed alone are one setting: its accuracy is their mean. Runs that differ in the fold too are
-    one as well: its accuracy is that of all folds' images together. What stands behind ± is the accuracy's standard
-    deviation over the seeds, or, of one seed, over its folds. A setting is tested against the best of those with
-    the same images, by `paired_test`; p is multiplied by the number of pairs of them, for the best one was picked by
-    its result (Bonferroni).
+    one as well: its accuracy is that of all folds' images together, and a seed that lacks some of another's folds is
+    left out. What stands behind ± is the accuracy's standard deviation over the seeds, or, of one seed, over its folds.
+    A setting is tested against the best of those with the same images, by `paired_test`; p is multiplied by the number
+    of pairs of them, for the best one was picked by its result (Bonferroni).
 
     Args:
         folders: Run folders, or folders of them.

@@ -174,9 +174,9 @@ class Leaderboard:
 
         So it is of settings on other images, and of the seeds or folds of a single one.
         """
-        first = self.settings[0].records
-        is_alone = len(self.settings) == 1 and len(first) > 1
-        return None if self.spans_images or is_alone else first[0].run.folder
+        first = self.settings[0]
+        is_alone = len(self.settings) == 1 and len([*first.records, *first.left_out]) > 1
+        return None if self.spans_images or is_alone else first.records[0].run.folder
 
     def __str__(self) -> str:
         notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())
@@ -228,6 +228,9 @@ class Leaderboard:
             "unfinished": [path for path in self.unfinished if path not in failed],
             "with a summary.json not of Thaw's": self.unreadable,
             "copied from another run": self.copies,
+            "of a fold made twice, or of a seed that lacks folds": [
+                record.run.folder for setting in self.settings for record in setting.left_out
+            ],
         }.items():
             if paths:
                 notes.append(f"Left out: {len(paths)} {what} ({name_some([str(path) for path in paths], most=1)}).")

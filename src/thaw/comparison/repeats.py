@@ -69,14 +69,16 @@ class Setting:
     """The runs that differ in nothing but the seed and the fold.
 
     Attributes:
-        repeats: The runs of each repeat: one, or one a fold.
+        repeats: The runs of each repeat: one, or one a fold, of the same folds each.
+        left_out: The runs of a repeat of other folds, on whose images the accuracy would be another.
     """
 
     repeats: Sequence[Sequence[Record]]
+    left_out: Sequence[Record] = ()
 
     @property
     def records(self) -> list[Record]:
-        """All runs."""
+        """All runs that count."""
         return [record for repeat in self.repeats for record in repeat]
 
     def option(self, name: str) -> str:
@@ -208,7 +210,16 @@ def pool(records: Iterable[Record]) -> list[Setting]:
     groups: dict[tuple[tuple[str, str], ...], list[Record]] = defaultdict(list)
     for record in records:
         groups[tuple(sorted(record.config.items()))].append(record)
-    return [Setting(_repeats(group)) for group in groups.values()]
+    return [_setting(group) for group in groups.values()]
+
+
+def _setting(group: Sequence[Record]) -> Setting:
+    """The repeats of the most folds, and of as many, those that most repeats have; the others' runs are left out."""
+    by_folds: dict[frozenset[int | None], list[list[Record]]] = defaultdict(list)
+    for repeat in _repeats(group):
+        by_folds[frozenset(record.fold for record in repeat)].append(repeat)
+    kept, *others = sorted(by_folds.values(), key=lambda repeats: (-len(repeats[0]), -len(repeats)))
+    return Setting(kept, [record for repeats in others for repeat in repeats for record in repeat])
 
 
 def _repeats(group: Sequence[Record]) -> list[list[Record]]:
