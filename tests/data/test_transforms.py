@@ -121,7 +121,9 @@ def test_a_long_image_is_resized_exactly_as_well_in_two_steps() -> None:
         ((256, 224), {"resize": [256, 240]}, (256, 240), 224),
         ((256, 224), {"image_size": 64, "resize": 64}, 64, 64),
         (((256, 240), 224), {}, (256, 240), 224),
-        (((256, 240), 224), {"image_size": 64}, (256, 240), 64),
+        (((256, 240), 224), {"image_size": 112}, (128, 120), 112),
+        (((256, 256), 224), {"image_size": 448}, (512, 512), 448),
+        (((256, 256), 224), {"image_size": 64, "resize": [64, 80]}, (64, 80), 64),
     ],
 )
 def test_options_override_size_and_resize(start: Any, options: dict[str, Any], resize: Any, crop: int) -> None:
@@ -137,7 +139,7 @@ def test_options_override_size_and_resize(start: Any, options: dict[str, Any], r
         ((384, 384), {"resize": [256, 300]}, "(256, 300)", 384),
         ((256, 224), {"resize": 223}, "223", 224),
         ((256, 224), {"image_size": 384, "resize": 256}, "256", 384),
-        (((256, 256), 224), {"image_size": 384}, "(256, 256)", 384),
+        ((256, 224), {"image_size": 384, "resize": [256, 256]}, "(256, 256)", 384),
     ],
 )
 def test_a_resize_that_leaves_borders_is_refused(start: Any, options: dict[str, Any], resize: str, crop: int) -> None:

@@ -79,16 +79,15 @@ class EvaluationTransform:
         Raises:
             ThawError: The resized image would not fill the crop.
         """
-        resize, crop = self.resize, options.image_size or self.crop
-        if isinstance(resize, int):
-            resize = round(resize * crop / self.crop)
-        if options.resize is not None:
-            resize = options.resize if isinstance(options.resize, int) else (options.resize[0], options.resize[1])
-        smallest = resize if isinstance(resize, int) else min(resize)
-        if smallest < crop:
+        resize, crop = options.resize or self.resize, options.image_size or self.crop
+        sides = [resize] if isinstance(resize, int) else list(resize)
+        if options.resize is None:
+            sides = [round(side * crop / self.crop) for side in sides]
+        resize = sides[0] if len(sides) == 1 else (sides[0], sides[1])
+        if min(sides) < crop:
             raise ThawError(
                 f"dataset.resize must be at least the crop's {crop} pixels, else what is evaluated has black borders; "
-                f"got {resize}. Set dataset.resize={crop} or more, or dataset.image_size={smallest} or less."
+                f"got {resize}. Set dataset.resize={crop} or more, or dataset.image_size={min(sides)} or less."
             )
         return replace(self, resize=resize, crop=crop)
 
