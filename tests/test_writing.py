@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -189,6 +190,37 @@ def test_a_refusal_names_the_file_and_not_the_draft(tmp_path: Path) -> None:
     with small_files(), pytest.raises(OSError, match="File too large") as caught, drafting(tmp_path / "b") as draft:
         draft.write_bytes(bytes(2000))
     assert caught.value.filename == str(tmp_path / "b")
+
+
+@pytest.mark.parametrize("write", [drafting, replacing])
+@pytest.mark.parametrize("link", ["a", "dangling", "chain"])
+def test_a_link_is_written_through(tmp_path: Path, write: Callable[[Path], Any], link: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old").write_text("old")
+    for name, target in {"a": "real/old", "dangling": "real/new", "chain": "a"}.items():
+        (tmp_path / name).symlink_to(target)
+    target = (tmp_path / link).resolve()
+    with write(tmp_path / link) as draft:
+        assert draft.parent == tmp_path / "real"
+        draft.write_text("all")
+    assert (tmp_path / link).is_symlink()
+    assert (tmp_path / link).resolve() == target
+    assert target.read_text() == "all"
+    assert names(tmp_path) == ["a", "chain", "dangling", "real"]
+    assert names(tmp_path / "real") == sorted({"old", target.name})
+
+
+def test_a_link_that_leads_to_no_folder_is_named_and_stays(tmp_path: Path) -> None:
+    link = tmp_path / "a.csv"
+    link.symlink_to("unmounted/a.csv")
+    with pytest.raises(OSError, match="No such file") as caught, drafting(link) as draft:
+        draft.touch()
+    assert caught.value.filename == str(link)
+    sentence = rf"^{re.escape(str(link))} could not be written: No such file or directory\."
+    with pytest.raises(ThawError, match=sentence), replacing(link) as draft:
+        draft.touch()
+    assert link.is_symlink()
+    assert names(tmp_path) == ["a.csv"]
 
 
 def test_only_the_systems_refusal_is_renamed(tmp_path: Path) -> None:

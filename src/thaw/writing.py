@@ -25,7 +25,8 @@ def drafting(path: Path) -> Iterator[Path]:
     """A draft beside the file, to be written inside; it takes the file's place when it is safely on the disk.
 
     A process that is killed meanwhile, or a disk that is full, leaves the file as it was. Of several processes that
-    write it, the last one's stays. Anything but a plain file, such as /dev/stdout, is written to directly.
+    write it, the last one's stays. A link stays as well: the file is the one that it leads to. Anything but a plain
+    file, such as /dev/stdout, is written to directly.
 
     Raises:
         OSError: The system refuses to write.
@@ -33,15 +34,16 @@ def drafting(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    _clear(path)
-    draft = path.with_name(f".{path.name}.{token_hex(4)}.part")
+    target = Path(os.path.realpath(path))  # Path.resolve fails where links lead in a circle
+    _clear(target)
+    draft = target.with_name(f".{target.name}.{token_hex(4)}.part")
     try:
         yield draft
         _sync(draft, os.O_RDWR)
-        draft.replace(path)
+        draft.replace(target)
         if os.name == "posix":
             with suppress(OSError):  # no matter: the file is there, and some mounts sync no folders
-                _sync(path.parent, os.O_RDONLY)  # the new name as well
+                _sync(target.parent, os.O_RDONLY)  # the new name as well
     except OSError as error:
         if error.errno and error.filename in (None, str(draft)):
             error.filename = str(path)  # the name that the user knows
