@@ -1,48 +1,67 @@
 """The exponential moving average of the weights, which is evaluated and kept in their place."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class MovingAverage(WeightAveraging):
     """Lightning's average of the weights, on the device and in the precision of the training.
+
+    After t steps it keeps (1 + t) / (10 + t) of itself, and `decay` at most, as TensorFlow's ExponentialMovingAverage:
+    else most of a short training's average would be the weights that it began with. What does not change, as a frozen
+    weight, stays as it is to the last bit; torch's own does not see to that, and rounds whole numbers, such as Swin's
+    table of positions, to others.
 
     Args:
         decay: What the average keeps of itself in each step, but for the first.
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(avg_fn=moving_average(decay))
+        super().__init__()
+        self.decay = decay
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copy the weights as they will be trained: Lightning converts and moves them only later."""
         trainer.precision_plugin.convert_module(pl_module)
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()  # to be looked at without waiting
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the average if the optimizer has made a step.
+
+        All tensors are moved at once, where torch's own moves one after the other and waits for a GPU.
+        """
+        if trainer.global_step > self._latest_update_step:
+            self._move(pl_module)
+            self._latest_update_step = trainer.global_step
+
+    @torch.no_grad()
+    def _move(self, pl_module: LightningModule) -> None:
+        assert self._average_model is not None
+        steps = int(self._average_model.n_averaged)
+        kept = min((1 + steps) / (10 + steps), self.decay) if steps else 0.0
+        pairs = list(zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True))
+        means, weights = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(means, weights, 1 - kept)
+        for mean, value in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(value)
+        self._average_model.n_averaged += 1
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the model with the average also where a resumed run had no epoch left."""
         self._copy_average_to_current(pl_module)
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """The exponential moving average of a tensor, as torch's AveragedModel asks for it, after each step.
-
-    After t steps it keeps (1 + t) / (10 + t) of itself, and `decay` at most, as TensorFlow's ExponentialMovingAverage:
-    else most of a short training's average would be the weights that it began with. What does not change, as a frozen
-    weight, stays as it is to the last bit; torch's own does not see to that, and rounds whole numbers, such as Swin's
-    table of positions, to others.
-    """
-
-    def average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
-        if not mean.is_floating_point():
-            return current
-        steps = torch.as_tensor(num_averaged, dtype=mean.dtype, device=mean.device)  # on a GPU it stays there
-        kept = ((1 + steps) / (10 + steps)).clamp(max=decay)
-        return mean.lerp(current, 1 - kept)
-
-    return average
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
