@@ -125,6 +125,38 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path: Path, ties: str) ->
     assert not old.exists()
 
 
+@pytest.mark.parametrize(
+    ("scores", "best", "score"),
+    [
+        ([0.5, 0.6, 0.9, 0.8], 2, 0.9),
+        ([0.5, 0.6, 0.3, 0.4], 3, 0.4),
+        ([0.5, 0.6, 0.4], 2, 0.4),
+        ([0.5, 0.6], None, None),
+    ],
+    ids=["the same epochs", "worse ones", "one of them", "none of them"],
+)
+def test_a_best_epoch_that_a_resumed_training_goes_back_behind_is_forgotten(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scores: list[float], best: int | None, score: float | None
+) -> None:
+    last = tmp_path / "last.ckpt"
+    fit(Scripted([0.5, 0.6]), BestCheckpoint(tmp_path, "val/acc", "first"), LastCheckpoint(tmp_path, 0))
+    fit(Scripted([0.5, 0.6, 0.9, 0.8]), BestCheckpoint(tmp_path, "val/acc", "first"), resume=last)
+    assert (epoch_in(last), epoch_in(tmp_path / "best.ckpt")) == (1, 2)
+    checkpoint = BestCheckpoint(tmp_path, "val/acc", "first")
+    fit(Scripted(scores), checkpoint, resume=last)
+    assert (epoch_in(tmp_path / "best.ckpt") if checkpoint.best_model_path else None) == best
+    assert checkpoint.best_model_score == (None if score is None else pytest.approx(score))
+    assert caplog.text.count(f"{tmp_path}/best.ckpt is of epoch 3, and last.ckpt of epoch 2: ") == 1
+
+
+def test_a_best_epoch_that_was_removed_is_forgotten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit(Scripted([0.5, 0.9]), BestCheckpoint(tmp_path, "val/acc", "first"), LastCheckpoint(tmp_path, 0))
+    (tmp_path / "best.ckpt").unlink()
+    fit(Scripted([0.5, 0.9, 0.8]), BestCheckpoint(tmp_path, "val/acc", "first"), resume=tmp_path / "last.ckpt")
+    assert epoch_in(tmp_path / "best.ckpt") == 2
+    assert "best.ckpt is missing, and last.ckpt of epoch 2: " in caplog.text
+
+
 @pytest.mark.parametrize(("monitor", "mode"), [("val/acc", "max"), ("val/macro_f1", "max"), ("val/loss", "min")])
 def test_a_loss_is_better_if_lower(monitor: str, mode: str) -> None:
     assert mode_of(monitor) == mode

@@ -1,6 +1,8 @@
 """What is kept of a training, and what it goes on from: best.ckpt and last.ckpt."""
 
 import io
+import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
 from thaw.model.tensor_files import differing_tensors, expecting_own, read_tensors, require_finite
 from thaw.writing import replacing
+
+log = logging.getLogger(__name__)
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -70,10 +74,32 @@ class BestCheckpoint(ModelCheckpoint):
             return True
         return self.ties == "last" and current is not None and bool(current == self.kth_value)
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        assert self.dirpath is not None
+        return Path(self.dirpath, "best.ckpt")
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Forget the best so far if its file is gone, most often overwritten by an epoch that `last.ckpt` precedes.
+
+        That epoch may come out otherwise this time, so the next validation is the best so far. Where it comes out the
+        same, it is the best again.
+        """
+        states, at = checkpoint["callbacks"], checkpoint["epoch"]
+        epoch = read_tensors(self.path)["epoch"] if self.path.exists() else math.inf
+        if epoch > at and states.get(self.state_key, {}).get("best_model_path"):
+            del states[self.state_key]
+            if trainer.is_global_zero:
+                fact = f"of epoch {epoch + 1}" if self.path.exists() else "missing"
+                log.warning(
+                    f"{self.path} is {fact}, and last.ckpt of epoch {at + 1}: the best is chosen anew, among epoch "
+                    f"{at + 2} and later ones."
+                )
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best so far, also where the run has been moved: Lightning would forget its score."""
-        assert self.dirpath is not None
-        path = str(Path(self.dirpath, "best.ckpt"))
+        path = str(self.path)
         paths = {name: path for name in ("best_model_path", "kth_best_model_path") if state_dict[name]}
         scores = dict(zip([path], state_dict["best_k_models"].values(), strict=False))  # of one, or none yet
         super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": scores})

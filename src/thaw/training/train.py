@@ -190,7 +190,7 @@ class Training:
             "val": results["val"].metrics(),
             "last": results["last"].metrics(),
             "test": results["test"].metrics() if "test" in results else None,
-            "best_epoch": min(best_epoch + 1, epochs),
+            "best_epoch": min(best_epoch + 1, epochs),  # what is saved after the training has the number of the next
             "epochs": epochs,
             "epoch_chosen_on": self.data.index.epoch_chosen_on,
             "seconds": seconds,
