@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, W
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from thaw.config import TrainerConfig
 from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
 from thaw.model.tensor_files import differing_tensors, expecting_own, read_tensors, require_finite
@@ -141,7 +142,7 @@ def mode_of(monitor: str) -> str:
     return "min" if monitor.endswith("loss") else "max"
 
 
-def require_own(path: Path, model: Classifier, max_epochs: int, monitor: str) -> None:
+def require_own(path: Path, model: Classifier, options: TrainerConfig) -> None:
     """Refuse to go on from a checkpoint that this model's training cannot have written.
 
     Raises:
@@ -151,7 +152,7 @@ def require_own(path: Path, model: Classifier, max_epochs: int, monitor: str) ->
     with expecting_own(path):
         about, groups = checkpoint["thaw"], checkpoint["optimizer_states"][0]["param_groups"]
         epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        is_beyond = epochs > max_epochs
+        is_beyond = epochs > options.max_epochs
         older = "adamw" if "betas" in groups[0] else "sgd"  # of a checkpoint that does not say it
         pairs = {
             "backbone": (about["backbone"], model.backbone.name),
@@ -160,7 +161,7 @@ def require_own(path: Path, model: Classifier, max_epochs: int, monitor: str) ->
             "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
         }
         if best := checkpoint["callbacks"].get(BestCheckpoint.__name__):  # its score is of no other metric
-            pairs["trainer.monitor"] = (best["monitor"], monitor)
+            pairs["trainer.monitor"] = (best["monitor"], options.monitor)
         for name, value in model.optimizer_options.extra.items():
             if name != "betas" and name in groups[0]:  # what needs no other state may change
                 pairs[f"optimizer.extra.{name}"] = (groups[0][name], value)
@@ -179,5 +180,11 @@ def require_own(path: Path, model: Classifier, max_epochs: int, monitor: str) ->
             "out what was not said when it was started, such as dataset.image_size."
         )
     if is_beyond:
-        raise ThawError(f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={max_epochs}.")
+        raise ThawError(
+            f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={options.max_epochs}."
+        )
+    if "current_model_state" in checkpoint and not options.ema_decay:
+        raise ThawError(
+            f"resume: {path} was trained with trainer.ema_decay, and now it is {options.ema_decay}. Leave it as it was."
+        )
     require_finite(path, checkpoint["state_dict"])

@@ -78,7 +78,7 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     earlier = earlier_seconds(run) if config.resume else EarlierSeconds()
     data, model, weights_line = build(config)
     if config.resume:
-        require_own(run.last, model, config.trainer.max_epochs, config.trainer.monitor)  # before the run is changed
+        require_own(run.last, model, config.trainer)  # before the run is changed
     config, range_test = settle_rate(config, run, data, model)
     probe = LinearProbe(data, config.starts_from_probe) if config.has_probe else None
     trainer, epochs = make_trainer(config, run, model, probe, callbacks)
