@@ -177,7 +177,7 @@ def test_a_training_that_had_ended_ends_again_unless_more_is_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit_scripted(Scripted([0.5] * 9), PhaseEarlyStopping("val/acc", 2, [0]), LastCheckpoint(tmp_path, 0))
-    for num_epochs, trained in ((9, []), (10, [3])):
+    for num_epochs, trained in ((9, []), (10, [3, 4])):
         caplog.clear()
         resumed = Scripted([0.5] * num_epochs)
         with caplog.at_level("INFO"):

@@ -104,8 +104,13 @@ class PhaseEarlyStopping(EarlyStopping):
         self.ended: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End a resumed training that had ended already, unless more epochs or more patience are asked for."""
-        if self.ended == trainer.max_epochs and self.wait_count >= self.patience:
+        """End a resumed training that had ended already, unless more patience or more epochs are asked for.
+
+        More epochs have all the patience again.
+        """
+        if self.ended not in (None, trainer.max_epochs):
+            self.wait_count = 0
+        if self.ended is not None and self.wait_count >= self.patience:
             trainer.should_stop = True
         else:
             self.ended = None
