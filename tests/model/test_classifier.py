@@ -978,6 +978,6 @@ def test_a_training_goes_on_from_averaged_weights_with_an_average_only(tmp_path:
     fit(classifier(strategy=FROZEN), batch(), callbacks=[MovingAverage(0.5)]).save_checkpoint(path)
     require_own(path, classifier(), TrainerConfig(max_epochs=2, ema_decay=0.9))
     with pytest.raises(
-        ThawError, match=r"^resume: \S+last\.ckpt was trained with trainer\.ema_decay, and now it is None\. "
+        ThawError, match=r"^resume: \S+last\.ckpt was trained with trainer\.ema_decay, which is now null\. "
     ):
         require_own(path, classifier(), TWO_EPOCHS)

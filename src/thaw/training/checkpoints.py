@@ -184,7 +184,5 @@ def require_own(path: Path, model: Classifier, options: TrainerConfig) -> None:
             f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={options.max_epochs}."
         )
     if "current_model_state" in checkpoint and not options.ema_decay:
-        raise ThawError(
-            f"resume: {path} was trained with trainer.ema_decay, and now it is {options.ema_decay}. Leave it as it was."
-        )
+        raise ThawError(f"resume: {path} was trained with trainer.ema_decay, which is now null. Leave it as it was.")
     require_finite(path, checkpoint["state_dict"])
