@@ -43,7 +43,7 @@ Groups = list[dict[str, Any]]
 
 def classifier(backbone: str = SMALL, classes: tuple[str, ...] = CLASSES, **options: Any) -> Classifier:
     torch.manual_seed(0)
-    return Classifier(backbone, classes, TRANSFORM, **options)
+    return Classifier(backbone, classes, **{"transform": TRANSFORM, **options})
 
 
 def batch(num_images: int = 8, num_classes: int = len(CLASSES)) -> tuple[Tensor, Tensor]:
@@ -919,7 +919,9 @@ def test_a_training_goes_on_with_another_strategy(tmp_path: Path, fit: Fit) -> N
     [
         ({"optimizer": OptimizerConfig("adamw")}, "was trained with optimizer sgd, and now it is adamw"),
         ({"head": HeadConfig(standardize=False)}, "was trained with head.standardize True, and now it is False"),
+        ({"transform": replace(TRANSFORM, crop=24)}, "was trained with dataset.image_size 32, and now it is 24"),
         ({"head": HeadConfig(dropout=0.5), "optimizer": OptimizerConfig(lr=0.5)}, ""),
+        ({"strategy": FINETUNE}, ""),
     ],
 )
 def test_a_training_goes_on_with_the_options_that_its_state_depends_on(
@@ -927,7 +929,7 @@ def test_a_training_goes_on_with_the_options_that_its_state_depends_on(
 ) -> None:
     path = tmp_path / "last.ckpt"
     fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
-    model = classifier(strategy=FROZEN, **options)
+    model = classifier(**{"strategy": FROZEN, **options})
     if not message:
         require_own(path, model, TWO_EPOCHS)
         fit(model, batch(), max_epochs=2, ckpt_path=path)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from pkgutil import resolve_name
 from typing import Any
 
+import torch
 from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -73,12 +74,16 @@ def _adopt_states(optimizer: Optimizer, arguments: set[str]) -> None:
             for name, index in zip(group["names"], group["params"], strict=True)
         }
         groups, states = [], {}
-        for own in optimizer.state_dict()["param_groups"]:
+        for group, own in zip(optimizer.param_groups, optimizer.state_dict()["param_groups"], strict=True):
             kept = {"params", "names", "parts", *arguments} & own.keys()
             groups.append(before[own["names"][0]][0] | {name: own[name] for name in kept})
-            for name, index in zip(own["names"], own["params"], strict=True):
-                if before[name][1] is not None:  # frozen until then
-                    states[index] = before[name][1]
+            earlier = [before[name][1] or {} for name in own["names"]]  # empty where it was frozen until then
+            has_momentum = any("momentum_buffer" in known for known in earlier)  # SGD takes all of a group's, or none
+            for index, parameter, known in zip(own["params"], group["params"], earlier, strict=True):
+                if known:
+                    states[index] = known
+                elif has_momentum and parameter.requires_grad:
+                    states[index] = {"momentum_buffer": torch.zeros_like(parameter)}
         return {"state": states, "param_groups": groups}
 
     optimizer.register_load_state_dict_pre_hook(renew)

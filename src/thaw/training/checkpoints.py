@@ -16,7 +16,7 @@ from torch import Tensor
 from thaw.config import TrainerConfig
 from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
-from thaw.model.tensor_files import differing_tensors, expecting_own, read_tensors, require_finite
+from thaw.model.tensor_files import differing_tensors, expecting_own, read_about, read_tensors, require_finite
 from thaw.writing import replacing
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,8 @@ def require_own(path: Path, model: Classifier, options: TrainerConfig) -> None:
     """
     checkpoint = read_tensors(path)
     with expecting_own(path):
-        about, groups = checkpoint["thaw"], checkpoint["optimizer_states"][0]["param_groups"]
+        about, transform = checkpoint["thaw"], read_about(checkpoint["thaw"])[1]
+        groups = checkpoint["optimizer_states"][0]["param_groups"]
         epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         is_beyond = epochs > options.max_epochs
         older = "adamw" if "betas" in groups[0] else "sgd"  # of a checkpoint that does not say it
@@ -160,6 +161,8 @@ def require_own(path: Path, model: Classifier, options: TrainerConfig) -> None:
             "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
             "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
         }
+        for name, key in {"image_size": "crop", "resize": "resize"}.items():  # best.ckpt is judged by the new ones
+            pairs[f"dataset.{name}"] = (getattr(transform, key), getattr(model.transform, key))
         if best := checkpoint["callbacks"].get(BestCheckpoint.__name__):  # its score is of no other metric
             pairs["trainer.monitor"] = (best["monitor"], options.monitor)
         for name, value in model.optimizer_options.extra.items():
