@@ -149,6 +149,13 @@ def test_images_that_were_moved_are_asked_for(changed_run: Callable[[str, object
         evaluate(changed_run("dataset.root", "nowhere"))
 
 
+def test_no_epoch_of_a_probe_is_said_to_be_chosen(changed_run: Callable[[str, object], Run]) -> None:
+    run = changed_run("trainer.max_epochs", 0)
+    run.metrics_csv.unlink()
+    run.write_summary(run.summary | {"epochs": 0})
+    assert evaluate(run).caution == ""
+
+
 def test_it_is_said_when_the_images_are_no_longer_those_of_the_training(
     image_folder: Path, changed_run: Callable[[str, object], Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

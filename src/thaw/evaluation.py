@@ -207,7 +207,10 @@ def _own_images(
     folder = fetch(options.name, Path(options.root))
     index, is_same = index_again(folder, options, run.full_summary["data_fingerprint"])
     if not is_same:
-        log.warning(f"The images in {index.root} are no longer those of the training: its figures may differ.")
+        log.warning(
+            f"The images in {index.root} are no longer those of the training: a split that was drawn by chance is now "
+            "another one, and may judge images that were trained on."
+        )
     return in_known_classes(index, run.full_summary["classes"])
 
 

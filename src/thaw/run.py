@@ -133,8 +133,10 @@ class Run:
 
     @property
     def chose_epoch(self) -> bool:
-        """True if the best epoch is one of several that were validated; also where no `metrics.csv` tells."""
-        return not self.metrics_csv.exists() or sum(row["val/acc"] is not None for row in self.metrics) > 1
+        """True if the best epoch is one of several that were validated; also where nothing tells."""
+        if self.metrics_csv.exists():
+            return sum(row["val/acc"] is not None for row in self.metrics) > 1
+        return not self.is_finished or self.summary.get("epochs") != 0
 
     @property
     def is_started(self) -> bool:

@@ -132,7 +132,12 @@ def test_patience_counts_anew_in_each_phase_and_ends_in_the_last_alone(
 
 @pytest.mark.parametrize(
     ("scores", "patience", "said"),
-    [([0.5] * 9, 2, "the last 2 validations\n"), ([0.5] * 9, 1, "the last validation\n"), ([0.1, 0.2, 0.3], 2, "")],
+    [
+        ([0.5] * 9, 2, "the last 2 validations\n"),
+        ([0.5] * 9, 1, "the last validation\n"),
+        ([0.1, 0.2, 0.3], 2, ""),
+        ([0.5] * 10, 9, ""),
+    ],
 )
 def test_an_early_end_is_told(scores: list[float], patience: int, said: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):

@@ -134,7 +134,7 @@ class PhaseEarlyStopping(EarlyStopping):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why the training is over."""
-        if self.ended is not None and trainer.is_global_zero:
+        if self.ended is not None and trainer.current_epoch < self.ended and trainer.is_global_zero:
             validations = "validation" if self.wait_count == 1 else f"{self.wait_count} validations"
             log.info(f"Stopped early: {self.monitor} has not improved in the last {validations}")
 
