@@ -503,7 +503,7 @@ class Config:
     """Seed of the shuffle, the augmentation and the new weights."""
     figures: bool | None = None
     """Draw what is trained on and what comes of it; null draws in a run of its own, not in the jobs of a sweep, which
-    takes half as long again with pictures: `thaw report RUN` draws those of the best one."""
+    would take half as long again: `thaw report RUN` draws for the one that matters."""
     report: bool = False
     """Write report.html at the end, as `thaw report RUN` does."""
     resume: str | None = None

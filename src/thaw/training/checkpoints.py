@@ -180,7 +180,7 @@ def require_own(path: Path, model: Classifier, options: TrainerConfig) -> None:
     if differing:
         raise ThawError(
             f"resume: {path} has other tensors than the options ask for, in {name_some(differing, most=3)}. Leave "
-            "out what was not said when it was started, such as dataset.image_size."
+            "out what was not said when it was started."
         )
     if is_beyond:
         raise ThawError(
