@@ -2,16 +2,18 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, TrainerConfig
 from thaw.data.images import read_image
 from thaw.errors import ThawError
 from thaw.evaluation import evaluate, write_evaluation
-from thaw.inspection.predictions import Predictions
+from thaw.inspection.predictions import Predictions, read_predictions
 from thaw.model.classifier import Classifier
 from thaw.predict import Predictor
 from thaw.run import Run
@@ -23,6 +25,24 @@ def crops(classifier: Classifier, folder: Path, predictions: Predictions) -> Ten
     return torch.stack([classifier.transform(read_image(folder / path)) for path in predictions.paths])
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def trained(folder: Path, max_epochs: int = 1, precision: str = "32", **dataset: Any) -> Run:
+    """A run on the images in `folder / "images"`, of which 0.3 are split off as test images unless told otherwise."""
+    options = {"image_size": 64, "batch_size": 4, "test_fraction": 0.3} | dataset
+    config = Config(
+        dataset=DatasetConfig(root=str(folder / "images"), **options),
+        backbone=BackboneConfig("squeezenet1_1", None),
+        trainer=TrainerConfig(max_epochs=max_epochs, accelerator="cpu", precision=precision),
+        logger=LoggerConfig("csv"),
+    )
+    train(config, folder / "run")
+    return Run(folder / "run")
+
+
 # ---- which images
 
 
@@ -31,24 +51,12 @@ def test_val_is_judged_as_the_training_judged_it_to_the_last_digit(finished_run:
 
 
 @pytest.mark.slow
-def test_so_is_a_frozen_backbone_whose_training_saw_features_only(
-    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
-    config = Config(
-        dataset=DatasetConfig(root=str(image_folder), image_size=64, batch_size=4, test_fraction=0.3),
-        backbone=BackboneConfig("squeezenet1_1", None),
-        trainer=TrainerConfig(max_epochs=3, accelerator="cpu", precision="bf16-mixed"),
-        logger=LoggerConfig("csv"),
-    )
-    flat = tmp_path / "images"
-    shutil.copytree(image_folder / "train", flat)
-    config.dataset.root = str(flat)
-    summary = train(config, tmp_path / "run")
-    run = Run(tmp_path / "run")
+def test_so_is_a_frozen_backbone_whose_training_saw_features_only(image_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(image_folder / "train", tmp_path / "images")
+    run = trained(tmp_path, max_epochs=3, precision="bf16-mixed")
     assert evaluate(run).split == "test"
-    assert run.evaluate().metrics() == summary["test"]
-    assert run.evaluate("val").metrics() == summary["val"]
+    assert run.evaluate().metrics() == run.summary["test"]
+    assert run.evaluate("val").metrics() == run.summary["val"]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +80,22 @@ def test_it_says_which_images_they_are_and_what_the_figures_are_worth(
     ("copies", "caution"),
     [
         ({}, ""),
-        ({"train/red/0.png": "red/x.png"}, "1 of 10 images were trained on, so the figures flatter."),
-        ({f"train/red/{n}.png": f"red/x{n}.png" for n in range(3)}, "3 of 12 images were trained on"),
+        ({"train/red/0.png": "red/x.png"}, "Of 4 images, the run was trained on 1, so the figures flatter."),
+        ({f"train/red/{n}.png": f"red/x{n}.png" for n in range(3)}, "Of 6 images, the run was trained on 3, so"),
+        ({"val/red/2.png": "blue/x.png"}, "Of 3 images, the run chose its best epoch on 1, so the figures flatter."),
+        (
+            {"val/red/2.png": "blue/x.png", "train/red/0.png": "red/x.png"},
+            "Of 4 images, the run was trained on 1 and chose its best epoch on 1, so the figures flatter.",
+        ),
     ],
 )
 def test_training_images_among_others_are_noticed(
     finished_run: Run, image_folder: Path, tmp_path: Path, copies: dict[str, str], caution: str
 ) -> None:
-    data = shutil.copytree(image_folder / "val", tmp_path / "new")
-    shutil.copy(data / "red" / "0.png", data / "red" / "1.png")  # twice, but not trained on
+    data = tmp_path / "new"
+    for name, colour in (("red/new.png", "red"), ("red/twice.png", "red"), ("blue/x.png", "blue")):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 80), colour).save(data / name)
     for source, target in copies.items():
         shutil.copy(image_folder / source, data / target)
     found = evaluate(finished_run, data=data).caution
@@ -133,12 +148,11 @@ def test_a_split_that_is_not_there_is_a_users_mistake(finished_run: Run) -> None
         evaluate(finished_run, "test")
 
 
-def test_test_images_that_served_as_val_are_found_as_test(
-    image_folder: Path, changed_run: Callable[[str, object], Run], tmp_path: Path
-) -> None:
-    shutil.copytree(image_folder / "train", tmp_path / "data" / "train")
-    shutil.copytree(image_folder / "val", tmp_path / "data" / "test")
-    run = changed_run("dataset", {"root": str(tmp_path / "data"), "val_fraction": 0})
+def test_test_images_that_served_as_val_are_found_as_test(image_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(image_folder / "train", tmp_path / "images" / "train")
+    shutil.copytree(image_folder / "val", tmp_path / "images" / "test")
+    run = trained(tmp_path, max_epochs=2, val_fraction=0, test_fraction=0)
+    (tmp_path / "images" / "train" / "red" / "0.png").unlink()
     evaluation = evaluate(run, "test")
     assert evaluation.caution.startswith("The best epoch was chosen on these images")
     assert evaluation.predictions.metrics() == run.summary["val"]
@@ -156,17 +170,49 @@ def test_no_epoch_of_a_probe_is_said_to_be_chosen(changed_run: Callable[[str, ob
     assert evaluate(run).caution == ""
 
 
-def test_it_is_said_when_the_images_are_no_longer_those_of_the_training(
-    image_folder: Path, changed_run: Callable[[str, object], Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_images_that_have_come_or_gone_change_no_split_that_was_drawn_by_chance(
+    image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.copytree(image_folder, tmp_path / "data")
-    run = changed_run("dataset.root", str(tmp_path / "data"))
+    images = shutil.copytree(image_folder / "train", tmp_path / "images")
+    run = trained(tmp_path)
+    n = run.summary["test"]["n"]
+    caplog.clear()
     with caplog.at_level(logging.WARNING, "thaw"):
         evaluate(run)
         assert not caplog.records
-        (tmp_path / "data" / "val" / "red" / "0.png").unlink()
-        assert len(evaluate(run).predictions.labels) == 8
-    assert "are no longer those of the training" in caplog.text
+        for number in range(20):
+            Image.new("RGB", (80, 80), "red").save(images / "red" / f"a{number}.png")
+        shutil.copytree(images / "red", images / "a class of later")
+        assert run.evaluate().metrics() == run.summary["test"]
+        assert run.evaluate("val").metrics() == run.summary["val"]
+        (images / run.evaluate().paths[0]).unlink()
+        assert len(run.evaluate().labels) == n - 1
+    assert (
+        f"The images in {images} are no longer those of the training. Judged are those of its {n} test images that are "
+        f"there: {n - 1}."
+    ) in caplog.messages
+
+
+def test_so_it_is_of_images_in_other_places(image_folder: Path, tmp_path: Path) -> None:
+    images = shutil.copytree(image_folder / "train", tmp_path / "images")
+    run = trained(tmp_path, max_epochs=2)
+    judged = shutil.copytree(images, tmp_path / "judged")
+    Image.new("RGB", (80, 80), "red").save(images / "red" / "new.png")
+    n, n_val, n_test = 18, run.summary["val"]["n"], run.summary["test"]["n"]
+    assert evaluate(run, data=judged).caution == (
+        f"Of {n} images, the run may have been trained on {n - n_val - n_test} and chose its best epoch on {n_val}, so "
+        "the figures flatter."
+    )
+
+
+def test_of_images_that_are_all_gone_none_is_judged(image_folder: Path, tmp_path: Path) -> None:
+    images = shutil.copytree(image_folder / "train", tmp_path / "images")
+    run = trained(tmp_path)
+    for path in read_predictions(run.predictions_csv)["test"].paths:
+        (images / path).unlink()
+    with pytest.raises(ThawError, match=r"no longer those of the training: none of its test images are there\."):
+        run.evaluate()
+    assert run.evaluate("val").metrics() == run.summary["val"]
 
 
 def test_so_it_is_where_unreadable_ones_are_left_out(
@@ -214,7 +260,10 @@ def assert_same(few: Predictions, all_of_them: Predictions) -> None:
 def test_classes_are_matched_by_name(finished_run: Run, some_classes: Path) -> None:
     evaluation = evaluate(finished_run, data=some_classes)
     predictions = evaluation.predictions
-    assert (evaluation.split, evaluation.caution) == ("all", "")
+    assert (evaluation.split, evaluation.caution) == (
+        "all",
+        "Of 6 images, the run chose its best epoch on 6, so the figures flatter.",
+    )
     assert predictions.classes == ("blue", "green", "red")
     assert predictions.labels.tolist() == [1, 1, 1, 2, 2, 2]
     assert predictions.paths[0] == "green/0.png"

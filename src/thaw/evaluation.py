@@ -13,17 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.config import DatasetConfig
-from thaw.data.check import index_again
-from thaw.data.copies import count_known
 from thaw.data.datamodule import ImageDataModule
-from thaw.data.index import ImageIndex, build_index
+from thaw.data.index import ImageIndex
 from thaw.data.kept_images import Loader
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.loading import loading
 from thaw.data.sampling import ImageDataset
 from thaw.data.scan import has_folders
 from thaw.data.shards import is_address
-from thaw.data.sources import data_folder, fetch
 from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import write_figure
@@ -31,6 +28,7 @@ from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
 from thaw.inspection.predictions import Predictions, collect, write_predictions
 from thaw.inspection.scores import score_data
 from thaw.model.classifier import Classifier
+from thaw.own_images import caution_of, own_images
 from thaw.run import Run
 from thaw.training.precision import keep_precision
 from thaw.training.trainer import make_predictor
@@ -108,17 +106,17 @@ def evaluate(
     module = run.load_data(model)
     check_views(module.augment, tta, random_views)
     if data is None:
-        index = _own_images(run, module.options, label_pattern, columns)
+        index, split = _own_images(run, module.options, split, label_pattern, columns)
     else:
         index = _other_images(data, model.classes, module.options, label_pattern, columns)
+        split = _choose(index, split)
         module.options = replace(module.options, on_bad="skip")
-    split = _choose(index, split)
     name = NAMES.get(split, split)
     module.load(replace(index, splits={name: index.splits[split]}))
     images = module.datasets[name]
     is_fair = split == "val" and not run.chose_epoch
     own = "" if is_fair else CAUTIONS.get(split, "")
-    caution = own if data is None else _caution_of_others(run, images)
+    caution = own if data is None else caution_of(run, images.samples)
     device = device or run.trainer.accelerator
     trainer = make_predictor(keep_precision(run, device), device)
     views = [predict(trainer, model, module, name)]
@@ -193,9 +191,13 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
 
 
 def _own_images(
-    run: Run, options: DatasetConfig, label_pattern: str | None, columns: Mapping[str, str] | None
-) -> ImageIndex:
-    """The run's own data set as it is now; what tells the labels of other images is refused."""
+    run: Run,
+    options: DatasetConfig,
+    split: str | None,
+    label_pattern: str | None,
+    columns: Mapping[str, str] | None,
+) -> tuple[ImageIndex, str]:
+    """The run's own data set as it is now, and the split; what tells the labels of other images is refused."""
     if label_pattern is not None or columns:
         option = "label_pattern" if label_pattern is not None else next(iter(columns or {}))
         raise ThawError(f"`{option}` is for the images of `data`, and that is not given. Name both, or none.")
@@ -204,14 +206,29 @@ def _own_images(
             f"The images of {run.folder} are not at {options.root}, as seen from {Path.cwd()}. Go where the training "
             "was started, or name labelled images by `data`."
         )
-    folder = fetch(options.name, Path(options.root))
-    index, is_same = index_again(folder, options, run.full_summary["data_fingerprint"])
+    index, is_same = own_images(run)
+    split = _choose(index, split)
     if not is_same:
-        log.warning(
-            f"The images in {index.root} are no longer those of the training: a split that was drawn by chance is now "
-            "another one, and may judge images that were trained on."
-        )
-    return in_known_classes(index, run.full_summary["classes"])
+        log.warning(_what_is_judged(run, index, split))
+    index = replace(index, splits={split: index.splits[split]})
+    return in_known_classes(index, run.full_summary["classes"]), split
+
+
+def _what_is_judged(run: Run, index: ImageIndex, split: str) -> str:
+    """A line about the images that are taken from a data set that has changed.
+
+    Raises:
+        ThawError: None are there.
+    """
+    changed = f"The images in {index.root} are no longer those of the training"
+    num_left = len(index.splits[split])
+    if not num_left:
+        raise ThawError(f"{changed}: none of its {split} images are there. Name labelled images by `data`.")
+    if split == "train":
+        return f"{changed}. All are taken that were not its val or test; some may be new."
+    metrics = run.full_summary["val" if split == "val" else "test"]
+    num_recorded = metrics["n"] if metrics else num_left
+    return f"{changed}. Judged are those of its {num_recorded} {split} images that are there: {num_left}."
 
 
 def _other_images(
@@ -225,19 +242,6 @@ def _other_images(
     if data.is_dir() and not has_folders(data):
         label_pattern = label_pattern or options.label_pattern
     return index_known_classes(data, classes, label_pattern, columns)
-
-
-def _caution_of_others(run: Run, images: ImageDataset) -> str:
-    """That some are, byte for byte, among the run's training images, where these still lie; empty if none are known."""
-    options = run.dataset
-    folder = data_folder(options.name, Path(options.root))
-    if options.name == "stream" or not folder.is_dir():
-        return ""
-    try:
-        num_known = count_known(images.samples, build_index(folder, options).splits["train"])
-    except (ThawError, OSError):  # the data has changed, and is not what is asked about
-        return ""
-    return f"{num_known} of {len(images)} images were trained on, so the figures flatter." if num_known else ""
 
 
 def _choose(index: ImageIndex, split: str | None) -> str:

@@ -55,6 +55,31 @@ def test_compiling_is_announced_and_done(
     assert "The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU" in caplog.messages
 
 
+@pytest.mark.parametrize("place", ["", "checkpoints/last.ckpt"])
+def test_weights_that_were_trained_on_what_is_to_be_judged_are_told(
+    finished_run: Run, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    images = shutil.copytree(image_folder, tmp_path / "images")
+    shutil.rmtree(images / "val")
+    weights = str(finished_run.folder / place)
+    config = Config(
+        dataset=DatasetConfig(root=str(images), image_size=64, val_fraction=0.5),
+        backbone=BackboneConfig("squeezenet1_1", weights),
+        trainer=TrainerConfig(max_epochs=0, accelerator="cpu"),
+        logger=LoggerConfig("csv"),
+    )
+    flatters = (
+        f"Of 9 val images, backbone.weights={weights} was trained on 9, so the figures flatter. Fixed splits, by "
+        "folders or dataset.csv_split, avoid it."
+    )
+    train(config, tmp_path / "run")
+    assert flatters in caplog.messages
+    caplog.clear()
+    config.dataset.root = str(image_folder)
+    train(config, tmp_path / "same split")
+    assert "flatter" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("finished_at", "fit", "total"),
     [(None, 21.0, 21.0), (3, 8.0, 10.0), (2, 8.0 + 16, 10.0 + 16)],

@@ -53,14 +53,14 @@ def in_known_classes(index: ImageIndex, classes: Sequence[str]) -> ImageIndex:
         ThawError: An image is of another class.
     """
     for label, name in enumerate(index.classes):
-        if name not in classes:
-            images = [sample.path for sample in index.samples if sample.label == label]
+        images = [] if name in classes else [sample.path for sample in index.samples if sample.label == label]
+        if images:
             raise ThawError(
                 f"{index.root} has a class that the classifier was not trained for: {name!r} (such as "
                 f"{index.place(images[0])}; n={len(images)}).{did_you_mean(name, classes)} It knows "
                 f"{name_some(classes)}. Rename the class, or take it out."
             )
-    labels = {old: classes.index(name) for old, name in enumerate(index.classes)}
+    labels = {old: classes.index(name) for old, name in enumerate(index.classes) if name in classes}
     splits = {
         split: [Sample(path, labels[label]) for path, label in samples] for split, samples in index.splits.items()
     }

@@ -28,6 +28,7 @@ from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable
 from thaw.model.tensor_files import read_tensors
 from thaw.overrides import in_sweep
+from thaw.own_images import caution_of_weights
 from thaw.run import Run
 from thaw.seeding import seeded
 from thaw.summary import Params, Seconds, Summary
@@ -149,7 +150,11 @@ class Training:
             log.info("The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU")
         if num_frozen := sum(map(self.data.features.replace_images, range(max_epochs))):
             log.info(frozen_epochs(num_frozen, config.strategy.feature_views))
-        for line in warnings_before(config, len(self.model.backbone.stages), num_frozen):
+        weights = None if config.strategy.from_scratch else config.backbone.weights
+        for line in (
+            *warnings_before(config, len(self.model.backbone.stages), num_frozen),
+            *caution_of_weights(weights, self.data.index.splits),
+        ):
             log.warning(line)
         if self.has_figures:
             images, targets = self.data.preview(MOST)
