@@ -32,9 +32,13 @@ def meaning(arguments: list[str]) -> dict[str, Any]:
         "a 'b' (c)",
         "photos",
         "7",
+        "2024_11",
+        "1e5",
+        "1.10",
+        "true",
     ],
 )
-@pytest.mark.parametrize("key", ["dataset.root", "backbone.weights"])
+@pytest.mark.parametrize("key", ["dataset.root", "backbone.weights", "dataset.csv_label", "hydra.run.dir", "resume"])
 def test_a_text_is_what_is_typed(key: str, text: str) -> None:
     assert {name: str(value) for name, value in meaning(readable([f"{key}={text}"])).items()} == {key: text}
 

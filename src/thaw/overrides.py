@@ -12,10 +12,11 @@ from hydra.types import RunMode
 from thaw.errors import ThawError
 
 TEXTS = (
-    "dataset.root", "dataset.csv", "dataset.csv_path", "dataset.exclude", "dataset.label_pattern", "backbone.weights",
-    "hydra.run.dir", "hydra.sweep.dir",
+    "dataset.root", "dataset.csv", "dataset.csv_path", "dataset.csv_label", "dataset.csv_split", "dataset.csv_group",
+    "dataset.exclude", "dataset.label_pattern", "backbone.weights", "resume", "sweep.resume", "hydra.run.dir",
+    "hydra.sweep.dir",
 )  # fmt: skip
-"""Options whose value is a text, which may hold a comma."""
+"""Options whose value is a text, which may hold a comma or look like a number."""
 FOLDERS = ("resume", "hydra.run.dir", "sweep.resume", "hydra.sweep.dir")
 """Options that name a folder of results, in which `~` is the user's home: no shell replaces it behind `KEY=`."""
 
@@ -26,9 +27,9 @@ def is_multirun(arguments: list[str]) -> bool:
 
 
 def readable(arguments: list[str]) -> list[str]:
-    """The command line as Hydra's grammar has it: flags first, and texts that it cannot read in quotes.
+    """The command line as Hydra's grammar has it: flags first, and texts that it would not read as such in quotes.
 
-    `dataset.root=photos (1)` and `dataset.label_pattern=^(.+)_[0-9]+[.]` mean what they say.
+    `dataset.root=photos (1)`, `dataset.root=2024_11` and `dataset.label_pattern=^(.+)_[0-9]+[.]` mean what they say.
     """
     is_sweep = is_multirun(arguments)
     lines = [_readable(each, is_sweep) if _is_option(each) else each for each in _name_searchpath(arguments)]
@@ -46,10 +47,15 @@ def _readable(option: str, is_sweep: bool) -> str:
         option = f"{key}={text}"
     try:
         override = OverridesParser.create().parse_override(option)
-        is_plain = not override.is_sweep_override() or key not in TEXTS
+        is_plain = key not in TEXTS or (not override.is_sweep_override() and _is_text(override.value(), text))
     except HydraException:
         is_plain = key not in TEXTS and text.startswith(("[", "{", "'", '"'))  # no text: Hydra says what it misses
     return option if is_plain or (is_sweep and "," in text) else f"{key}={quoted(text)}"
+
+
+def _is_text(value: object, text: str) -> bool:
+    """True if what Hydra has read is what was typed, or null: `2024_11` is read as the number 202411."""
+    return value is None or isinstance(value, str) or str(value) == text
 
 
 def _name_searchpath(arguments: list[str]) -> list[str]:

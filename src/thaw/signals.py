@@ -71,11 +71,11 @@ def catching(to_the_end: bool = False) -> Iterator[None]:
 
 
 def outlive(worker: int = 0) -> None:
-    """Leave SIGTERM and SIGUSR1 to the main process, which needs this loader process to finish the epoch.
+    """Leave the signals to the main process, which needs this loader process to finish the epoch.
 
-    SLURM sends them to every process of a job. The main process ends its workers without them.
+    A terminal and SLURM send them to every process of a job. The main process ends its workers without them.
     """
-    for number in set(CAUGHT) - {signal.SIGINT}:  # which `interrupt` minds
+    for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -14,6 +14,15 @@ def test_the_folder_is_named_by_the_environment(tmp_path: Path, monkeypatch: pyt
     assert cache_folder() == tmp_path / ".cache" / "thaw"
 
 
+def test_a_folder_that_is_named_needs_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+
+
 def test_a_stamp_changes_with_path_size_and_time(tmp_path: Path) -> None:
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     for path in (first, second):

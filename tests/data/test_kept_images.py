@@ -54,12 +54,15 @@ def test_loader_processes_get_images_in_memory_by_being_forked(
     assert len(batches_of(in_memory.val_dataloader())) == 3
 
 
-def test_loader_processes_outlive_a_signal_to_all(image_folder: Path) -> None:
-    data = make_data(image_folder, num_workers=1, cache="none")
-    batches = iter(data.train_dataloader())
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_loader_processes_outlive_a_signal_to_all(image_folder: Path, how: str, number: int) -> None:
+    loader = make_data(image_folder, num_workers=1, cache="none").train_dataloader()
+    loader.multiprocessing_context = how
+    batches = iter(loader)
     first = next(batches)
     for process in multiprocessing.active_children():
-        os.kill(process.pid or 0, signal.SIGTERM)
+        os.kill(process.pid or 0, number)
     time.sleep(0.1)
     assert [first, *batches]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 def cache_folder() -> Path:
     """Where what can be computed anew is kept: `$THAW_CACHE`, or `~/.cache/thaw`."""
-    return Path(os.environ.get("THAW_CACHE", Path.home() / ".cache" / "thaw"))
+    named = os.environ.get("THAW_CACHE")
+    return Path(named) if named is not None else Path.home() / ".cache" / "thaw"  # there may be no home
 
 
 def file_stamp(path: Path) -> str:
