@@ -1,11 +1,11 @@
 """Options as texts, KEY=VALUE: what is typed, and what Hydra's grammar makes of it. Imports no torch."""
 
 import os
-import re
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
@@ -123,8 +123,7 @@ def key_of(override: str) -> str:
 
 def quoted(text: Path | str) -> str:
     """A folder, or another text, as a value on Hydra's command line."""
-    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"), str(text))
-    return f"'{escaped}'"
+    return QuotedString(str(text), Quote.single).with_quotes()
 
 
 def folder_of(override: str) -> Path:

@@ -31,7 +31,8 @@ def load_weights(backbone: Backbone, weights: Weights) -> str:
     dropped = [name for name in state if name not in fitting]
     _refuse_another(backbone, weights.source, f"{len(fitting)} of its {len(own)}", missing, dropped)
     require_finite(weights.source, fitting)
-    network.load_state_dict(_with_versions(fitting, network), strict=False)
+    own.update(fitting)
+    network.load_state_dict(own)
     if hasattr(network, "transform_input"):
         setattr(network, "transform_input", weights.transform_input)  # noqa: B010 - a Module attribute is typed Tensor
     line = f"Weights: {weights.source}; {len(fitting)} of {len(own)} tensors loaded"
@@ -84,13 +85,6 @@ def _refuse_another(backbone: Backbone, source: str, share: str, missing: list[s
 def _part(name: str) -> str:
     """The part of a network that a tensor belongs to: `layer1` of `layer1.0.conv1.weight`."""
     return name.partition(".")[0]
-
-
-def _with_versions(state: StateDict, network: nn.Module) -> StateDict:
-    """The state with the network's own module versions, without which MNASNet refuses it."""
-    versioned = OrderedDict(state)
-    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
-    return versioned
 
 
 def _resize_positions(network: nn.Module, state: StateDict) -> StateDict:
