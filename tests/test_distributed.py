@@ -241,6 +241,17 @@ def assert_same_metrics(one: Run, two: Run) -> None:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
 
 
+def test_two_processes_draw_what_one_draws(folder: Path, tmp_path: Path) -> None:
+    """In the first epoch for fresh features, in the second as images; some are drawn again, in another view."""
+    options = ["strategy=gradual", PHASES[0], "trainer.max_epochs=2", *with_weights(folder, RESNET)]
+    options += ["dataset.balance=sampler", "strategy.feature_views=fresh", "optimizer.lr=1e-3"]
+    one, two = (Run(tmp_path / name) for name in ("one", "two"))
+    train_alone(folder, one.folder, *options)
+    train_together(folder, two.folder, *options)
+    assert_same_weights(one.folder, two.folder, rtol=1e-9, atol=1e-11)
+    assert_same_metrics(one, two)
+
+
 @pytest.mark.parametrize("numbers", [(1, 2, 1), (2, 1, 2)])
 def test_a_run_goes_on_with_another_number_of_processes(
     folder: Path, tmp_path: Path, numbers: tuple[int, int, int]

@@ -119,7 +119,7 @@ class DatasetConfig:
     """Leave out the last training batch of an epoch if it is incomplete."""
     balance: Annotated[str, one_of("none", "loss", "sampler")] = "none"
     """Weigh rare classes more: none, loss (weighted loss; in small batches the weights cancel in part) or sampler
-    (drawn more often)."""
+    (drawn more often, each time in another view)."""
     num_workers: Annotated[IntOrStr, whole(0, MAX_PROCESSES).or_words("auto")] = "auto"
     """Loader processes; auto is 0 for an epoch of less than a second of loading and, without a GPU, for images in
     memory, else one for each CPU core but one, at most 8. Images on the GPU need none."""

@@ -42,11 +42,11 @@ def other_views(data: ImageDataModule, split: str, tta: bool, random_views: int)
     dataset, augment = data.datasets[split], data.augment
     for axes in augment.mirrored_axes if tta else ():
         mirrored = dataset.through(Mirrored(dataset.transform, axes))
-        yield data.images.loader(mirrored, SequentialPositions(len(dataset)))
+        yield data.images.loader(mirrored, SequentialPositions(range(len(dataset))))
     read = partial(data.index.read, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
     random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)
     for number in range(random_views):
-        yield data.images.loader(random, SequentialPositions(len(random), epoch=number))
+        yield data.images.loader(random, SequentialPositions(range(len(random)), epoch=number))
 
 
 def average(views: Sequence[Predictions]) -> Predictions:

@@ -148,8 +148,22 @@ def test_a_balancing_sampler_draws_all_classes_equally_often(
     drawn: Counter[int] = Counter()
     for epoch in range(200):
         sampler.set_epoch(epoch)
-        drawn.update(labels[index] for _, index in sampler)
+        drawn.update(labels[draw % NUM_TRAIN] for _, draw in sampler)
     assert [drawn[label] / (200 * NUM_TRAIN) for label in range(3)] == pytest.approx(shares, abs=0.03)
+
+
+@pytest.mark.parametrize("cache", ["ram", "none", "device"])
+def test_an_image_that_is_drawn_again_is_another_view(image_folder: Path, cache: str) -> None:
+    """Also where the epoch runs on fresh features, which are those of these images."""
+    data = make_data(image_folder, balance="sampler", cache=cache)
+    loader: Any = data.train_dataloader()
+    draws = [draw for _, draw in loader.sampler]
+    assert len({draw % NUM_TRAIN for draw in draws}) < NUM_TRAIN
+    images = torch.cat([data.on_after_batch_transfer(batch, 0)[0] for batch in loader])
+    assert len(images.unique(dim=0)) == len(images) == NUM_TRAIN
+    if cache != "device":
+        data.features.backbone = left_and_right("fresh")
+        assert torch.equal(torch.cat([features for features, _ in data.train_dataloader()]), LeftAndRight()(images))
 
 
 def test_setup_happens_once(image_folder: Path) -> None:

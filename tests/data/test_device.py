@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig
-from thaw.data.device import CropDataset, Crops, DeviceImages, can_cut, fits_on_device, random_boxes
+from thaw.data.device import NUMBERS, CropDataset, Crops, DeviceImages, can_cut, fits_on_device, random_crops
 from thaw.data.sampling import FILLER, NO_LABEL, Position
 from thaw.data.transforms import EvaluationTransform
 
@@ -53,6 +53,19 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone() -> None:
     assert not torch.equal(boxes((5, 0)), boxes((5, 0), seed=1))
 
 
+def test_each_draw_of_an_image_in_an_epoch_is_another_crop_whatever_else_is_in_the_batch() -> None:
+    dataset = CropDataset("train", SIZES, torch.tensor([2, 0, 1]), AugmentConfig(), seed=0)
+    crops = dataset.__getitems__([(5, draw) for draw in (4, 1, 10, 0, 3, 6, 7)])
+    assert crops.indices.tolist() == [1, 1, 1, 0, 0, 0, 1]
+    assert crops.labels.tolist() == [0, 0, 0, 2, 2, 2, 0]
+    assert len(crops.boxes.unique(dim=0)) == 7
+    assert 0 < int(crops.mirrored.sum()) < 7
+    for place, draw in enumerate((4, 1, 10, 0, 3, 6, 7)):
+        alone = CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed=0).__getitems__([(5, draw)])
+        assert torch.equal(alone.boxes[0], crops.boxes[place])
+        assert alone.mirrored[0] == crops.mirrored[place]
+
+
 def test_images_that_are_not_augmented_come_as_they_are() -> None:
     images = [torch.randint(256, (3, 24, 24), dtype=torch.uint8) for _ in range(3)]
     dataset = CropDataset("val", [(24, 24)] * 3, torch.tensor([0, 1, 0]), None, seed=0)
@@ -76,7 +89,8 @@ def test_boxes_are_distributed_as_those_of_torchvision(size: tuple[int, int], op
     transform, image = v2.RandomResizedCrop(8, options.crop_scale, options.crop_ratio), torch.empty(3, *size)
     drawn = [transform.make_params([image]) for _ in range(2000)]
     theirs = torch.tensor([[box["left"], box["top"], box["width"], box["height"]] for box in drawn])
-    boxes = random_boxes(torch.tensor([size] * 2000), options, torch.Generator().manual_seed(0))
+    numbers = torch.rand(NUMBERS, 2000, generator=torch.Generator().manual_seed(0))
+    boxes, _ = random_crops(torch.tensor([size] * 2000), options, numbers)
     own = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
     assert bool((boxes >= 0).all())
     assert bool((boxes[:, 2] <= size[1]).all())

@@ -77,7 +77,7 @@ def test_workers_come_where_an_epoch_of_images_takes_longer_than_their_start(ima
     assert data.train_dataloader().num_workers == 0
     few = data.datasets["train"]
     many = ImageDataset([*few.samples] * 20_000, few.transform, seed=0)  # a second, at 3 microseconds each
-    assert data.images.loader(many, SequentialPositions(len(many))).num_workers > 0
+    assert data.images.loader(many, SequentialPositions(range(len(many)))).num_workers > 0
 
 
 def test_images_on_the_device_are_those_of_the_cpu(image_folder: Path) -> None:

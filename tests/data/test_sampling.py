@@ -73,10 +73,12 @@ def test_the_order_leaves_the_default_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("is_weighted", [False, True])
 @pytest.mark.parametrize(("num_images", "num_processes"), [(12, 1), (12, 2), (12, 3), (13, 4), (5, 4), (3, 4)])
-def test_processes_share_each_round_of_the_epoch(num_images: int, num_processes: int) -> None:
-    whole = order(EpochSampler(num_images, seed=1), epoch=2)
-    samplers = [EpochSampler(num_images, 1, rank, num_processes) for rank in range(num_processes)]
+def test_processes_share_each_round_of_the_epoch(num_images: int, num_processes: int, is_weighted: bool) -> None:
+    weights = torch.arange(1.0, num_images + 1) if is_weighted else None
+    whole = order(EpochSampler(num_images, seed=1, weights=weights), epoch=2)
+    samplers = [EpochSampler(num_images, 1, rank, num_processes, weights) for rank in range(num_processes)]
     parts = [order(sampler, epoch=2) for sampler in samplers]
     rounds = [position for positions in zip(*parts, strict=True) for position in positions]
     assert rounds[:num_images] == whole
@@ -88,10 +90,17 @@ def test_processes_share_each_round_of_the_epoch(num_images: int, num_processes:
 def test_weights_are_how_often_an_image_is_drawn() -> None:
     weights = torch.tensor([0.0, 1.0, 2.0, 5.0])
     sampler = EpochSampler(4, seed=0, weights=weights)
-    drawn = Counter(index for epoch in range(2000) for _, index in order(sampler, epoch))
+    drawn = Counter(draw % 4 for epoch in range(2000) for _, draw in order(sampler, epoch))
     assert sum(drawn.values()) == 8000
     assert drawn[0] == 0
     assert [drawn[index] / 8000 for index in (1, 2, 3)] == pytest.approx([1 / 8, 2 / 8, 5 / 8], abs=0.02)
+
+
+def test_a_further_draw_of_an_image_has_a_number_of_its_own() -> None:
+    draws = [draw for _, draw in order(EpochSampler(10, seed=0, weights=torch.tensor([9.0] * 2 + [1.0] * 8)), epoch=3)]
+    for image, times in Counter(draw % 10 for draw in draws).items():
+        assert [draw for draw in draws if draw % 10 == image] == [image + 10 * number for number in range(times)]
+    assert max(draws) > 20
 
 
 def test_a_weighted_order_depends_on_the_seed_and_the_epoch_alone() -> None:
@@ -104,7 +113,7 @@ def test_a_weighted_order_depends_on_the_seed_and_the_epoch_alone() -> None:
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3, 11])
 def test_sequential_positions_are_shared_and_none_comes_twice(num_processes: int) -> None:
-    samplers = [SequentialPositions(10, rank, num_processes, epoch=4) for rank in range(num_processes)]
+    samplers = [SequentialPositions(range(10), rank, num_processes, epoch=4) for rank in range(num_processes)]
     parts = [list(sampler) for sampler in samplers]
     indices = [index for part in parts for epoch, index in part if epoch == 4 and index != FILLER]
     assert sorted(indices) == list(range(10))
@@ -145,6 +154,13 @@ def test_a_sample_depends_on_the_seed_the_epoch_and_the_index_alone(samples: lis
 def test_two_indices_of_one_epoch_are_augmented_differently(samples: list[Sample]) -> None:
     dataset = augmented([samples[0]] * 8)
     assert len({dataset[0, index][0].numpy().tobytes() for index in range(8)}) == 8
+
+
+def test_each_draw_of_an_image_in_an_epoch_is_augmented_differently(samples: list[Sample]) -> None:
+    dataset = augmented(samples)
+    images, labels = zip(*(dataset[0, draw] for draw in range(5, 85, 10)), strict=True)
+    assert len({image.numpy().tobytes() for image in images}) == 8
+    assert labels == (1,) * 8
 
 
 def test_a_sample_leaves_the_default_generator_alone(samples: list[Sample]) -> None:
@@ -212,6 +228,14 @@ def test_the_view_depends_on_the_seed_the_epoch_and_the_index_alone() -> None:
     assert one_by_one == views[::-1]  # whatever else is in the batch
     assert views_of(dataset, epoch=4) != views
     assert views_of(feature_dataset(num_views=4, seed=1), epoch=3) != views
+
+
+def test_each_draw_of_an_image_in_an_epoch_is_the_next_of_its_views() -> None:
+    features, labels = feature_dataset(num_views=3).__getitems__([(5, draw) for draw in range(7, 247, 40)])
+    views = features[:, 0].int().tolist()
+    assert views == [(views[0] + number) % 3 for number in range(6)]
+    assert features[:, 1].tolist() == [7] * 6
+    assert labels.tolist() == [1] * 6
 
 
 def test_all_views_are_seen_equally_often() -> None:

@@ -136,7 +136,7 @@ class ImageDataModule(LightningDataModule):
         """Shuffled training images, augmented, or views of their features."""
         epoch, sampler = self._epoch(), self._train_sampler(*self._rank())
         if self.features.replace_images(epoch):
-            loader = self._batch_loader(self.features.training(epoch), sampler)
+            loader = self._batch_loader(self.features.training(epoch, sampler), sampler)
         else:
             loader = self._image_loader("train", sampler)
         # Lightning does so when loader processes of a resumed training have begun to draw.
@@ -172,7 +172,7 @@ class ImageDataModule(LightningDataModule):
     def eval_dataloader(self, split: str, all_on_each_process: bool = False) -> Loader:
         """Images of a split in order, or their features; shared among the processes, or all on each."""
         dataset = self.datasets[split]
-        sampler = SequentialPositions(len(dataset), *((0, 1) if all_on_each_process else self._rank()))
+        sampler = SequentialPositions(range(len(dataset)), *((0, 1) if all_on_each_process else self._rank()))
         if self.features.replace_images(self._epoch()):
             # What is reported in the end has to be what `thaw evaluate` finds from the images, to the last digit.
             batch_size = None if all_on_each_process else FEATURES_AT_ONCE

@@ -16,6 +16,7 @@ from thaw.seeding import derive_seed
 
 SHARE_OF_FREE_MEMORY = 1 / 2  # of the accelerator, that the images may take
 TRIES = 10  # of RandomResizedCrop, to draw a box that fits
+NUMBERS = 4 * TRIES + 1  # random ones, that a box and its mirroring take
 
 
 class Crops(NamedTuple):
@@ -47,7 +48,7 @@ class CropDataset(Dataset[Crops]):
         split: Whose images.
         sizes: Height and width of each image.
         labels: Labels (N,).
-        options: How to draw boxes, a function of (seed, epoch, index); None takes the whole images.
+        options: How to draw boxes, a function of (seed, epoch, draw); None takes the whole images.
         seed: Seed of the run.
     """
 
@@ -68,31 +69,42 @@ class CropDataset(Dataset[Crops]):
         return len(self.sizes)
 
     def __getitems__(self, positions: list[Position]) -> Crops:
-        indices = torch.tensor([index for _, index in positions])
-        self._draw(positions[0][0])
-        labels = self.labels[indices].masked_fill(indices == FILLER, NO_LABEL)
-        return Crops(self.split, indices % len(self), self.boxes[indices], self.mirrored[indices], labels)
+        epoch, draws = positions[0][0], torch.tensor([draw for _, draw in positions])
+        indices, is_further = draws % len(self), draws >= len(self)
+        self._draw(epoch)
+        boxes, mirrored = self.boxes[indices], self.mirrored[indices]
+        if self.options is not None and is_further.any():
+            each = [self._numbers(1, epoch, len(self), draw) for draw in draws[is_further].tolist()]
+            crops = random_crops(self.sizes[indices[is_further]], self.options, torch.cat(each, dim=1))
+            boxes[is_further], mirrored[is_further] = crops
+        labels = self.labels[indices].masked_fill(draws == FILLER, NO_LABEL)
+        return Crops(self.split, indices, boxes, mirrored, labels)
 
     def _draw(self, epoch: int) -> None:
-        """Draw the boxes of all images, if it has not been done for this epoch."""
+        """Draw the first crops of all images at once, if it has not been done for this epoch."""
         if self.options is not None and epoch != self.epoch:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, len(self)))
-            self.boxes = random_boxes(self.sizes, self.options, generator)
-            self.mirrored = torch.rand(len(self), generator=generator) < self.options.flip
+            numbers = self._numbers(len(self), epoch, len(self))
+            self.boxes, self.mirrored = random_crops(self.sizes, self.options, numbers)
             self.epoch = epoch
 
+    def _numbers(self, num_crops: int, *position: int) -> Tensor:
+        """Random numbers (NUMBERS, N), for so many crops."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, *position))
+        return torch.rand(NUMBERS, num_crops, generator=generator)
 
-def random_boxes(sizes: Tensor, options: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Boxes (N, 4), distributed as those of `v2.RandomResizedCrop`, which draws them one by one.
+
+def random_crops(sizes: Tensor, options: AugmentConfig, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (N, 4), distributed as those of `v2.RandomResizedCrop`, which draws them one by one; which to mirror (N,).
 
     Args:
         sizes: Height and width (N, 2) of each image.
-        options: Range of the boxes' areas and of their aspect ratios.
-        generator: Draws them.
+        options: Range of the boxes' areas and of their aspect ratios, and how many to mirror.
+        numbers: Random ones (NUMBERS, N) in [0, 1).
     """
+    drawn = iter(numbers.unbind())
 
     def uniform(low: float | Tensor, high: float | Tensor) -> Tensor:
-        return low + (high - low) * torch.rand(len(sizes), generator=generator)
+        return low + (high - low) * next(drawn)
 
     height, width = sizes.T
     narrow, wide = options.crop_ratio
@@ -111,7 +123,10 @@ def random_boxes(sizes: Tensor, options: AugmentConfig, generator: torch.Generat
         box_width, box_height = torch.where(fits, tried_width, box_width), torch.where(fits, tried_height, box_height)
         left, top = torch.where(fits, tried_left, left), torch.where(fits, tried_top, top)
         pending &= ~fits
-    return torch.stack([left, top, left + box_width, top + box_height], dim=1).long()
+        if not pending.any():
+            break
+    boxes = torch.stack([left, top, left + box_width, top + box_height], dim=1).long()
+    return boxes, numbers[-1] < options.flip
 
 
 class DeviceImages:

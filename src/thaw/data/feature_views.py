@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from thaw.config import AugmentConfig
 from thaw.data.features import Extract, FeatureStore, compute_features, hash_tensors, make_key
 from thaw.data.kept_images import KeptImages
-from thaw.data.sampling import FeatureDataset, ImageDataset, SequentialPositions
+from thaw.data.sampling import EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
 from thaw.data.transforms import ImageTransform, Mirrored
 
 
@@ -64,14 +64,15 @@ class FeatureViews:
         """True if the backbone is still frozen in the epoch, so that its features take the images' place."""
         return self.backbone is not None and self.backbone.is_frozen(epoch)
 
-    def training(self, epoch: int) -> FeatureDataset:
-        """The training images' views in an epoch, by `strategy.feature_views`."""
+    def training(self, epoch: int, sampler: EpochSampler) -> FeatureDataset:
+        """The training images' views in an epoch, by `strategy.feature_views`; fresh ones are of what is drawn."""
         assert self.backbone is not None
         train, number = self.datasets["train"], self.backbone.views
         if number == "mirror":
             return self.mirrored()
         if number == "fresh":
-            return _as_dataset(self._extract(train, epoch)[None], train)
+            draws = sorted(sampler.draws(epoch))
+            return _as_dataset(self._extract(train, epoch, draws)[None], train, torch.tensor(draws))
         assert isinstance(number, int)
         shown = replace(self.augment, mixup=0.0, cutmix=0.0, label_smoothing=0.0)  # those come after the features
         views = self._stored(f"train {number} {train.seed} {shown}", [(train, view) for view in range(number)])
@@ -117,12 +118,12 @@ class FeatureViews:
             self._in_memory[name] = features
         return self._in_memory[name]
 
-    def _extract(self, dataset: ImageDataset, epoch: int) -> Tensor:
-        """Features (N, F) of every image as the epoch has it, in order."""
+    def _extract(self, dataset: ImageDataset, epoch: int, draws: Sequence[int] | None = None) -> Tensor:
+        """Features (N, F) of draws of an epoch, in order; by default of every image's first."""
         assert self.backbone is not None
-        sampler = SequentialPositions(len(dataset), epoch=epoch)
+        sampler = SequentialPositions(draws or range(len(dataset)), epoch=epoch)
         return compute_features(self.backbone.extract, self.images.loader(dataset, sampler))
 
 
-def _as_dataset(views: Tensor, images: ImageDataset) -> FeatureDataset:
-    return FeatureDataset(views, images.labels, images.seed)
+def _as_dataset(views: Tensor, images: ImageDataset, draws: Tensor | None = None) -> FeatureDataset:
+    return FeatureDataset(views, images.labels, images.seed, draws)

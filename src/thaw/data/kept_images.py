@@ -75,7 +75,7 @@ class KeptImages:
 
     def take(self, dataset: ImageDataset, positions: Sequence[Position]) -> list[tuple[Tensor, int]]:
         """Some images of a data set, and their labels."""
-        self._decode(dataset, [index for _, index in positions])
+        self._decode(dataset, [draw % len(dataset) for _, draw in positions])
         return [dataset[position] for position in positions]
 
     def loader(self, dataset: ImageDataset, sampler: EpochSampler | SequentialPositions) -> Loader:

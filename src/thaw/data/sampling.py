@@ -1,6 +1,8 @@
-"""Which image, or which view of it, a training step sees: a function of (seed, epoch, index)."""
+"""Which image, or which view of it, a training step sees: a function of (seed, epoch, draw)."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -15,16 +17,16 @@ from thaw.seeding import derive_seed, seeded
 Batch = tuple[Tensor, Tensor]
 """Images (B, 3, S, S) or features (B, F), and labels (B,)."""
 Position = tuple[int, int]
-"""The epoch, and the index of an image."""
+"""The epoch, and a draw in it: of N images, the first draw of image i is i, and further ones are i + N, i + 2 N, …"""
 
 FILLER = -1
-"""Index of an image that is no part of the epoch: a process that has run out of images makes a last step with it."""
+"""Draw of an image that is no part of the epoch: a process that has run out of images makes a last step with it."""
 NO_LABEL = -1
 """Its label, by which the data module leaves it out again."""
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """Images after a transform, and their labels; a sample depends on nothing but (seed, epoch, index).
+    """Images after a transform, and their labels; a sample depends on nothing but (seed, epoch, draw).
 
     Args:
         samples: Path and label of each image.
@@ -58,15 +60,16 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return torch.tensor([sample.label for sample in self.samples])
 
     def __getitem__(self, position: Position) -> tuple[Tensor, int]:
-        epoch, index = position
+        epoch, draw = position
+        index = draw % len(self)
         sample = self.samples[index]
         image = self.read(sample.path)
-        with seeded(self.seed, epoch, index % len(self)):
-            return self.transform(image), NO_LABEL if index == FILLER else sample.label
+        with seeded(self.seed, epoch, index if draw == FILLER else draw):
+            return self.transform(image), NO_LABEL if draw == FILLER else sample.label
 
 
 class EpochSampler(Sampler[Position]):
-    """(epoch, index) of every image in an order that is a function of (seed, epoch).
+    """(epoch, draw) of every image in an order that is a function of (seed, epoch).
 
     Lightning calls `set_epoch`.
 
@@ -104,48 +107,56 @@ class EpochSampler(Sampler[Position]):
         return -(-self.num_drawn // self.num_processes)
 
     def __iter__(self) -> Iterator[Position]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+        draws = self.draws(self.epoch)[: self.num_drawn]
+        return ((self.epoch, draw) for draw in _share(draws, self.rank, self.num_processes))
+
+    def draws(self, epoch: int) -> list[int]:
+        """As many draws as there are images, for all processes, in order; an epoch takes the first `num_drawn`."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         if self.weights is None:
-            order = torch.randperm(self.num_images, generator=generator)
-        else:
-            order = torch.multinomial(self.weights, self.num_images, replacement=True, generator=generator)
-        own = order[: self.num_drawn][self.rank :: self.num_processes].tolist()
-        return ((self.epoch, index) for index in _fill(own, len(self)))
+            return torch.randperm(self.num_images, generator=generator).tolist()
+        drawn = torch.multinomial(self.weights, self.num_images, replacement=True, generator=generator)
+        offsets: dict[int, Iterator[int]] = defaultdict(lambda: count(step=self.num_images))
+        return [index + next(offsets[index]) for index in drawn.tolist()]
 
 
 class SequentialPositions(Sampler[Position]):
-    """(epoch, index) of every image in order; of several processes, each takes every n-th image, none twice."""
+    """(epoch, draw) of draws in the order given; of several processes, each takes every n-th, none twice."""
 
-    def __init__(self, num_images: int, rank: int = 0, num_processes: int = 1, epoch: int = 0) -> None:
+    def __init__(self, draws: Sequence[int], rank: int = 0, num_processes: int = 1, epoch: int = 0) -> None:
         self.num_processes = num_processes
-        self.indices = _fill(range(rank, num_images, num_processes), -(-num_images // num_processes))
+        self.draws = _share(draws, rank, num_processes)
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.draws)
 
     def __iter__(self) -> Iterator[Position]:
-        return ((self.epoch, index) for index in self.indices)
+        return ((self.epoch, draw) for draw in self.draws)
 
 
-def _fill(indices: Sequence[int], number: int) -> list[int]:
-    """So many indices: all processes make the same number of steps, or the others would wait for ever."""
-    return [*indices, *[FILLER] * (number - len(indices))]
+def _share(draws: Sequence[int], rank: int, num_processes: int) -> list[int]:
+    """One process's part: all make the same number of steps, or the others would wait for ever."""
+    own = draws[rank::num_processes]
+    return [*own, *[FILLER] * (-(-len(draws) // num_processes) - len(own))]
 
 
 class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
     """Stored features in place of images: whole batches (B, F) and labels (B,).
 
     Args:
-        views: Features (V, N, F) of V views of N images; each (epoch, index) sees one of them, drawn by the seed.
+        views: Features (V, N, F) of V views of N images; the seed draws which one of them an image's first draw in an
+            epoch sees, and each further one sees the next.
         labels: Labels (N,).
         seed: Seed of the run.
+        draws: In ascending order, the draws (N,) that the features are of, if not of each image.
     """
 
-    def __init__(self, views: Tensor, labels: Tensor, seed: int) -> None:
+    def __init__(self, views: Tensor, labels: Tensor, seed: int, draws: Tensor | None = None) -> None:
         self.views = views
         self.labels = labels
         self.seed = seed
+        self.draws = draws
         self.epoch = -1
         self.drawn = torch.zeros(len(labels), dtype=torch.long)
 
@@ -153,10 +164,12 @@ class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self.labels)
 
     def __getitems__(self, positions: list[Position]) -> tuple[Tensor, Tensor]:
-        indices = torch.tensor([index for _, index in positions])
+        draws = torch.tensor([draw for _, draw in positions])
+        indices, further = draws % len(self), draws // len(self)
         self._draw(positions[0][0])
-        features = self.views[self.drawn[indices], indices]
-        return features, self.labels[indices].masked_fill(indices == FILLER, NO_LABEL)
+        views = (self.drawn[indices] + further) % len(self.views)
+        rows = indices if self.draws is None else torch.searchsorted(self.draws, draws)
+        return self.views[views, rows], self.labels[indices].masked_fill(draws == FILLER, NO_LABEL)
 
     def _draw(self, epoch: int) -> None:
         """Draw a view of each image, if there are several and it has not been done for this epoch."""
