@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def test_a_run_is_not_begun_anew_where_one_lies(tmp_path: Path, name: str, resum
     assert run.config["seed"] == 1
     run.write_config(Config(seed=2, resume=f"{tmp_path}/other/../run"))
     assert run.config["seed"] == 2
+
+
+def test_an_epoch_that_was_validated_in_parts_was_chosen_from_too(changed_run: Callable[[str, object], Run]) -> None:
+    run = changed_run("trainer.max_epochs", 1)
+    run.metrics_csv.write_text("\n".join(run.metrics_csv.read_text().splitlines()[:2]))
+    summary = run.full_summary
+    for loss, chosen in ((summary["val"]["loss"], False), (summary["val"]["loss"] + 1, True)):
+        run.write_summary({**summary, "last": {**summary["val"], "loss": loss}})
+        assert run.chose_epoch == chosen
 
 
 def test_a_run_goes_on_in_its_own_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

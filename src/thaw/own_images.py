@@ -10,7 +10,7 @@ from thaw.data.index import ImageIndex, survey
 from thaw.data.sources import data_folder, fetch
 from thaw.data.splits import Sample
 from thaw.errors import ThawError
-from thaw.inspection.predictions import read_predictions
+from thaw.inspection.predictions import read_splits
 from thaw.run import Run
 
 
@@ -31,9 +31,8 @@ def own_images(run: Run) -> tuple[ImageIndex, bool]:
 
 def _as_recorded(run: Run, index: ImageIndex) -> ImageIndex:
     """The images of an index, whatever their split, in those that the run recorded; without classes it has not."""
-    summary, recorded = run.full_summary, read_predictions(run.predictions_csv)
-    split_of = {path: split for split, predictions in recorded.items() for path in predictions.paths}
-    splits: dict[str, list[Sample]] = {split: [] for split in ("train", *recorded)}
+    summary, split_of = run.full_summary, read_splits(run.predictions_csv)
+    splits: dict[str, list[Sample]] = {split: [] for split in ("train", *dict.fromkeys(split_of.values()))}
     for sample in index.samples:
         if index.classes[sample.label] in summary["classes"]:
             splits[split_of.get(index.place(sample.path), "train")].append(sample)

@@ -135,7 +135,9 @@ class Run:
     def chose_epoch(self) -> bool:
         """True if the best epoch is one of several that were validated; also where nothing tells."""
         if self.metrics_csv.exists():
-            return sum(row["val/acc"] is not None for row in self.metrics) > 1
+            summary = self.summary if self.is_finished else {}
+            is_amid_epoch = summary.get("val") != summary.get("last")  # by val_check_interval: rows are epochs
+            return is_amid_epoch or sum(row["val/acc"] is not None for row in self.metrics) > 1
         return not self.is_finished or self.summary.get("epochs") != 0
 
     @property

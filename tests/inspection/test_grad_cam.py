@@ -127,6 +127,12 @@ def test_a_network_without_a_spatial_stage_is_named() -> None:
         grad_cam(model, make_images(1), torch.tensor([0]))
 
 
+@pytest.mark.slow
+def test_swin_has_none_where_its_last_map_is_one_pixel() -> None:
+    with pytest.raises(ThawError, match="backbone=swin_t has no spatial last stage at 32 x 32 pixels"):
+        grad_cam(make_classifier("swin_t", 32), make_images(1, 32), torch.tensor([0]))
+
+
 def test_tokens_are_laid_out_as_their_patches() -> None:
     patches = torch.arange(6 * 2).view(1, 2, 2, 3)[..., :2]  # one image, two channels, 2 x 2 places
     tokens = torch.cat([torch.full((1, 1, 2), -1), patches.flatten(2).transpose(1, 2)], dim=1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.model.backbone import Backbone
-from thaw.model.batch_norm import BatchNorm, SharedBatchNorm
+from thaw.model.batch_norm import BatchNorm, SharedBatchNorm, SyncBatchNorm
 from thaw.model.head import Standardize
 
 # What each process does with its share of the images; its loss depends on the statistics of all.
@@ -149,7 +149,7 @@ def test_statistics_are_in_float32_under_bf16(results: list[dict[str, dict[str, 
     torch.testing.assert_close(results[0]["bf16"]["state"], dict(norm.state_dict()))
 
 
-@pytest.mark.parametrize(("device", "kind"), [("cpu", SharedBatchNorm), ("cuda", nn.SyncBatchNorm)])
+@pytest.mark.parametrize(("device", "kind"), [("cpu", SharedBatchNorm), ("cuda", SyncBatchNorm)])
 def test_a_network_keeps_its_tensors_names_and_stages(device: str, kind: type[nn.Module]) -> None:
     backbone = Backbone("resnet18", 64)
     before, stages = backbone.state_dict(keep_vars=True), [list(stage.parameters()) for stage in backbone.stages]
@@ -162,3 +162,11 @@ def test_a_network_keeps_its_tensors_names_and_stages(device: str, kind: type[nn
     in_stages = [each for stage in backbone.stages for unit in stage.modules for each in unit.modules()]
     assert sum(type(each) is kind for each in in_stages) == 20
     assert not any(type(each) in (nn.BatchNorm2d, BatchNorm) for each in backbone.modules())
+
+
+def test_a_gpu_without_images_shares_float32_as_the_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[torch.dtype] = []
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", lambda norm, images: given.append(images.dtype) or images)
+    for number in (0, 1):
+        SyncBatchNorm(2)(torch.zeros(number, 2, 3, 3, dtype=torch.bfloat16))
+    assert given == [torch.float32, torch.bfloat16]

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
+from torchvision.models import SwinTransformer, VisionTransformer
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from thaw.errors import ThawError
@@ -70,13 +70,15 @@ def find_spatial_layer(model: Classifier, images: Tensor) -> nn.Module:
     network = model.backbone.network
     if isinstance(network, VisionTransformer):
         return cast(nn.Module, network.encoder.layers[-1].ln_1)
+    # Swin's own maps have the channels last.
+    modules = [network.permute] if isinstance(network, SwinTransformer) else network.modules()
     spatial: list[nn.Module] = []
 
     def note(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
             spatial.append(module)
 
-    handles = [module.register_forward_hook(note) for module in network.modules() if module is not network]
+    handles = [module.register_forward_hook(note) for module in modules if module is not network]
     try:
         model(images)
     finally:

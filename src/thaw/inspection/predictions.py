@@ -1,14 +1,17 @@
 """What a classifier said of each image of a split, how good that is, and where it went wrong."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import (
     multiclass_calibration_error,
@@ -181,26 +184,55 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
     Raises:
         ThawError: The file is missing, or is no such table.
     """
+    with _reading(path) as (header, rows):
+        classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS) :])
+        labels = {name: label for label, name in enumerate(classes)}
+        by_split: dict[str, list[_Row]] = {}
+        for split, image, label, predicted, loss, *shares in rows:
+            row = _Row(image, labels[label], labels[predicted], float(loss), np.array(shares, np.float32))
+            by_split.setdefault(split, []).append(row)
+        return {split: _from_rows(own, classes) for split, own in by_split.items()}
+
+
+def read_splits(path: Path) -> dict[str, str]:
+    """The split of each image, by its path, that `write_predictions` has written.
+
+    Raises:
+        ThawError: The file is missing, or is no such table.
+    """
+    with _reading(path) as (_, rows):
+        return {image: split for split, image, *_ in rows}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
+    """The header of a table of predictions, and its rows."""
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            header, *rows = csv.reader(file)
-        if header[: len(COLUMNS)] != COLUMNS:
-            raise ValueError(f"its columns are {', '.join(header)}")
-        classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS) :])
-        by_split = {split: [row for row in rows if row[0] == split] for split in dict.fromkeys(row[0] for row in rows)}
-        return {split: _from_rows(own, classes) for split, own in by_split.items()}
-    except (OSError, ValueError, csv.Error) as error:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            if header[: len(COLUMNS)] != COLUMNS:
+                raise ValueError(f"its columns are {', '.join(header)}")
+            yield header, rows
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         columns = ", ".join([*COLUMNS, "p_CLASS, …"])
         raise ThawError(f"{path} cannot be read as predictions: expected the columns {columns} ({error}).") from error
 
 
-def _from_rows(rows: list[list[str]], classes: tuple[str, ...]) -> Predictions:
-    _, paths, labels, predicted, losses, *probabilities = zip(*rows, strict=True)
-    logits = torch.tensor([[float(number) for number in column] for column in probabilities]).T.contiguous()
-    logits = logits.clamp(min=torch.finfo().tiny).log()  # where the probability was rounded to 0
-    images, actual = torch.arange(len(rows)), torch.tensor([classes.index(name) for name in labels])
-    said = torch.tensor([classes.index(name) for name in predicted])
-    logits[images, actual] = -torch.tensor([float(loss) for loss in losses])  # more digits near 0 and 1
+class _Row(NamedTuple):
+    path: str
+    label: int
+    predicted: int
+    loss: float
+    shares: NDArray[np.float32]
+    """Probabilities (K,); as texts, those of many classes would take ten times the memory."""
+
+
+def _from_rows(rows: list[_Row], classes: tuple[str, ...]) -> Predictions:
+    paths, labels, predicted, losses, shares = zip(*rows, strict=True)
+    logits = torch.from_numpy(np.stack(shares)).clamp(min=torch.finfo().tiny).log()  # where one was rounded to 0
+    images, actual, said = torch.arange(len(rows)), torch.tensor(labels), torch.tensor(predicted)
+    logits[images, actual] = -torch.tensor(losses)  # more digits near 0 and 1
     top = logits.amax(dim=1)
     tied = logits.argmax(dim=1) != said  # six digits may hide which of two was higher
     logits[images[tied], said[tied]] = top[tied].nextafter(torch.tensor(torch.inf))

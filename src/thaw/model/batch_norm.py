@@ -1,7 +1,7 @@
-"""Batch normalisation, by the images of all processes too: the one definition of their statistics.
+"""Batch normalisation, by the images of all processes too.
 
 A single value has no variance. A channel with one, that of one image whose map is one pixel, takes its running
-statistics, and is not counted into them, where torch's layer refuses it.
+statistics, and is not counted into them, where torch's layer refuses it; of several GPUs, torch's own decides.
 """
 
 from typing import Any, TypeAlias, cast
@@ -25,7 +25,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class SharedBatchNorm(BatchNorm):
-    """What `nn.SyncBatchNorm` is on GPUs."""
+    """What `SyncBatchNorm` is on GPUs."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -42,12 +42,20 @@ class SharedBatchNorm(BatchNorm):
         return torch.addcmul(self.bias.view(-1, 1, 1), centered, scale.view(-1, 1, 1)).to(images.dtype)
 
 
+class SyncBatchNorm(nn.SyncBatchNorm):
+    """`nn.SyncBatchNorm` of a process that may have no images: its zeros are float32, as the others' statistics are."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, F, H, W) standardised, scaled and shifted."""
+        return super().forward(images if len(images) else images.float())
+
+
 def share_statistics(network: nn.Module, device: torch.device) -> None:
     """Replace each BatchNorm layer by one that shares its statistics, with the same tensors by the same names."""
-    replace_norms(network, SharedBatchNorm if device.type == "cpu" else nn.SyncBatchNorm)
+    replace_norms(network, SharedBatchNorm if device.type == "cpu" else SyncBatchNorm)
 
 
-def replace_norms(network: nn.Module, kind: type[BatchNorm | nn.SyncBatchNorm]) -> None:
+def replace_norms(network: nn.Module, kind: type[BatchNorm | SyncBatchNorm]) -> None:
     """Replace each BatchNorm layer by one of another kind, with the same tensors by the same names."""
     for name, norm in list(network.named_modules()):
         if isinstance(norm, nn.BatchNorm2d) and type(norm) is not kind:
