@@ -151,6 +151,22 @@ def test_folds_have_a_spread_beside_their_pooled_accuracy(tmp_path: Path) -> Non
     assert "± of one seed's folds: standard deviation of their accuracies" in " ".join(str(board).split())
 
 
+def test_macro_f1_of_folds_is_that_of_all_their_images(tmp_path: Path) -> None:
+    for fold, wrong in enumerate((range(10), [])):
+        config = Config(dataset=DatasetConfig(num_folds=2, fold=fold))
+        write_run(tmp_path / f"{fold}", "", n=50, wrong=wrong, images=f"fold{fold}", config=config)
+    (setting,) = compare([tmp_path]).settings
+    assert setting.figures()["macro_f1"] == pytest.approx((2 * 90 / (100 + 90) + 0) / 2)  # of ants and of bees
+    assert "accuracy, interval and macro F1 are of all their images" in " ".join(str(compare([tmp_path])).split())
+
+
+def test_macro_f1_of_folds_that_have_kept_no_predictions_is_open(tmp_path: Path) -> None:
+    write_folds(tmp_path, [0.9, 0.8])
+    board = compare([tmp_path])
+    assert board.settings[0].figures()["macro_f1"] is None
+    assert board.sections[0].table()[1][0][5] == "–"
+
+
 def test_over_several_seeds_of_all_folds_the_spread_is_that_of_the_seeds(tmp_path: Path) -> None:
     write_folds(tmp_path, [0.9, 0.8, 0.7])
     write_folds(tmp_path, [0.9, 0.9, 0.9], seed=1)

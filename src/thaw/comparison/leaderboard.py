@@ -132,7 +132,7 @@ class Section:
                     f"{figures['acc']:.4f}" + (f" ± {spread:.4f}" if len(setting.records) > 1 else ""),
                     f"{figures['ci95_low']:.3f} to {figures['ci95_high']:.3f}",
                     f"{figures['best_acc']:.4f}",
-                    f"{figures['macro_f1']:.4f}",
+                    "–" if figures["macro_f1"] is None else f"{figures['macro_f1']:.4f}",
                     f"{figures['seconds']:.1f}",
                     f"{figures['trainable']:,}",
                     str(verdict),
@@ -213,7 +213,7 @@ class Leaderboard:
                 f"±: standard deviation over the {runs}. Interval: 95 %, of the images (Wilson); runs add none."
             )
         if any(len(setting.repeats) == 1 < len(setting.records) for setting in self.settings):
-            about = "accuracy and interval are of all their images"
+            about = "accuracy, interval and macro F1 are of all their images"
             notes.append(f"± of one seed's folds: standard deviation of their accuracies; {about}.")
         if verdicts := [verdict for section in self.sections for verdict in section.verdicts if verdict.p is not None]:
             shares = ", over several seeds on each image's share of right answers" if repeated else ""

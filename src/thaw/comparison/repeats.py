@@ -8,7 +8,7 @@ from functools import cached_property
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev, variance
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +47,8 @@ class Record:
         return test if test and self.split == "test" else self.summary["last"]
 
     @property
-    def answers(self) -> dict[tuple[str, str], bool]:
-        """Whether each image, by its path and label, is predicted right, as the figures count it; empty if not kept."""
+    def answers(self) -> dict[tuple[str, str], str]:
+        """The class predicted for each image, by its path and label, as the figures count it; empty if not kept."""
         path = self.run.predictions_csv if self.split == "test" else self.run.predictions_last_csv
         return read_answers(path, self.split)
 
@@ -102,7 +102,7 @@ class Setting:
     @property
     def accuracies(self) -> list[float]:
         """Accuracy of each repeat."""
-        return [_pooled([record.metrics for record in repeat], "acc") for repeat in self.repeats]
+        return [_pooled_acc([record.metrics for record in repeat]) for repeat in self.repeats]
 
     @property
     def acc(self) -> float:
@@ -143,38 +143,58 @@ class Setting:
             "ci95_low": low,
             "ci95_high": high,
             "n": self.n,
-            "best_acc": mean(_pooled([record.summary["val"] for record in repeat], "acc") for repeat in self.repeats),
-            "macro_f1": mean(_pooled([record.metrics for record in repeat], "macro_f1") for repeat in self.repeats),
+            "best_acc": mean(_pooled_acc([record.summary["val"] for record in repeat]) for repeat in self.repeats),
+            "macro_f1": self.macro_f1,
             "seconds": mean(record.summary["seconds"]["total"] for record in records),
             "trainable": records[0].summary["params"]["trainable"],
         }
 
     @cached_property
+    def macro_f1(self) -> float | None:
+        """Mean macro-F1, of folds that of all their images together; None if one of them has kept no answers."""
+        values = [_macro_f1(repeat) for repeat in self.repeats]
+        known = [value for value in values if value is not None]
+        return mean(known) if len(known) == len(values) else None
+
+    @cached_property
     def answers(self) -> Answers | None:
         """What its accuracy counts; None if a run has kept no answers, or its repeats are not on the same images."""
-        counts: list[dict[tuple[str, str], bool]] = []
-        for repeat in self.repeats:
-            counts.append({})
-            for record in repeat:
-                counts[-1] |= record.answers
-        images = sorted(counts[0])
-        if not images or any(set(count) != set(images) for count in counts) or len(images) != self.n:
+        repeats = [_answers(repeat) for repeat in self.repeats]
+        images = sorted(repeats[0])
+        if not images or any(set(answers) != set(images) for answers in repeats) or len(images) != self.n:
             return None
-        num_right = np.array([sum(count[image] for count in counts) for image in images])
-        return Answers(tuple(images), num_right, len(counts))
+        num_right = np.array([sum(answers[path, label] == label for answers in repeats) for path, label in images])
+        return Answers(tuple(images), num_right, len(repeats))
 
 
-def _pooled(metrics: Sequence[Metrics], name: Literal["acc", "macro_f1"]) -> float:
-    """The mean over folds, each weighing as much as it has images: for accuracy, that of all images."""
-    return float(sum(each[name] * each["n"] for each in metrics) / sum(each["n"] for each in metrics))
+def _pooled_acc(metrics: Sequence[Metrics]) -> float:
+    """The accuracy over the images of all folds."""
+    return float(sum(each["acc"] * each["n"] for each in metrics) / sum(each["n"] for each in metrics))
 
 
-def read_answers(path: Path, split: str) -> dict[tuple[str, str], bool]:
-    """Whether each image of a split, by its path and label, is predicted right; empty without a readable file."""
+def _macro_f1(repeat: Sequence[Record]) -> float | None:
+    """The macro-F1 over the images of all folds, which is no mean of theirs; None if one has kept no answers."""
+    if len(repeat) == 1:
+        return repeat[0].metrics["macro_f1"]
+    answers = _answers(repeat)
+    if len(answers) != sum(record.metrics["n"] for record in repeat):
+        return None
+    from sklearn.metrics import f1_score  # slow to import
+
+    return float(f1_score([label for _, label in answers], list(answers.values()), average="macro", zero_division=0))
+
+
+def _answers(repeat: Sequence[Record]) -> dict[tuple[str, str], str]:
+    """Those of all folds."""
+    return {image: said for record in repeat for image, said in record.answers.items()}
+
+
+def read_answers(path: Path, split: str) -> dict[tuple[str, str], str]:
+    """The class predicted for each image of a split, by its path and label; empty without a readable file."""
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == split]
-            return {(row["path"], row["label"]): row["predicted"] == row["label"] for row in rows}
+            return {(row["path"], row["label"]): row["predicted"] for row in rows}
     except (OSError, UnicodeError, KeyError, csv.Error):
         return {}
 
