@@ -195,15 +195,14 @@ def write_fold(folder: Path, fold: int, seed: int, wrong: int, lr: float = 0.1) 
     [
         (["1_0", "1_1", "1_2", "2_0", "2_1"], ["1_0", "1_1", "1_2"], "val of 3 folds"),
         (["1_0", "1_1", "2_0", "2_1", "2_2"], ["2_0", "2_1", "2_2"], "val of 3 folds"),
-        (["1_0", "1_1", "1_1_again", "1_2"], ["1_0", "1_1", "1_2"], "val of 3 folds"),
         (["1_0", "1_1", "2_1", "2_2", "3_1", "3_2"], ["2_1", "2_2", "3_1", "3_2"], "val of 2 of 3 folds"),
         (["1_0", "2_1", "3_2"], ["1_0"], "val of 1 of 3 folds"),
     ],
-    ids=["one lost", "lost by the first", "made twice", "as many folds, more seeds", "each seed another"],
+    ids=["one lost", "lost by the first", "as many folds, more seeds", "each seed another"],
 )
 def test_seeds_are_pooled_on_the_same_folds(tmp_path: Path, made: list[str], kept: list[str], judged_on: str) -> None:
     for number, name in enumerate(made):
-        seed, fold = map(int, name.split("_")[:2])
+        seed, fold = map(int, name.split("_"))
         write_fold(tmp_path / name, fold, seed, wrong=10 * fold + number)
     board = compare([tmp_path])
     (setting,) = board.settings
@@ -212,9 +211,18 @@ def test_seeds_are_pooled_on_the_same_folds(tmp_path: Path, made: list[str], kep
     assert setting.answers is not None
     assert setting.acc == pytest.approx(setting.answers.num_right.mean() / setting.answers.num_repeats)
     assert board.best is None
-    note = f"Left out: {len(made) - len(kept)} of a fold made twice, or of a seed that lacks folds ("
+    note = f"Left out: {len(made) - len(kept)} of a seed that lacks folds of another ("
     assert note in " ".join(str(board).split())
     assert note in board.markdown()
+
+
+def test_a_fold_made_twice_counts_once(tmp_path: Path) -> None:
+    for name in ("1_0", "1_1", "1_1_again", "1_2"):
+        write_fold(tmp_path / name, fold=int(name[2]), seed=1, wrong=10)
+    board = compare([tmp_path])
+    assert [record.run.folder.name for record in board.settings[0].records] == ["1_0", "1_1_again", "1_2"]
+    assert board.superseded == [tmp_path / "1_1"]
+    assert "of a seed that lacks folds" not in str(board)
 
 
 def test_a_lost_fold_makes_no_setting_the_best(tmp_path: Path) -> None:
@@ -385,15 +393,26 @@ def test_a_run_that_is_named_twice_counts_once(sweep: Path) -> None:
     assert [setting.figures()["runs"] for setting in compare([sweep, sweep / "a0", sweep]).settings] == [2, 2]
 
 
-def test_a_copy_of_a_run_is_no_second_repeat(sweep: Path) -> None:
+def test_a_seed_counts_once_copied_or_trained_again(sweep: Path) -> None:
+    spread = compare([sweep]).settings[0].spread
     shutil.copytree(sweep / "a0", sweep / "a0 copy")
-    again = shutil.copytree(sweep / "b0", sweep / "again")
+    again = shutil.copytree(sweep / "b0", sweep / "b0 again")
     summary = json.loads((again / "summary.json").read_text())
     (again / "summary.json").write_text(json.dumps(summary | {"seconds": {"total": 11.0}}))
     board = compare([sweep])
-    assert sorted(setting.figures()["runs"] for setting in board.settings) == [2, 3]
-    assert board.copies == [sweep / "a0 copy"]
-    assert "Left out: 1 copied from another run" in str(board)
+    assert [setting.figures()["runs"] for setting in board.settings] == [2, 2]
+    assert board.settings[0].spread == spread
+    assert board.settings[0].records[0].run.folder == again
+    assert board.superseded == [sweep / "a0", sweep / "b0"]
+    assert "Left out: 2 with the options, seed and fold of a later one (" in " ".join(str(board).split())
+
+
+def test_one_run_trained_again_is_the_best(tmp_path: Path) -> None:
+    for number in range(2):
+        write_run(tmp_path / f"{number}", "strategy=frozen", wrong=[0])
+    board = compare([tmp_path])
+    assert board.best == tmp_path / "1"
+    assert "±" not in str(board)
 
 
 def test_a_folder_without_runs_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ def test_runs_that_nothing_else_names_are_called_by_the_folder_that_holds_them(
     tmp_path: Path, folders: list[str], name: str
 ) -> None:
     for seed, folder in enumerate(folders):
-        write_run(tmp_path / folder, f"seed={seed}")
+        write_run(tmp_path / folder, f"seed={seed}", seed=seed)
     leaderboard = compare([tmp_path])
     [section] = leaderboard.sections
     assert section.table()[1][0][:2] == [name, str(len(folders))]

@@ -15,11 +15,12 @@ from thaw.run import Run
 def compare(folders: Iterable[Path | str]) -> Leaderboard:
     """The leaderboard of all runs in the folders.
 
-    Runs that differ in the seed alone are one setting: its accuracy is their mean. Runs that differ in the fold too are
-    one as well: its accuracy is that of all folds' images together, and a seed that lacks some of another's folds is
-    left out. What stands behind ± is the accuracy's standard deviation over the seeds, or, of one seed, over its folds.
-    A setting is tested against the best of those with the same images, by `paired_test`; p is multiplied by the number
-    of pairs of them, for the best one was picked by its result (Bonferroni).
+    Runs that differ in the seed alone are one setting: its accuracy is their mean. A seed counts once, by its last run,
+    however often it was trained or copied: it gives the same again. Runs that differ in the fold too are one as well:
+    its accuracy is that of all folds' images together, and a seed that lacks some of another's folds is left out. What
+    stands behind ± is the accuracy's standard deviation over the seeds, or, of one seed, over its folds. A setting
+    is tested against the best of those with the same images, by `paired_test`; p is multiplied by the number of pairs
+    of them, for the best one was picked by its result (Bonferroni).
 
     Args:
         folders: Run folders, or folders of them.
@@ -33,14 +34,14 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
             raise ThawError(f"{folder} is not a folder. Name run folders, or folders that hold some.")
     runs = _each_once(run.folder for folder in places for run in find_runs(folder))
     found = [(run, read_record(Run(run))) for run in runs]
-    records, copies = _without_copies([record for _, record in found if record])
+    records, superseded = _latest([record for _, record in found if record])
     unfinished = _each_once(path for folder in places for path in find_unfinished(folder))
     if not records:
         also = f" {len(unfinished)} are unfinished." if unfinished else ""
         names = ", ".join(map(str, places))
         raise ThawError(f"No finished runs in {names}: expected folders with a summary.json of Thaw's.{also}")
     unreadable = [run for run, record in found if not record]
-    return Leaderboard(_sections(pool(records)), unfinished, unreadable, copies)
+    return Leaderboard(_sections(pool(records)), unfinished, unreadable, superseded)
 
 
 def _each_once(paths: Iterable[Path]) -> list[Path]:
@@ -48,16 +49,16 @@ def _each_once(paths: Iterable[Path]) -> list[Path]:
     return list({path.resolve(): path for path in reversed(list(paths))}.values())[::-1]
 
 
-def _without_copies(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:
-    """The records without those of copied folders, and these: all figures, seconds too, and options are another's."""
-    kept: list[Record] = []
-    copies = []
+def _latest(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:
+    """The last record of each setting, seed and fold, and the folders of those before it."""
+    latest: dict[object, Record] = {}
+    superseded = []
     for record in records:
-        if any(record.summary == other.summary and record.config == other.config for other in kept):
-            copies.append(record.run.folder)
-        else:
-            kept.append(record)
-    return kept, copies
+        key = record.setting, record.summary["seed"], record.fold
+        if key in latest:
+            superseded.append(latest[key].run.folder)
+        latest[key] = record
+    return list(latest.values()), superseded
 
 
 def _sections(settings: Sequence[Setting]) -> list[Section]:

@@ -149,13 +149,13 @@ class Leaderboard:
         sections: At least one, with one setting at least.
         unfinished: Folders of runs without a summary.
         unreadable: Folders whose summary.json is none of Thaw's.
-        copies: Folders that were copied from another run here.
+        superseded: Folders of runs that a later one has the options, seed and fold of.
     """
 
     sections: Sequence[Section]
     unfinished: Sequence[Path] = ()
     unreadable: Sequence[Path] = ()
-    copies: Sequence[Path] = ()
+    superseded: Sequence[Path] = ()
 
     @property
     def settings(self) -> list[Setting]:
@@ -227,8 +227,8 @@ class Leaderboard:
             f"failed, each {ERROR_LOG} says why": failed,
             "unfinished": [path for path in self.unfinished if path not in failed],
             "with a summary.json not of Thaw's": self.unreadable,
-            "copied from another run": self.copies,
-            "of a fold made twice, or of a seed that lacks folds": [
+            "with the options, seed and fold of a later one": self.superseded,
+            "of a seed that lacks folds of another": [
                 record.run.folder for setting in self.settings for record in setting.left_out
             ],
         }.items():

@@ -1,7 +1,7 @@
 """Runs -> settings: the seeds and folds of one setting pooled, with their figures and their answers image by image."""
 
 import csv
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +34,11 @@ class Record:
     """Number of folds; 0 without cross-validation."""
     data: str
     """Name of the data set, or of its folder."""
+
+    @property
+    def setting(self) -> tuple[tuple[str, str], ...]:
+        """What runs of one setting share: the options, but for the seed and the fold."""
+        return tuple(sorted(self.config.items()))
 
     @property
     def split(self) -> str:
@@ -219,35 +224,28 @@ def read_record(run: Run) -> Record | None:
             num_folds=0 if num_folds == "null" else int(num_folds),
             data=data_name(name, root, None if csv in ("", "null") else csv) if name else "",
         )
-        _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"], summary["params"]["trainable"]
+        _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"]
+        _ = summary["params"]["trainable"], summary["seed"]
         return record
     except Exception:  # whatever another program's summary.json, or half a file, leads to
         return None
 
 
 def pool(records: Iterable[Record]) -> list[Setting]:
-    """The settings of the runs."""
-    groups: dict[tuple[tuple[str, str], ...], list[Record]] = defaultdict(list)
+    """The settings of the runs, of which no two have the same seed and fold."""
+    groups: dict[object, list[Record]] = defaultdict(list)
     for record in records:
-        groups[tuple(sorted(record.config.items()))].append(record)
+        groups[record.setting].append(record)
     return [_setting(group) for group in groups.values()]
 
 
 def _setting(group: Sequence[Record]) -> Setting:
-    """The repeats of the most folds, and of as many, those that most repeats have; the others' runs are left out."""
+    """The seeds of the most folds, and of as many, those that most seeds have; the others' runs are left out."""
+    by_seed: dict[int, list[Record]] = defaultdict(list)
+    for record in group:
+        by_seed[record.summary["seed"]].append(record)
     by_folds: dict[frozenset[int | None], list[list[Record]]] = defaultdict(list)
-    for repeat in _repeats(group):
+    for repeat in by_seed.values():
         by_folds[frozenset(record.fold for record in repeat)].append(repeat)
     kept, *others = sorted(by_folds.values(), key=lambda repeats: (-len(repeats[0]), -len(repeats)))
     return Setting(kept, [record for repeats in others for repeat in repeats for record in repeat])
-
-
-def _repeats(group: Sequence[Record]) -> list[list[Record]]:
-    """The runs of each seed: its folds together, but a fold or a run that was made twice apart."""
-    repeats: dict[tuple[int, int], list[Record]] = defaultdict(list)
-    seen: Counter[tuple[int, int | None]] = Counter()
-    for record in group:
-        seed = record.summary["seed"]
-        repeats[seed, seen[seed, record.fold]].append(record)
-        seen[seed, record.fold] += 1
-    return list(repeats.values())
