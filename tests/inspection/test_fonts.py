@@ -29,7 +29,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     own = [entry for entry in fontManager.ttflist if entry.fname.startswith(matplotlib.get_data_path())]
     monkeypatch.setattr(fontManager, "ttflist", own)
     monkeypatch.setattr(fonts, "findSystemFonts", lambda: installed)
-    fonts._other_letters.cache_clear()
+    for found in (fonts._other_letters, fonts._tell_of_boxes):
+        found.cache_clear()
 
     def make(letters: str, style: str = "Regular", known: bool = False) -> str:
         path = str(tmp_path / f"{len(list(tmp_path.iterdir()))}.ttf")
@@ -128,6 +129,20 @@ def test_a_figure_takes_the_letters_of_both_fonts_and_nothing_is_told(
         assert has_square(picture.crop((0, 0, 60, 100)), 20)
         assert (np.asarray(picture.crop((60, 0, 300, 100)).convert("L")) < 70).any()  # the figures
     assert caplog.records == []
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from .*font")
+def test_that_no_font_has_a_letter_is_told_once(
+    install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("蚂")
+    for letters in ("蚂蚁", "蜜蜂"):
+        figure = Figure((3, 1))
+        figure.text(0.1, 0.5, letters)
+        write_figure(figure, tmp_path / "a.png")
+        draw_title(letters)
+    (line,) = caplog.messages
+    assert line.startswith("No installed font has some of the letters in these names: pictures show boxes")
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from .*font")

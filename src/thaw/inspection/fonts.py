@@ -1,5 +1,6 @@
 """The fonts of pictures: DejaVu Sans, and what is installed for letters that it lacks, as Chinese and Korean ones."""
 
+import logging
 from collections.abc import Set
 from contextlib import suppress
 from functools import cache
@@ -11,6 +12,8 @@ from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
+log = logging.getLogger(__name__)
+
 DEJAVU = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 """The font of all pictures: its file."""
 
@@ -19,7 +22,10 @@ def find_font(letter: str) -> str:
     """The file of a font that has the letter; DejaVu Sans also where no font has it: a box."""
     if letter.isascii() or ord(letter) in _own_letters():
         return DEJAVU
-    return _other_letters().get(ord(letter), DEJAVU)
+    if ord(letter) not in _other_letters():
+        _tell_of_boxes()
+        return DEJAVU
+    return _other_letters()[ord(letter)]
 
 
 def add_fonts(figure: Figure) -> None:
@@ -62,3 +68,12 @@ def _other_letters() -> dict[int, str]:
     for *_, path, letters in sorted(fonts, reverse=True):
         found |= dict.fromkeys(letters, path)
     return found
+
+
+@cache
+def _tell_of_boxes() -> None:
+    """Say it once: a data set's names may have thousands of such letters."""
+    log.warning(
+        "No installed font has some of the letters in these names: pictures show boxes in their place. Install one "
+        "that has them, such as Noto Sans CJK for Chinese, Japanese and Korean."
+    )
