@@ -1,4 +1,5 @@
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,25 @@ def test_a_folders_and_an_options_name_are_drawn_as_they_are(tmp_path: Path, nam
     (panel,) = figure.axes
     assert panel.get_title("left").startswith(printable(name))
     assert [label.get_text() for label in panel.get_yticklabels()] == [f"{printable(name)}{i}" for i in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from .*font")
+def test_long_names_are_neither_cut_nor_over_one_another(tmp_path: Path) -> None:
+    names = [
+        "a_long_name_without_any_space",
+        "설정 이름이 길다",
+        "一个很长的设置名称用来测试图片里面会不会被截断的情况",
+    ]
+    for number in range(12):
+        config = Config(DatasetConfig(root=f"/{names[0]}_{names[0]}"), strategy=StrategyConfig(names[number % 3]))
+        config.optimizer.lr, config.head.dropout = 0.01 * (number + 1), 0.05 * (number + 1)
+        write_run(tmp_path / f"{number}", "optimizer.lr= head.dropout=", config=config, images=f"{number // 6}")
+    figure = accuracy_chart(compare([tmp_path]))
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        drawn, labels = panel.get_tightbbox(), panel.get_yticklabels()
+        assert drawn is not None
+        assert 0 <= drawn.x0 < drawn.x1 <= figure.bbox.width
+        assert len({label.get_text() for label in labels}) == 12
+        boxes = [label.get_window_extent() for label in labels]
+        assert not any(upper.overlaps(lower) for upper, lower in pairwise(boxes))

@@ -1,10 +1,12 @@
 """A leaderboard as a picture: accuracies and intervals, a line a setting."""
 
 import textwrap
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from rich.cells import cell_len
 
 from thaw.comparison.leaderboard import BEST, Leaderboard, Section, Verdict
 from thaw.comparison.repeats import Setting
@@ -13,36 +15,50 @@ from thaw.inspection.figures import INK, RIGHT, WRONG
 
 OTHER = "#66758c"
 """The colour of settings that may be as good as the best."""
-ROW_INCHES, HEAD_INCHES = 0.44, 0.9
-"""Height of a setting, and of what stands above and below those of a section."""
+LINE_INCHES, GAP_INCHES, HEAD_INCHES = 0.17, 0.1, 0.9
+"""Height of a line of a setting's label, between settings, and of what stands above and below those of a section."""
+LABEL_LETTERS, TITLE_LETTERS, MOST_LINES = 36, 60, 4
+"""Size of a setting's label, and of a section's title."""
 
 
 def accuracy_chart(leaderboard: Leaderboard) -> Figure:
     """Every setting's accuracy with its 95 % interval, its runs as small dots; a panel for each set of images."""
     sections = leaderboard.sections
-    heights = [HEAD_INCHES + ROW_INCHES * len(section.settings) for section in sections]
+    labels = [[_wrap(text, LABEL_LETTERS) for text in section.descriptions] for section in sections]
+    heights = [HEAD_INCHES + len(each) * _row_inches(each) for each in labels]
     figure = Figure(figsize=(9, sum(heights) + 0.4), layout=ConstrainedLayoutEngine(hspace=0.06), dpi=150)
     panels = figure.subplots(len(sections), squeeze=False, height_ratios=heights)[:, 0]
-    for axes, section in zip(panels, sections, strict=True):
-        _draw(axes, section)
+    for axes, section, own in zip(panels, sections, labels, strict=True):
+        _draw(axes, section, own)
     dots = "; small dots: single runs" if any(len(setting.accuracies) > 1 for setting in leaderboard.settings) else ""
     panels[-1].set_xlabel(f"accuracy and its 95 % interval (Wilson){dots}", color=INK)
     return figure
 
 
-def _draw(axes: Axes, section: Section) -> None:
+def _wrap(text: str, letters: int) -> str:
+    """The text in lines of so many letters, or half as many where they are twice as wide."""
+    text = printable(text)
+    width = letters * len(text) // max(1, cell_len(text))
+    return textwrap.fill(text, width, max_lines=MOST_LINES, placeholder=" …")
+
+
+def _row_inches(labels: Sequence[str]) -> float:
+    """Height of a setting: room for two lines, or for the longest label."""
+    return GAP_INCHES + LINE_INCHES * max(2, *(len(label.splitlines()) for label in labels))
+
+
+def _draw(axes: Axes, section: Section, labels: Sequence[str]) -> None:
     rows = list(zip(section.settings, section.verdicts, strict=True))
     for row, (setting, verdict) in enumerate(rows):
         _draw_setting(axes, row, setting, verdict)
-    # In two lines at most; names and values may hold dollar signs.
-    labels = [textwrap.fill(printable(each), 36, max_lines=2, placeholder=" …") for each in section.descriptions]
-    axes.set_yticks(range(len(rows)), labels, color=INK, parse_math=False)
+    axes.set_yticks(range(len(rows)), labels, color=INK, parse_math=False)  # names may hold dollar signs
     verdicts = axes.secondary_yaxis("right")
     verdicts.set_yticks(range(len(rows)), [str(verdict) for _, verdict in rows], color=INK, fontsize=8.5)
     verdicts.tick_params(length=0)
     verdicts.spines.right.set_visible(False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    title = axes.set_title(printable(section.title), loc="left", fontsize=10, fontweight="bold", color=INK, pad=10)
+    heading = _wrap(section.title, TITLE_LETTERS)
+    title = axes.set_title(heading, loc="left", fontsize=10, fontweight="bold", color=INK, pad=10)
     title.set_parse_math(False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
