@@ -1,9 +1,10 @@
+import time
 from itertools import product
 from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, permutation_test
+from scipy.stats import binomtest, norm, permutation_test
 
 from thaw.inspection.uncertainty import paired_test, wilson_interval
 
@@ -45,6 +46,20 @@ def test_over_seeds_it_agrees_with_scipys_permutation_of_pairs() -> None:
         (first, second), lambda x, y, axis: (x - y).mean(axis), permutation_type="samples", vectorized=True, rng=rng
     )
     assert paired_test(first - second) == pytest.approx(drawn.pvalue, abs=0.01)
+
+
+@pytest.mark.slow
+def test_many_images_and_seeds_take_seconds() -> None:
+    # 52 sizes of differences, whose sum goes up to half a million: 40 seconds, if each step took all pairs of chances.
+    rng = np.random.default_rng(0)
+    chance = rng.beta(2, 1, 50_000)
+    differences = rng.binomial(9, chance) * 10 - rng.binomial(10, chance) * 9
+    began = time.process_time()
+    p = paired_test(differences)
+    assert time.process_time() - began < 15
+    z = abs(differences.sum()) / np.sqrt((differences**2).sum())
+    assert p == pytest.approx(2 * norm.sf(z), abs=0.001)
+    assert 0 <= paired_test(np.abs(differences)) < 1e-12  # no rounding leads below 0
 
 
 def test_it_is_level_where_a_setting_has_one_run_and_the_other_five() -> None:

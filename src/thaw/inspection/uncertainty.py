@@ -34,6 +34,7 @@ def paired_test(differences: NDArray[np.int64]) -> float:
     Args:
         differences: How much more often the first is right than the second, one whole number (N,) an image.
     """
+    from scipy.signal import convolve
     from scipy.stats import binom  # takes a second to import, and only comparisons need it
 
     differences = differences // max(1, int(np.gcd.reduce(differences)))
@@ -42,7 +43,7 @@ def paired_test(differences: NDArray[np.int64]) -> float:
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         coins = np.zeros(size * count + 1)
         coins[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = np.convolve(chances, coins)
+        chances = convolve(chances, coins)  # long ones by FFT, to some 15 digits after the point
     last = len(chances) - 1
     sums = np.abs(2 * np.arange(last + 1) - last)  # of all differences, their signs aside
-    return float(min(1.0, chances[sums >= abs(int(differences.sum()))].sum()))
+    return float(np.clip(chances[sums >= abs(int(differences.sum()))].sum(), 0, 1))
