@@ -212,7 +212,7 @@ class Run:
 
         Args:
             out: Another file to write.
-            top: Images shown of highest loss, and of lowest confidence.
+            top: Images shown of highest loss, and of lowest confidence; 0 leaves both out.
 
         Raises:
             ThawError: The run is not finished, or the file cannot be written.

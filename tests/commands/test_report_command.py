@@ -18,6 +18,8 @@ def test_it_says_where_the_page_is(finished_run: Run, tmp_path: Path, capsys: py
     [
         ([], "is not the folder of a finished run: it has no summary.json"),
         (["--top", "-1"], "--top must be at least 0, got -1"),
+        (["--out", "page.txt"], "--out must end in .html, got 'page.txt'."),
+        (["--out", "nowhere/page.html"], "--out=nowhere/page.html cannot be written: there is no folder nowhere."),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -139,6 +139,13 @@ def test_as_many_images_are_shown_as_are_asked_for(finished_run: Run, tmp_path: 
     assert len(page.all("img")) == number
 
 
+def test_a_page_without_images_has_no_sections_of_them(finished_run: Run, tmp_path: Path) -> None:
+    page = Page(finished_run.report(tmp_path / "page.html", top=0))
+    sections = {section["id"] for section in page.all("section")}
+    assert not {"losses", "uncertain"} & sections
+    assert {link["href"] for link in page.all("a")} == {f"#{name}" for name in sections}
+
+
 def test_names_are_text_never_markup(tmp_path: Path) -> None:
     page = Page(make_awkward_run(tmp_path).folder / "report.html")  # by report=true
     assert all(name in page.text for name in AWKWARD)
@@ -161,7 +168,7 @@ def test_without_the_images_the_report_says_so(copy: Run, tmp_path: Path) -> Non
     kept = copy.folder / "report.html"
     kept.write_text("the images")
     with pytest.raises(
-        ThawError, match=r"report\.html would lose its images\. The data is not at .*gone: .* --out FILE\.$"
+        ThawError, match=r"report\.html would lose its images: the data is not at \S*gone\. Go where .* --out FILE\.$"
     ):
         copy.report()
     assert kept.read_text() == "the images"

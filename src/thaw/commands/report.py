@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 
@@ -19,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page to write; RUN/report.html without it")
     parser.add_argument(
-        "--top", type=int, default=12, metavar="N", help="images of highest loss, and of lowest confidence (default 12)"
+        "--top",
+        type=int,
+        default=12,
+        metavar="N",
+        help="images of highest loss, and of lowest confidence (default 12; 0: none)",
     )
 
 
@@ -29,6 +34,10 @@ def run(options: argparse.Namespace) -> int:
 
     if options.top < 0:
         raise ThawError(f"--top must be at least 0, got {options.top}.")
+    if options.out:
+        if options.out.suffix != ".html":
+            raise ThawError(f"--out must end in .html, got '{options.out}'.")
+        refuse_unwritable("--out", options.out)
     with heavy_imports():
         import thaw.inspection.report  # noqa: F401 - for `Run.report`
     path = Run(options.run_folder).report(options.out, options.top)

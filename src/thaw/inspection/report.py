@@ -42,7 +42,7 @@ def write_report(run: Run, path: Path, most: int) -> Path:
     Args:
         run: A finished run.
         path: The file to write.
-        most: Images shown of highest loss, and of lowest confidence.
+        most: Images shown of highest loss, and of lowest confidence; 0 leaves both out.
 
     Raises:
         ThawError: The run is not finished, the file cannot be written, or it would lose its images.
@@ -51,7 +51,8 @@ def write_report(run: Run, path: Path, most: int) -> Path:
     data = look_at_data(run.dataset, summary)
     if not data.is_there and path.exists():
         raise ThawError(
-            f"{path} would lose its images. {data.note} Go where the training was started, or set --out FILE."
+            f"{path} would lose its images: the data is not at {data.folder.absolute()}. Go where the training was "
+            "started, or set --out FILE."
         )
     page = render(run, most, summary, data)
     if data.index is None:
