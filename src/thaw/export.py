@@ -6,6 +6,7 @@ it cannot be forgotten or done twice; resize and crop are left to the caller, an
 
 import csv
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -94,8 +95,9 @@ def export(classifier: Classifier, form: str, out: Path, images: Tensor) -> Pari
     """
     with torch.inference_mode():
         expected = classifier(images)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
-        draft = Path(scratch, out.name)  # under its own name, since it names the file of its weights
+    target = Path(os.path.realpath(out))  # a link stays
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as scratch:
+        draft = Path(scratch, target.name)  # under its own name, since it names the file of its weights
         write, read = {"onnx": (_write_onnx, _read_onnx), "torch-export": (_write_pt2, _read_pt2)}[form]
         write(classifier, draft)
         parity = measure_parity(read(draft), expected, images)
@@ -104,13 +106,14 @@ def export(classifier: Classifier, form: str, out: Path, images: Tensor) -> Pari
         if not weights_file(draft).exists():
             weights_file(out).unlink(missing_ok=True)  # of a larger one, in the same place
         for file in filter(Path.exists, (weights_file(draft), draft)):
-            file.replace(out.with_name(file.name))
+            file.replace(target.with_name(file.name))
     return parity
 
 
 def weights_file(out: Path) -> Path:
     """Where torch puts the weights of an ONNX file beyond 2 GB, the most that one such file may hold."""
-    return out.with_name(f"{out.name}.data")
+    target = Path(os.path.realpath(out))
+    return target.with_name(f"{target.name}.data")
 
 
 def measure_parity(network: Network, expected: Tensor, images: Tensor) -> Parity:

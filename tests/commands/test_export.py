@@ -83,6 +83,26 @@ def test_torch_export_is_loaded_back(finished_run: Run, image_folder: Path, tmp_
 
 
 @pytest.mark.slow
+def test_a_link_stays_and_is_written_through(finished_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    link, file = tmp_path / "latest.pt2", tmp_path / "models" / "first.pt2"
+    link.symlink_to(file)
+    assert main(["export", str(finished_run.folder), "--format", "torch-export", "--out", str(link)]) == 0
+    assert link.readlink() == file
+    assert torch.export.load(link).module()
+    assert [path.name for path in file.parent.iterdir()] == ["first.pt2"]
+
+
+def test_a_link_to_no_folder_is_a_users_mistake(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "latest.pt2"
+    link.symlink_to(tmp_path / "nowhere" / "first.pt2")
+    assert main(["export", str(finished_run.folder), "--format", "torch-export", "--out", str(link)]) == 2
+    assert capsys.readouterr().err == f"--out={link} cannot be written: there is no folder {tmp_path / 'nowhere'}.\n"
+
+
+@pytest.mark.slow
 def test_the_proof_is_printed_with_its_images(
     finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

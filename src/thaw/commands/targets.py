@@ -1,5 +1,6 @@
 """The files that a flag names to be written."""
 
+import os
 from pathlib import Path
 
 from thaw.errors import ThawError
@@ -13,5 +14,6 @@ def refuse_unwritable(flag: str, path: Path) -> None:
     """
     if path.is_dir():
         raise ThawError(f"{flag}={path} is a folder: name a file.")
-    if not path.parent.is_dir():
-        raise ThawError(f"{flag}={path} cannot be written: there is no folder {path.parent}.")
+    for folder in (path.parent, Path(os.path.realpath(path)).parent):  # the second of the file that a link leads to
+        if not folder.is_dir():
+            raise ThawError(f"{flag}={path} cannot be written: there is no folder {folder}.")
