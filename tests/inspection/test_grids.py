@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from thaw.config import AugmentConfig
+from thaw.data.transforms import mixing_transform
 from thaw.inspection.figures import RIGHT, WRONG, write_figure
 from thaw.inspection.grids import (
     CELL,
@@ -18,11 +20,13 @@ from thaw.inspection.grids import (
     choose_for_grid,
     fill,
     least_certain_grid,
+    mix_rows,
     prediction_grid,
     top_losses_grid,
     training_grid,
 )
 from thaw.inspection.predictions import Predictions
+from thaw.seeding import seeded
 
 CLASSES = ("ants", "bees")
 
@@ -101,6 +105,19 @@ def test_mixed_images_stand_under_their_shares_of_the_classes() -> None:
     shares = torch.tensor([[0.0, 1.0], [0.25, 0.75]])
     grid = training_grid(make_images(2), shares, CLASSES)
     assert grid.titles == [f"{CLASSES[1]} 100%", f"{CLASSES[0]} 25%\n{CLASSES[1]} 75%"]
+
+
+def test_each_row_has_a_mixture_of_its_own() -> None:
+    mix = mixing_transform(AugmentConfig(mixup=0.2), 2)
+    assert mix is not None
+    images, labels = make_images(18), torch.arange(18) // 3 % 2
+    with seeded(3):  # whose first batch is left as it is
+        _, unmixed = mix(images.float(), labels)
+        mixed, shares = mix_rows(mix, images, labels)
+    assert unmixed.amin() < 0.005
+    assert len(shares[::6, 0].unique()) == 3  # of each row's first image, which meets its last one
+    assert mixed.dtype == torch.uint8
+    assert mixed.shape == images.shape
 
 
 def test_right_predictions_are_blue_and_wrong_ones_red_with_the_actual_class() -> None:

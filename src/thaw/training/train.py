@@ -22,7 +22,7 @@ from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
 from thaw.evaluation import predict
 from thaw.inspection.charts import calibration_chart, confusion_chart
-from thaw.inspection.grids import MOST, choose_for_grid, prediction_grid, top_losses_grid, training_grid
+from thaw.inspection.grids import MOST, choose_for_grid, mix_rows, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, write_predictions
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import ever_trainable
@@ -160,8 +160,7 @@ class Training:
             images, targets = self.data.preview(MOST)
             if self.model.mix is not None:
                 with seeded(config.seed):
-                    mixed, targets = self.model.mix(images.float(), targets)
-                images = mixed.round().to(torch.uint8)
+                    images, targets = mix_rows(self.model.mix, images, targets)
             grid = training_grid(images, targets, self.data.classes)
             save_figure(self.run, self.trainer, "training_batch.jpg", grid.draw())
 
