@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -41,3 +43,8 @@ def test_it_says_which_version_it_is(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
     assert capsys.readouterr().out == f"thaw {version('thaw')}\n"
+
+
+def test_the_package_is_the_command() -> None:
+    said = subprocess.run([sys.executable, "-m", "thaw", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("thaw ")

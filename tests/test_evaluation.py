@@ -285,6 +285,9 @@ def test_a_csv_file_may_list_them_in_any_order(finished_run: Run, image_folder: 
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
     predictions = finished_run.evaluate(data=tmp_path / "list.csv")
     assert sorted(predictions.labels.tolist()) == [0, 0, 2, 2]
+    (tmp_path / "other.csv").write_text("\n".join(["path,class", *lines]))
+    others = finished_run.evaluate(data=tmp_path / "other.csv", columns={"csv_label": "class"})
+    assert torch.equal(others.labels, predictions.labels)
     assert_same(predictions, finished_run.evaluate())
 
 

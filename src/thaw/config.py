@@ -178,8 +178,9 @@ class HeadConfig:
 
     init: Annotated[str, one_of("auto", "probe", "default", "xavier", "zeros", "weights")] = "auto"
     """probe (a logistic regression fitted to the features of the backbone as it is before training), default (PyTorch's
-    Linear), xavier (uniform, zero bias), zeros, or weights (of the run in backbone.weights). auto is probe where the
-    head learns alone, always or at first, from pretrained weights whose features are stored, and default elsewhere."""
+    Linear), xavier (uniform, zero bias), zeros, or weights (of the run in backbone.weights, for the classes that both
+    have; the others' as by default). auto is probe where the head learns alone, always or at first, from pretrained
+    weights whose features are stored, and default elsewhere."""
     dropout: Annotated[float, within("[0, 1)")] = 0.0
     """Probability that a feature is dropped in training."""
     standardize: bool = True

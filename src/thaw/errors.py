@@ -13,9 +13,10 @@ class ThawError(Exception):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """` Did you mean 'X'?` for the nearest of `choices`, or an empty string where none is near."""
-    near = get_close_matches(name, list(choices), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    """` Did you mean 'X'?` for the nearest of `choices`, capitals aside; an empty string where none is near."""
+    known = {choice.lower(): choice for choice in choices}
+    near = get_close_matches(name.lower(), known, n=1)
+    return f" Did you mean '{known[near[0]]}'?" if near else ""
 
 
 def printable(text: str) -> str:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
 from thaw.data.images import BadImage, convert_image, read_image
-from thaw.data.inputs import Inputs, is_one, list_inputs
+from thaw.data.inputs import Inputs, Listed, is_one, list_inputs
 from thaw.data.threads import in_threads, num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
@@ -116,11 +117,12 @@ class Predictor:
         """
         return self.stream(list_inputs(images), top)
 
-    def read(self, image: Path | str | Image.Image) -> Tensor:
+    def read(self, image: Listed | str) -> Tensor:
         """The image as the network sees it: a uint8 crop (3, S, S), read and cut as in the evaluation."""
         if isinstance(image, Image.Image):
             return self.transform(convert_image(image))
-        return self.transform(read_image(Path(image), self.transform.decoded_side))
+        path, contents = (Path("bytes"), image) if isinstance(image, BytesIO) else (Path(image), None)
+        return self.transform(read_image(path, self.transform.decoded_side, contents))
 
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:
@@ -136,7 +138,7 @@ class Predictor:
                 f"Out of memory on {self.device} with batches of {len(images)}: use smaller ones."
             ) from error
 
-    def stream(self, images: Sequence[Path | Image.Image], top: int = 3) -> Iterator[Prediction]:
+    def stream(self, images: Sequence[Listed], top: int = 3) -> Iterator[Prediction]:
         """What `predict` gives, of files and images that are listed already.
 
         Several threads each read a batch and classify it: while one decodes another computes, all cores are busy
@@ -155,7 +157,7 @@ class Predictor:
         finally:
             torch.set_num_threads(before)  # the setting is also that of threads that torch has not seen yet
 
-    def _predict_batch(self, images: Sequence[Path | Image.Image], top: int) -> list[Prediction]:
+    def _predict_batch(self, images: Sequence[Listed], top: int) -> list[Prediction]:
         crops = [self._try_to_read(image) for image in images]
         readable = [crop for crop in crops if isinstance(crop, Tensor)]
         tops = iter(self._name_top(self.classify(torch.stack(readable)), top) if readable else ())
@@ -165,7 +167,7 @@ class Predictor:
             for path, crop in zip(paths, crops, strict=True)
         ]
 
-    def _try_to_read(self, image: Path | Image.Image) -> Tensor | str:
+    def _try_to_read(self, image: Listed) -> Tensor | str:
         """The crop, or why there is none."""
         try:
             return self.read(image)

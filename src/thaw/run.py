@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,12 +176,13 @@ class Run:
         tta: bool = False,
         random_views: int = 0,
         device: str | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> "Predictions":
         """Predictions of the best checkpoint on test if there is one, else on val; see `thaw.evaluation.evaluate`."""
         from thaw.evaluation import evaluate
 
         source = None if data is None else Path(data)
-        return evaluate(self, split, source, label_pattern, tta, random_views, device).predictions
+        return evaluate(self, split, source, label_pattern, tta, random_views, device, columns).predictions
 
     def predict(
         self,

@@ -93,10 +93,10 @@ def test_images_in_memory_are_predicted_as_their_files_are(finished_run: Run, im
     lying.getexif()[274] = 6  # it is to be turned back for a look at it
     lying.save(content, "png", exif=lying.getexif())
     turned = Image.open(content)
-    predictions = finished_run.predict([*images, turned, paths[1]])
-    expected = finished_run.predict([*paths, paths[0], paths[1]])
+    predictions = finished_run.predict([*images, turned, content.getvalue(), paths[1]])
+    expected = finished_run.predict([*paths, paths[0], paths[0], paths[1]])
     assert [each.top for each in predictions] == [each.top for each in expected]
-    assert [each.path for each in predictions] == [*[None] * (len(paths) + 1), paths[1]]
+    assert [each.path for each in predictions] == [*[None] * (len(paths) + 2), paths[1]]
     assert turned.size == images[0].size[::-1]  # the caller's own are left as they are
 
 
@@ -104,9 +104,10 @@ def test_an_image_in_memory_that_cannot_be_decoded_is_named_too(finished_run: Ru
     content = (image_folder / "val/red/0.png").read_bytes()
     torn = Image.open(io.BytesIO(content[: len(content) // 2]))
     whole = Image.open(io.BytesIO(content))
-    bad, good = finished_run.predict([torn, whole])
-    assert (bad.label, bad.path) == (None, None)
-    assert bad.error
+    *several, good = finished_run.predict([torn, content[: len(content) // 2], whole])
+    for bad in several:
+        assert (bad.label, bad.path) == (None, None)
+        assert bad.error
     assert good.label == "red"
 
 

@@ -1,3 +1,4 @@
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,17 @@ def test_an_array_and_a_tensor_are_the_image_that_they_hold(mode: str) -> None:
         assert np.array_equal(np.asarray(image), pixels)
 
 
+def test_the_contents_of_a_file_may_be_at_hand(folder: Path) -> None:
+    with (folder / "b.jpg").open("rb") as file:
+        images = list_inputs([b"contents", file])
+    assert [image.getvalue() for image in images if isinstance(image, BytesIO)] == [
+        b"contents",
+        (folder / "b.jpg").read_bytes(),
+    ]
+    assert is_one(b"contents")
+    assert is_one(BytesIO(b"contents"))
+
+
 def test_several_may_be_of_several_kinds(folder: Path) -> None:
     image, pixels = Image.new("RGB", (3, 5)), np.zeros((5, 3), np.uint8)
     inputs = list_inputs(item for item in [image, str(folder / "b.jpg"), pixels, folder])
@@ -125,8 +137,8 @@ def test_several_may_be_of_several_kinds(folder: Path) -> None:
     ("given", "got"),
     [
         (5, "int"),
+        (StringIO("a.jpg"), "StringIO"),
         (None, "NoneType"),
-        (b"a.jpg", "bytes"),
         (["a.jpg", 5], "int"),
         ([["a.jpg"]], "list"),
         (np.zeros((5, 3, 3)), r"float64 of shape \(5, 3, 3\)"),

@@ -243,8 +243,26 @@ def test_head_of_a_run_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "shown"), [(("ant", "bee"), "ant, bee"), (("bee", "ant", "cat"), "bee, ant, cat"), ((), "none")]
+    ("classes", "line"),
+    [
+        (("cat", "ant", "bee"), "; head taken over"),
+        (("dog", "cat"), "; head taken over but for the new classes ant, bee"),
+    ],
 )
+def test_of_a_head_of_other_classes_what_is_known_is_taken_over(classes: tuple[str, ...], line: str) -> None:
+    theirs, ours, before = (classifier() for _ in range(3))
+    theirs.head[2] = torch.nn.Linear(theirs.head[2].in_features, len(classes))
+    theirs.head[0].running_mean.fill_(3)
+    ours.head.load_state_dict(before.head.state_dict())
+    assert load_head(ours, Weights("a run", {}, TRANSFORM, head=state_of(theirs.head), classes=classes)) == line
+    assert torch.equal(ours.head[0].running_mean, theirs.head[0].running_mean)
+    for name in ("weight", "bias"):
+        new, old, known = (getattr(model.head[2], name) for model in (ours, before, theirs))
+        for row, class_ in enumerate(CLASSES):
+            assert torch.equal(new[row], known[classes.index(class_)] if class_ in classes else old[row])
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(("dog", "wolf"), "dog, wolf"), ((), "none")])
 def test_head_of_other_classes_is_refused(classes: tuple[str, ...], shown: str) -> None:
     model = classifier()
     weights = Weights("a run", {}, TRANSFORM, head=state_of(model.head), classes=classes)

@@ -125,7 +125,8 @@ def test_a_file_may_be_called_as_if_it_were_at_somebodys_home(tmp_path: Path, mo
     [
         ("IMAGENET1K_V3", " Did you mean 'IMAGENET1K_V[12]'[?]"),
         ("defualt", " Did you mean 'default'[?]"),
-        ("imagenet", ""),
+        ("imagenet", " Did you mean 'IMAGENET1K_V[12]'[?]"),
+        ("mine", ""),
     ],
 )
 def test_unknown_name(spec: str, suggestion: str) -> None:

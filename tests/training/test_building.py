@@ -46,7 +46,12 @@ def test_what_becomes_of_the_head_of_an_earlier_run_is_told(image_folder: Path, 
     ):
         *_, line = build(Config(dataset, backbone, HeadConfig(init)))
         assert line.endswith(told)
-    (images / "train" / "red").rename(images / "train" / "scarlet")
-    (images / "val" / "red").rename(images / "val" / "scarlet")
+    for split in ("train", "val"):
+        (images / split / "red").rename(images / split / "scarlet")
+    *_, line = build(Config(dataset, backbone, HeadConfig("weights")))
+    assert line.endswith("; head taken over but for the new classes scarlet")
+    for split in ("train", "val"):
+        for name in ("blue", "green"):
+            (images / split / name).rename(images / split / f"dark {name}")
     *_, line = build(Config(dataset, backbone))
     assert line.endswith("; its head left out, for other classes")

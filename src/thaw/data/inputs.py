@@ -5,8 +5,9 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
+from io import BytesIO, IOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,21 +21,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Input: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
+Input: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor"
 Inputs: TypeAlias = "Input | Iterable[Input]"
-ACCEPTED = "files, folders, patterns, Pillow images, uint8 arrays (H, W, 3) or (H, W) and uint8 tensors (3, H, W)"
+Listed: TypeAlias = Path | BytesIO | Image.Image
+"""A file, the contents of one, or a decoded image."""
+ACCEPTED = (
+    "files, their contents as bytes, folders, patterns, Pillow images, uint8 arrays (H, W, 3) or (H, W) and uint8 "
+    "tensors (3, H, W)"
+)
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/", re.IGNORECASE)
 """How one begins, also as a `Path`; a single letter is a drive."""
 
 
-def list_inputs(inputs: Inputs) -> list[Path | Image.Image]:
+def list_inputs(inputs: Inputs) -> list[Listed]:
     """The files and images that are meant, in the order given; the files of a folder or a pattern sorted.
 
     Args:
         inputs: One, or several: a file; a folder, whose images are taken at any depth; as a string, a pattern as in a
-            shell (`**` for any depth); or an image in memory: Pillow's, an array uint8 (H, W, 3) in RGB or (H, W) in
-            grey, or a tensor uint8 (3, H, W) or (H, W). Files that are named are taken whatever their suffix, and
-            whether or not they exist.
+            shell (`**` for any depth); the contents of a file as bytes, or a binary file that is open; or an image in
+            memory: Pillow's, an array uint8 (H, W, 3) in RGB or (H, W) in grey, or a tensor uint8 (3, H, W) or (H, W).
+            Files that are named are taken whatever their suffix, and whether or not they exist.
 
     Raises:
         ThawError: There are none, or something is an address or no text.
@@ -74,10 +80,14 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 def _are_several(inputs: Any) -> TypeGuard[Iterable[Input]]:
     """True of what is to be taken apart; an array with 2 or 3 axes is an image."""
-    return isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes) and getattr(inputs, "ndim", 1) in (1, 4)
+    is_text = isinstance(inputs, str | bytes | IOBase)
+    return isinstance(inputs, Iterable) and not is_text and getattr(inputs, "ndim", 1) in (1, 4)
 
 
-def _expand(item: Any, ignored: Ignored) -> Sequence[Path | Image.Image]:
+def _expand(item: Any, ignored: Ignored) -> Sequence[Listed]:
+    contents = item.read() if isinstance(item, IOBase) else item
+    if isinstance(contents, bytes):
+        return [BytesIO(contents)]
     if not isinstance(item, str | Path):
         return [_to_image(item)]
     if "\0" in str(item):

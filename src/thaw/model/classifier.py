@@ -307,12 +307,13 @@ class Classifier(LightningModule):
         }
 
     @classmethod
-    def from_checkpoint(cls, path: Path) -> "Classifier":
+    def from_checkpoint(cls, path: Path | str) -> "Classifier":
         """The classifier that a checkpoint of ours holds, in evaluation mode.
 
         Raises:
             ThawError: The file cannot be read, or is not a checkpoint of ours.
         """
+        path = Path(path)
         checkpoint = read_tensors(path)
         if "thaw" not in checkpoint:
             raise ThawError(f"{path} is not a checkpoint of Thaw. Expected RUN/checkpoints/best.ckpt or last.ckpt.")
@@ -325,3 +326,8 @@ class Classifier(LightningModule):
                 setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
         require_finite(path, model.state_dict())
         return model.eval()
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Path | str) -> "Classifier":  # type: ignore[override]
+        """What Lightning calls `from_checkpoint`; options of its own it has none."""
+        return cls.from_checkpoint(checkpoint_path)

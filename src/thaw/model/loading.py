@@ -1,6 +1,7 @@
 """Weights -> a backbone and a head that have them, and a line on what fitted and what did not."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import cast
 
 from torch import nn
@@ -15,6 +16,9 @@ from thaw.model.weights import Weights
 
 CONSTANTS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 """Last names of tensors that a network computes with or counts by, but does not learn: a file may lack them."""
+
+LINEAR = "2."
+"""How the names of the head's last layer begin, whose rows are those of the classes; see `make_head`."""
 
 
 def load_weights(backbone: Backbone, weights: Weights) -> str:
@@ -39,27 +43,42 @@ def load_weights(backbone: Backbone, weights: Weights) -> str:
     return line + _list_names("; left out: ", dropped) + _list_names("; missing, so random: ", missing)
 
 
-def load_head(model: Classifier, weights: Weights) -> None:
-    """Copy the head of an earlier run into the classifier.
+def load_head(model: Classifier, weights: Weights) -> str:
+    """Copy the head of an earlier run into the classifier, class by class; returns a few words on which.
 
     Raises:
-        ThawError: It was trained for other classes, is built otherwise, or has diverged.
+        ThawError: It was trained for other classes alone, is built otherwise, or has diverged.
     """
-    if weights.classes != model.classes:
-        theirs = ", ".join(weights.classes) or "none"
+    known = [name for name in model.classes if name in weights.classes]
+    if not known:
         raise ThawError(
-            f"head.init=weights needs a run with the same classes: {weights.source} has {theirs}; "
-            f"the data has {', '.join(model.classes)}. Use head.init=default."
+            f"head.init=weights needs a run with some of the same classes: {weights.source} has "
+            f"{name_some(weights.classes) or 'none'}; the data has {name_some(model.classes)}. Use head.init=default."
         )
     if weights.head.keys() != model.head.state_dict().keys():
         raise ThawError(f"head.standardize differs from that of {weights.source}, so its head does not fit.")
-    if differing := differing_tensors(weights.head, model.head.state_dict()):
+    own = model.head.state_dict()
+    theirs = _of_classes(weights.head, weights.classes, known)
+    if differing := differing_tensors(theirs, _of_classes(own, model.classes, known)):
         raise ThawError(
             f"head.init=weights needs a run of backbone={model.backbone.name}: the head of {weights.source} has "
             f"other shapes, in {name_some(differing, most=3)}. Use head.init=default."
         )
     require_finite(weights.source, weights.head)
-    model.head.load_state_dict(weights.head)
+    places = [model.classes.index(name) for name in known]
+    for name, tensor in own.items():  # which are the head's own, to be written to
+        tensor[places if name.startswith(LINEAR) else ...] = theirs[name]
+    new = [name for name in model.classes if name not in known]
+    return f"; head taken over{_list_names(' but for the new classes ', new)}"
+
+
+def _of_classes(head: StateDict, classes: Sequence[str], chosen: Sequence[str]) -> StateDict:
+    """A head for some of its classes."""
+    rows = [classes.index(name) for name in chosen]
+    return {
+        name: tensor[rows] if name.startswith(LINEAR) and len(tensor) == len(classes) else tensor
+        for name, tensor in head.items()
+    }
 
 
 def _refuse_another(backbone: Backbone, source: str, share: str, missing: list[str], dropped: list[str]) -> None:

@@ -45,10 +45,10 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
         return data, model, f"Weights: random, from scratch{because}"
     line = load_weights(model.backbone, weights)
     if config.head.init == "weights":
-        load_head(model, weights)
-        line += "; head taken over"
+        line += load_head(model, weights)
     elif weights.head:
-        why = " (head.init=weights takes it over)" if weights.classes == model.classes else ", for other classes"
+        knows_some = set(weights.classes) & set(model.classes)
+        why = " (head.init=weights takes it over)" if knows_some else ", for other classes"
         line += f"; its head left out{why}"
     return data, model, line
 
