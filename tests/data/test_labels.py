@@ -149,6 +149,7 @@ def test_csv_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, delimiter: s
         ("Set", "train", "valid"),
         ("is_train", "true", "false"),
         ("fold", "Train", "VALIDATION"),
+        ("fold", "Training", "val"),
     ],
 )
 def test_csv_split_names_the_column_of_the_splits(tmp_path: Path, column: str, train: str, val: str) -> None:

@@ -35,19 +35,23 @@ def test_split_folders(tmp_path: Path, val: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(("train", "val", "test"), [("Train", "Val", "Test"), ("TRAIN", "Validation", "test")])
-def test_split_folders_may_have_capital_letters(tmp_path: Path, train: str, val: str, test: str) -> None:
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("Train", "Val", "Test"), ("TRAIN", "Validation", "test"), ("training", "validation", "Testing")],
+)
+def test_split_folders_may_be_written_otherwise(tmp_path: Path, train: str, val: str, test: str) -> None:
     plant(tmp_path, {f"{train}/bees": 3, f"{train}/Ants": 2, f"{val}/Ants": 1, f"{test}/bees": 4, "notes": 0})
     index = index_of(tmp_path)
     assert sizes(index) == {"train": {"Ants": 2, "bees": 3}, "val": {"Ants": 1}, "test": {"bees": 4}}
     assert index.misspelt == ()
 
 
-def test_a_folder_written_in_two_ways_is_refused(tmp_path: Path) -> None:
-    plant(tmp_path, {"train/ants": 2, "train/bees": 2, "Train/ants": 1, "val/ants": 1})
-    if len(list(tmp_path.iterdir())) == 2:
+@pytest.mark.parametrize(("first", "second"), [("Train", "train"), ("train", "training"), ("val", "valid")])
+def test_a_split_in_two_folders_is_refused(tmp_path: Path, first: str, second: str) -> None:
+    plant(tmp_path, {f"{place}/{name}": 2 for place in ("train", first, second) for name in ("ants", "bees")})
+    if len(list(tmp_path.iterdir())) == 1:
         pytest.skip("no capital letters on this file system")
-    assert error_of(tmp_path) == f"{tmp_path} has both Train and train: make them one folder, or rename one."
+    assert error_of(tmp_path) == f"{tmp_path} has both {first} and {second}: make them one folder, or rename one."
 
 
 def test_one_tree_is_split(tmp_path: Path) -> None:
@@ -65,8 +69,10 @@ def test_one_tree_is_split(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    plant(tmp_path, {"bus": 5, "train": 5, "Test": 5})
-    assert index_of(tmp_path).classes == ("Test", "bus", "train")
+    plant(tmp_path, {"bus": 5, "train": 5, "Test": 5, "training": 5})
+    index = index_of(tmp_path)
+    assert index.classes == ("Test", "bus", "train", "training")
+    assert index.misspelt == ()
 
 
 def test_images_lie_at_any_depth_under_any_suffix(tmp_path: Path) -> None:

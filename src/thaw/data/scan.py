@@ -132,7 +132,7 @@ def _split_folders(root: Path) -> dict[Path, str]:
     As a class may be called train, such folders are splits only if train holds folders or all folders are splits.
 
     Raises:
-        ThawError: Two of them have the same name but for capital letters; or they lie one folder deeper, as in an
+        ThawError: Two of them are the same split, as train and Training are; or they lie one folder deeper, as in an
             unpacked archive, where they would make up a single class.
     """
     folders = [path for path in _visible(root) if path.is_dir()]
@@ -147,9 +147,9 @@ def _split_folders(root: Path) -> dict[Path, str]:
                 f"Did you mean {folders[0]}?"
             )
         return {root: ""}
-    names = {path.name.lower(): path.name for path in splits}
-    for path in splits:
-        if path.name != (other := names[path.name.lower()]):
+    names = {split: path.name for path, split in splits.items()}
+    for path, split in splits.items():
+        if path.name != (other := names[split]):
             raise ThawError(f"{root} has both {path.name} and {other}: make them one folder, or rename one.")
     return splits
 

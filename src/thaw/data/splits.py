@@ -15,7 +15,10 @@ import numpy as np
 from thaw.config import DatasetConfig
 from thaw.errors import ThawError, did_you_mean, name_some, printable
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
 """What folders and CSV files call a split, and what we do."""
 WHOLE_NUMBER = re.compile("-?[0-9]{1,100}")
 FRACTIONS = [number / 20 for number in range(1, 20)]
