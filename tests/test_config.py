@@ -372,9 +372,11 @@ def test_what_fits_together_is_accepted(build: Callable[[], Any]) -> None:
     build()
 
 
-def test_a_probe_is_not_trained() -> None:
-    with pytest.raises(ThawError, match=r"^strategy=probe trains nothing: trainer\.max_epochs must be 0, got 3\. "):
-        Config(strategy=StrategyConfig("probe", 0), head=HeadConfig("probe"), trainer=TrainerConfig(max_epochs=3))
+def test_a_probe_is_not_trained_for_the_epochs_of_the_others_in_a_sweep() -> None:
+    trainer = TrainerConfig(max_epochs=3, eval_from=2)
+    config = Config(strategy=StrategyConfig("probe"), trainer=trainer)
+    assert (config.trainer, trainer.max_epochs) == (TrainerConfig(max_epochs=0), 3)
+    assert recheck(config) == config
 
 
 @pytest.mark.parametrize("options", [{"policy": "color"}, {"vertical_flip": 0.5}, {"degrees": 1}, {"erasing": 0.5}])

@@ -71,6 +71,10 @@ def test_a_finished_run_goes_on_only_to_a_later_epoch(finished_run: Run, tmp_pat
             ThawError, match=rf"^resume={finished_run.folder} is finished\. .*, add trainer\.max_epochs=N, above 2\.$"
         ):
             finished_run.require_later(max_epochs)
+    with pytest.raises(
+        ThawError, match=r"is finished\. trainer\.max_epochs=0, as strategy=probe has it, trains nothing\.$"
+    ):
+        finished_run.require_later(0)
 
 
 def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:

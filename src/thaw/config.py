@@ -379,7 +379,7 @@ class TrainerConfig:
     """How long and on what to train, what to keep and when to stop."""
 
     max_epochs: Annotated[int, whole(0, MAX_EPOCHS)] = 25
-    """Passes over the training images; 0 leaves it at head.init=probe."""
+    """Passes over the training images; 0 leaves it at head.init=probe, as strategy=probe does whatever stands here."""
     accelerator: str = "auto"
     """auto, cpu, gpu, or another accelerator of Lightning's."""
     devices: Annotated[IntOrStr, whole(1, MAX_PROCESSES).or_words("auto")] = "auto"
@@ -526,13 +526,10 @@ class Config:
                 f"dataset.batch_size={self.dataset.batch_size} cannot be shared equally among trainer.devices="
                 f"{self.trainer.devices}: it must be a multiple of their number."
             )
+        if self.strategy.name == "probe":  # in a sweep over strategies, epochs are meant for the others
+            self.trainer = replace(self.trainer, max_epochs=0, eval_from=1)
         if self.trainer.max_epochs == 0 and (self.strategy.backbone_factor > 0 or not self.starts_from_probe):
             raise ThawError("trainer.max_epochs=0 trains nothing: use strategy=probe, or raise it.")
-        if self.strategy.name == "probe" and self.trainer.max_epochs > 0:
-            raise ThawError(
-                f"strategy=probe trains nothing: trainer.max_epochs must be 0, got {self.trainer.max_epochs}. "
-                "strategy=frozen trains a head that begins as the probe."
-            )
         if self.head.init == "probe" and not self.has_probe:
             raise ThawError(
                 "head.init=probe is fitted to the features of pretrained weights: it needs features=auto, "

@@ -255,9 +255,9 @@ class Run:
             ThawError: It has; its summary would be written anew for nothing.
         """
         if self.is_finished and (epochs := self.full_summary["epochs"]) >= max_epochs:
-            raise ThawError(
-                f"resume={self.folder} is finished. To train it for longer, add trainer.max_epochs=N, above {epochs}."
-            )
+            longer = f"To train it for longer, add trainer.max_epochs=N, above {epochs}"
+            advice = longer if max_epochs else "trainer.max_epochs=0, as strategy=probe has it, trains nothing"
+            raise ThawError(f"resume={self.folder} is finished. {advice}.")
 
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.
