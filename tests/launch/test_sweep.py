@@ -303,7 +303,8 @@ def test_joblib_runs_two_jobs_at_once_and_shares_the_threads(tmp_path: Path, par
     assert len({pid for pid, _ in results}) == 2
     assert {int(threads) for _, threads in results} == {max(1, len(os.sched_getaffinity(0)) // 2)}
     assert done.stdout.count("closed: sweep\n") == 1
-    assert "seed=3\n  dataset.root has no images of seed 3.\nFailed: dataset.root=a/x seed=4\n  Trace" in done.stderr
+    for seed, reason in ((3, "dataset.root has no images of seed 3.\n"), (4, "Traceback (most recent call last):\n")):
+        assert f"Failed: dataset.root=a/x seed={seed}\nFailed: dataset.root=b/y seed={seed}\n  {reason}" in done.stderr
     assert "ZeroDivisionError: a bug of ours" in (jobs[2] / "error.log").read_text()
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import traceback
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -76,18 +77,18 @@ class OutputFolder(Callback):
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that failed, or the command itself.
+    """Why jobs failed, or the command itself.
 
     Attributes:
         text: One sentence if it is the user's to mend, else the traceback.
-        overrides: What the job was asked for; empty for the command itself.
+        jobs: What each of the jobs was asked for; empty for the command itself.
     """
 
     text: str
-    overrides: str = ""
+    jobs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"Failed: {self.overrides}\n  {self.text}" if self.overrides else self.text
+        return "\n".join([*(f"Failed: {job}" for job in self.jobs), f"  {self.text}" if self.jobs else self.text])
 
     @property
     def is_mistake(self) -> bool:
@@ -184,14 +185,13 @@ def find_failed(sweep: Path) -> dict[Path, int]:
 
 
 def find_failures(sweep: Path, before: dict[Path, int]) -> list[Failure]:
-    """Why jobs of a sweep failed that had not failed before, in order of their numbers."""
-    failures = []
+    """Why jobs of a sweep failed that had not failed before, each reason once, in order of their numbers."""
+    jobs: defaultdict[str, list[str]] = defaultdict(list)
     for job, when in find_failed(sweep).items():
         if before.get(job) != when:
             overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml")))
-            text = (job / ERROR_LOG).read_text(encoding="utf-8").rstrip()
-            failures.append(Failure(text, " ".join(overrides)))
-    return failures
+            jobs[(job / ERROR_LOG).read_text(encoding="utf-8").rstrip()].append(" ".join(overrides))
+    return [Failure(text, tuple(alike)) for text, alike in jobs.items()]
 
 
 def is_empty(job: Path) -> bool:
