@@ -201,9 +201,10 @@ def test_a_resumed_sweep_skips_the_finished_jobs_and_retries_the_others(image_fo
     assert f"sweep.resume={sweep}" in first.stderr
     finished = (null / "summary.json").stat()
     torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
-    second = run(ROOT / "train.py", *command, f"sweep.resume={sweep}", cwd=tmp_path)
+    second = run(ROOT / "train.py", *command, "figures=true", f"sweep.resume={sweep}", cwd=tmp_path)
     assert (second.returncode, second.stderr) == (0, "")
-    assert second.stdout.count("Finished already.") == 1
+    (line,) = [line for line in second.stdout.splitlines() if line.startswith("Finished already.")]
+    assert line == "Finished already. To draw it: thaw report sweep/0_backbone.weights=null"
     assert (null / "summary.json").stat() == finished
     assert not (file / "error.log").exists()
     assert json.loads((file / "summary.json").read_text())["epochs"] == 1

@@ -15,6 +15,7 @@ def test_a_single_run_stays_as_it_is() -> None:
     [
         (["-m", "seed=1,2", "strategy=frozen"], "strategy"),
         (["-m", "seed=1", "strategy=frozen"], ""),
+        (["-m", "seed=1", "figures=true", "report=true"], "figures,report"),
         (["-m", "sweep=frozen_head", "seed=1"], "seed,sweep"),
         (["-m", "dataset.csv=a/b.csv,c.csv", "dataset.root=a/b"], "dataset.root"),
         (["--multirun", "optimizer.lr=range(1,5)", "hydra.sweep.dir=x"], ""),

@@ -117,7 +117,9 @@ class Job:
             config = accept(as_begun(values, Run(config.resume)))
         goes_on = self.skip_finished or (is_requeued() and not config.resume)
         if goes_on and is_finished(run, config):
-            log.info("Finished already.")
+            is_undrawn = any(getattr(config, key) and not run.config[key] for key in ("figures", "report"))
+            advice = f" To draw it: {shlex.join(['thaw', 'report', str(folder)])}" if is_undrawn else ""
+            log.info(f"Finished already.{advice}")
             return objective(run.summary)
         if goes_on and run.last.exists():
             config.resume = str(folder)

@@ -123,8 +123,8 @@ def _name_folders(overrides: list[Override], before: dict[str, Any]) -> list[str
     """The options that name jobs' folders by what differs among them, or as they were named in an earlier go."""
     last = {each.key_or_group: each for each in overrides}.values()  # of what is typed twice, as Hydra takes it
     fixed = [each for each in last if not each.is_sweep_override()]
-    if len(fixed) == len(last) and all(each.key_or_group != "sweep" for each in fixed):
-        fixed = []  # a single job
+    if len(fixed) == len(last) and all(each.key_or_group != "sweep" for each in fixed):  # a single job
+        fixed = [each for each in fixed if is_one_of(each.key_or_group, IRRELEVANT)]  # may be typed when it goes on
     unnamed = {each.key_or_group for each in fixed if not each.is_hydra_override()}
     unnamed |= {*before.get(f"{DIRNAME}.exclude_keys", ())}
     pattern = before.get("hydra.sweep.subdir")
