@@ -1,4 +1,5 @@
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
+from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
 from thaw.training.earlier import earlier_seconds
@@ -109,6 +110,37 @@ def going_on(run: Run, folder: Path, **options: Any) -> Config:
         figures=False,
         resume=str(folder),
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"seed": 1}, "seed=0, and now it is 1"),
+        ({"head": HeadConfig("default")}, "head.init=auto, and now it is default"),
+        ({"strategy": StrategyConfig("finetune", 1.0)}, "strategy.from_scratch=true, and now it is false"),
+        ({"backbone": BackboneConfig("squeezenet1_1", "w.pth")}, "backbone.weights=null, and now it is w.pth"),
+    ],
+)
+def test_what_a_run_began_with_stays_as_it_was(
+    finished_run: Run, tmp_path: Path, options: dict[str, Any], fact: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ThawError, match=rf"^resume={folder} began with {re.escape(fact)}\. Leave it out, or begin anew"
+    ):
+        train(replace(going_on(finished_run, folder, max_epochs=3), **options), folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_resume_that_lightning_refuses_leaves_the_record_as_it_was(finished_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    before = Run(folder).config
+    with pytest.raises(ThawError, match=r"^trainer\.\* does not fit this machine or Lightning's Trainer: "):
+        train(going_on(finished_run, folder, max_epochs=3, extra={"val_check_interval": 1000}), folder)
+    assert Run(folder).config == before
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -70,6 +71,7 @@ def train(
     run.require_own(config.resume)
     if config.resume:
         run.require_later(config.trainer.max_epochs)
+        run.require_same_beginning(config)
     with naming_events(run.events):
         return _train(config, run, command, callbacks)
 
@@ -82,11 +84,19 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
         require_own(run.last, model, config.trainer)  # before the run is changed
     config, range_test = settle_rate(config, run, data, model)
     probe = LinearProbe(data, config.starts_from_probe) if config.has_probe else None
+
+    def record(trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            run.write_config(config)
+
+    if config.resume:  # the options that it goes on with, once it does; and where no epoch is left
+        callbacks = [*callbacks, LambdaCallback(on_train_start=record, on_fit_end=record)]
     trainer, epochs = make_trainer(config, run, model, probe, callbacks)
     data.features.backbone = frozen_backbone(config, trainer, model)
     training = Training(config, run, trainer, model, data, probe)
     if trainer.is_global_zero:
-        run.write_config(config)
+        if not config.resume:
+            run.write_config(config)
         log.info(weights_line)
         if range_test:
             announce_rate(run, trainer, config, range_test)
