@@ -108,6 +108,8 @@ def test_a_resumed_training_drops_what_was_written_after_its_checkpoint(tmp_path
     before = path.read_text()
     path.write_text(before + before.splitlines()[-1].replace("2,", "3,", 1) + "\n")
     assert len(read_metrics(path)) == 3
+    fit(path, max_epochs=2, resume=tmp_path / "last.ckpt")  # no epoch is left
+    assert path.read_text() == before
     epochs, _ = fit(path, max_epochs=4, resume=tmp_path / "last.ckpt")
     assert path.read_text().startswith(before)
     assert [row["epoch"] for row in read_metrics(path)] == [1, 2, 3, 4]

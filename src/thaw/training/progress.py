@@ -59,11 +59,7 @@ class EpochLog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop what an interrupted run wrote after the checkpoint that is resumed; lay out TensorBoard's charts."""
-        if trainer.is_global_zero and self.path.exists():
-            lines = self.path.read_bytes().splitlines(keepends=True)[: trainer.current_epoch + 1]
-            with replacing(self.path) as draft:
-                draft.write_bytes(b"".join(lines))
-
+        self._keep(trainer, trainer.current_epoch)
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_custom_scalars(CHARTS)
 
@@ -118,6 +114,19 @@ class EpochLog(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the clock for the last time."""
         self.end = time.perf_counter()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop what came after the checkpoint also where no epoch was left."""
+        if not self.starts:
+            progress: Any = trainer.fit_loop.epoch_progress.current
+            self._keep(trainer, progress.processed)
+
+    def _keep(self, trainer: Trainer, num_epochs: int) -> None:
+        """Keep the rows of the first few epochs."""
+        if trainer.is_global_zero and self.path.exists():
+            lines = self.path.read_bytes().splitlines(keepends=True)[: num_epochs + 1]
+            with replacing(self.path) as draft:
+                draft.write_bytes(b"".join(lines))
 
     def _line(self, trainer: Trainer, metrics: dict[str, float], seconds: float) -> str:
         width = len(str(trainer.max_epochs))
