@@ -124,7 +124,8 @@ def test_an_earlier_state_is_taken_over_from_other_groups(
         ({"name": "torch.optim.LBFGS"}, "torch.optim.LBFGS cannot be made: "),
         ({"name": "torch.nn.Linear"}, "torch.nn.Linear cannot be made: "),
         ({"extra": {"rho": 1}}, "sgd cannot be made: .*rho"),
-        ({"name": "unittest.mock.Mock"}, "must be a torch.optim.Optimizer, got unittest.mock.Mock"),
+        ({"name": "unittest.mock.Mock"}, "must be a torch.optim.Optimizer of dense gradients, got unittest.mock.Mock"),
+        ({"name": "torch.optim.SparseAdam"}, "must be a torch.optim.Optimizer of dense gradients, got torch.optim.Sp"),
         ({"name": "torch.optim.Rprop", "weight_decay": 0.1}, "torch.optim.Rprop knows no weight decay"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch.nn import Parameter
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, SparseAdam
 
 from thaw.config import OptimizerConfig
 from thaw.errors import ThawError, one_line
@@ -51,8 +51,8 @@ def make_optimizer(
         optimizer = kind(groups, **{"lr": options.rate} | arguments | options.extra)
     except Exception as error:  # what a class that is not ours raises
         raise ThawError(f"optimizer.name={options.name} cannot be made: {one_line(error)}") from error
-    if not isinstance(optimizer, Optimizer):
-        raise ThawError(f"optimizer.name must be a torch.optim.Optimizer, got {options.name}.")
+    if not isinstance(optimizer, Optimizer) or isinstance(optimizer, SparseAdam):
+        raise ThawError(f"optimizer.name must be a torch.optim.Optimizer of dense gradients, got {options.name}.")
     if options.weight_decay and "weight_decay" not in optimizer.defaults:
         raise ThawError(f"optimizer.name={options.name} knows no weight decay: set optimizer.weight_decay=0.")
     _adopt_states(optimizer, {"betas", "weight_decay", *arguments})
