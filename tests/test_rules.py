@@ -13,6 +13,8 @@ from thaw.rules import POSITIVE, Rule, at_least, check, one_of, require, whole, 
 @dataclass
 class Options:
     free: str = "any"
+    draws: bool | None = None
+    shuffles: bool = False
     share: Annotated[float, within("[0, 1)")] = 0.5
     fold: Annotated[int | None, at_least(0)] = None
     workers: Annotated[int | str, whole(0, 8).or_words("auto")] = "auto"
@@ -56,6 +58,8 @@ def test_a_rule_holds_for_what_its_text_says(rule: Rule, text: str, valid: list[
     ("values", "message"),
     [
         ({"share": 1.0}, "group.share must be in [0, 1), got 1.0."),
+        ({"draws": "false"}, "group.draws must be true or false, got 'false'."),
+        ({"shuffles": None}, "group.shuffles must be true or false, got None."),
         ({"fold": -1}, "group.fold must be null or at least 0, got -1."),
         ({"workers": True}, "group.workers must be auto or a whole number from 0 to 8, got True."),
         ({"ties": "frist"}, "group.ties must be one of first, last, got 'frist'. Did you mean 'first'?"),

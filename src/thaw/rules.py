@@ -77,13 +77,19 @@ def require(valid: bool, key: str, rule: str, value: object, hint: str = "") -> 
 def check(options: Any, prefix: str = "") -> None:
     """Check each option of a dataclass by the rule beside its type, `Annotated[type, rule]`; a type's None is valid.
 
+    What is true or false needs no rule: Hydra checks that by the type, but any text from Python would be true.
+
     Raises:
         ThawError: One breaks its rule; `prefix` stands before its name.
     """
     for option in fields(options):
-        if get_origin(option.type) is Annotated:
-            kind, rule = get_args(option.type)
-            value, or_null = getattr(options, option.name), NoneType in get_args(kind)
+        value: Any = getattr(options, option.name)
+        kind: Any = option.type
+        if kind in (bool, bool | None):
+            require(isinstance(value, kind), f"{prefix}{option.name}", "true or false", value)
+        elif get_origin(kind) is Annotated:
+            kind, rule = get_args(kind)
+            or_null = NoneType in get_args(kind)
             if not (value is None and or_null) and not _holds(rule, value):
                 hint = (did_you_mean(value, rule.names) if rule.names else "") + rule.hint
                 require(False, f"{prefix}{option.name}", "null or " * or_null + rule.text, value, hint)
