@@ -92,7 +92,10 @@ class Run:
             ThawError: It was not started from a command line, or the file is damaged.
         """
         if not self._overrides.exists():
-            raise ThawError(f"{self.folder} was not started by train.py: it has no {self._overrides.name}.")
+            raise ThawError(
+                f"{self.folder} was not started by train.py: it has no {self._overrides.name}. What was started from "
+                f"Python goes on there: train(config, FOLDER) with its own options, and config.resume = FOLDER."
+            )
         return read_overrides(self._overrides)
 
     @property

@@ -195,4 +195,10 @@ def test_tensorboard_is_pointed_to_where_the_run_lies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", [None, "outputs/run"])
 def test_the_seconds_are_told_in_all(resume: str | None) -> None:
-    assert "\n9.0 s in all, 1.00 s an epoch; " in closing_lines(Run("outputs/run"), Config(resume=resume), SUMMARY)
+    config = Config(resume=resume, trainer=TrainerConfig(max_epochs=8))
+    assert "\n9.0 s in all, 1.00 s an epoch; " in closing_lines(Run("outputs/run"), config, SUMMARY)
+
+
+def test_it_is_told_that_a_training_ended_before_its_epochs() -> None:
+    config = Config(trainer=TrainerConfig(max_epochs=500))
+    assert "\n9.0 s in all, 1.00 s an epoch, 8 of 500 epochs; " in closing_lines(Run("outputs/run"), config, SUMMARY)

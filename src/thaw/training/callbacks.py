@@ -75,4 +75,6 @@ def _make_own(name: str, recipe: Any) -> pl.Callback:
             f"trainer.callbacks.{name} thaws a backbone, as the strategy does: use strategy=discriminative with "
             "strategy.head_epochs=N, or strategy=gradual."
         )
+    if isinstance(callback, pl.callbacks.StochasticWeightAveraging):  # which sets rates and epochs of its own
+        raise ThawError(f"trainer.callbacks.{name} averages weights: use trainer.ema_decay=0.999.")
     return callback

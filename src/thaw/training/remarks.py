@@ -159,6 +159,8 @@ def closing_lines(run: Run, config: Config, summary: Summary) -> str:
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of {which}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
     pace = f", {seconds['epoch_median']:.2f} s an epoch" if summary["epochs"] else ""
+    if 0 < summary["epochs"] < config.trainer.max_epochs:  # by early stopping, max_time, a callback of one's own
+        pace += f", {summary['epochs']} of {config.trainer.max_epochs} epochs"
     lines.append(f"{seconds['total']:.1f} s in all{pace}{memory}; everything is in {run.folder}")
     if not in_sweep():  # which says so once, at its end
         report = None if config.report else run.folder
