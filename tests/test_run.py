@@ -55,28 +55,6 @@ def test_an_epoch_that_was_validated_in_parts_was_chosen_from_too(changed_run: C
         assert run.chose_epoch == chosen
 
 
-def test_a_run_goes_on_in_its_own_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Run(tmp_path / "a").require_own(None)
-    Run(tmp_path / "a").require_own("a")
-    with pytest.raises(ThawError, match=r"^resume=a goes on in that folder, and this run is to lie in b\. "):
-        Run("b").require_own("a")
-
-
-def test_a_finished_run_goes_on_only_to_a_later_epoch(finished_run: Run, tmp_path: Path) -> None:
-    Run(tmp_path).require_later(1)
-    finished_run.require_later(3)
-    for max_epochs in (1, 2):
-        with pytest.raises(
-            ThawError, match=rf"^resume={finished_run.folder} is finished\. .*, add trainer\.max_epochs=N, above 2\.$"
-        ):
-            finished_run.require_later(max_epochs)
-    with pytest.raises(
-        ThawError, match=r"is finished\. trainer\.max_epochs=0, as strategy=probe has it, trains nothing\.$"
-    ):
-        finished_run.require_later(0)
-
-
 def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:
     for name in ("b", "a", "unfinished"):
         (tmp_path / name).mkdir()

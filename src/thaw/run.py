@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
 from thaw.errors import ThawError, did_you_mean
-from thaw.options import flatten, typed
 from thaw.overrides import typed_overrides
 from thaw.reading import (
     find_folder,
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from thaw.inspection.predictions import Predictions
     from thaw.model.classifier import Classifier
     from thaw.predict import Prediction
-
-
-BEGINNING = ("seed", "backbone.weights", "head.init", "strategy.from_scratch")
-"""Options that a training begins by: what has come of them is in the checkpoint that it goes on from."""
 
 
 class Run:
@@ -243,44 +238,6 @@ class Run:
                 f"{self.folder} holds a run already, which would be lost. To go on with it: {option} (of a "
                 "sweep: sweep.resume=SWEEP_FOLDER). To begin anew: name another folder, or remove this one."
             )
-
-    def require_own(self, resume: str | None) -> None:
-        """Refuse to go on with a run in another folder than its own.
-
-        Raises:
-            ThawError: This is another one than `resume` names.
-        """
-        if resume is not None and Path(resume).resolve() != self.folder.resolve():
-            raise ThawError(
-                f"resume={resume} goes on in that folder, and this run is to lie in {self.folder}. Leave the other "
-                "folder out; a sweep goes on by sweep.resume=SWEEP_FOLDER."
-            )
-
-    def require_later(self, max_epochs: int) -> None:
-        """Refuse to go on with a finished run up to an epoch that it has reached already.
-
-        Raises:
-            ThawError: It has; its summary would be written anew for nothing.
-        """
-        if self.is_finished and (epochs := self.full_summary["epochs"]) >= max_epochs:
-            longer = f"To train it for longer, add trainer.max_epochs=N, above {epochs}"
-            advice = longer if max_epochs else "trainer.max_epochs=0, as strategy=probe has it, trains nothing"
-            raise ThawError(f"resume={self.folder} is finished. {advice}.")
-
-    def require_same_beginning(self, config: Config) -> None:
-        """Refuse to go on by options that would be recorded and have no effect, or not the one that they tell.
-
-        Raises:
-            ThawError: It began otherwise.
-        """
-        recorded, asked = flatten(self.config), flatten(asdict(config))
-        for key in BEGINNING:
-            theirs, own = typed(recorded[key]), typed(asked[key])
-            if Path(theirs).name != Path(own).name:  # a file of weights may have been moved
-                raise ThawError(
-                    f"resume={self.folder} began with {key}={theirs}, and now it is {own}. Leave it out, or begin anew "
-                    "in another folder."
-                )
 
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.

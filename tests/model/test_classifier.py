@@ -24,7 +24,7 @@ from thaw.model.strategy import rate_factors
 from thaw.model.weights import Weights, default_transform, find_weights
 from thaw.seeding import seeded
 from thaw.training.averaging import MovingAverage
-from thaw.training.checkpoints import require_own
+from thaw.training.resuming import require_own_checkpoint
 
 SMALL, WITH_NORMS = "squeezenet1_1", "mobilenet_v3_small"
 CLASSES = ("ant", "bee", "cat")
@@ -884,7 +884,7 @@ def test_a_checkpoint_of_a_training_that_diverged_is_refused(bad: float, tmp_pat
     with pytest.raises(ThawError, match=sentence):
         Classifier.from_checkpoint(path)
     with pytest.raises(ThawError, match=sentence):
-        require_own(path, classifier(), TWO_EPOCHS)
+        require_own_checkpoint(path, classifier(), TWO_EPOCHS)
     weights = find_weights(SMALL, str(path))
     with pytest.raises(ThawError, match=r"in 2\.bias"):
         load_head(classifier(), weights)
@@ -903,7 +903,7 @@ def test_a_training_does_not_go_on_from_half_a_checkpoint(damage: str, tmp_path:
         del content[damage]
     torch.save(content, path)
     with pytest.raises(ThawError, match=r"last\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
-        require_own(path, classifier(), TWO_EPOCHS)
+        require_own_checkpoint(path, classifier(), TWO_EPOCHS)
 
 
 def test_a_checkpoint_whose_groups_do_not_name_their_parameters_is_of_an_earlier_version(
@@ -916,7 +916,7 @@ def test_a_checkpoint_whose_groups_do_not_name_their_parameters_is_of_an_earlier
         del group["names"]
     torch.save(content, path)
     with pytest.raises(ThawError, match=r"last\.ckpt was written by an earlier version .* head\.init=weights\.$"):
-        require_own(path, classifier(), TWO_EPOCHS)
+        require_own_checkpoint(path, classifier(), TWO_EPOCHS)
 
 
 def test_a_training_goes_on_with_another_strategy(tmp_path: Path, fit: Fit) -> None:
@@ -949,11 +949,11 @@ def test_a_training_goes_on_with_the_options_that_its_state_depends_on(
     fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
     model = classifier(**{"strategy": FROZEN, **options})
     if not message:
-        require_own(path, model, TWO_EPOCHS)
+        require_own_checkpoint(path, model, TWO_EPOCHS)
         fit(model, batch(), max_epochs=2, ckpt_path=path)
         return
     with pytest.raises(ThawError, match=rf"^resume: \S+last\.ckpt {message}\.$"):
-        require_own(path, model, TWO_EPOCHS)
+        require_own_checkpoint(path, model, TWO_EPOCHS)
 
 
 def test_a_training_goes_on_with_an_optimizer_that_is_named_by_its_class(tmp_path: Path, fit: Fit) -> None:
@@ -961,14 +961,14 @@ def test_a_training_goes_on_with_an_optimizer_that_is_named_by_its_class(tmp_pat
     nadam = OptimizerConfig("torch.optim.NAdam", lr=1e-4, extra=extra)
     fit(classifier(strategy=FROZEN, optimizer=nadam), batch()).save_checkpoint(path)
     model = classifier(strategy=FROZEN, optimizer=nadam)
-    require_own(path, model, TWO_EPOCHS)
+    require_own_checkpoint(path, model, TWO_EPOCHS)
     fit(model, batch(), max_epochs=2, ckpt_path=path)
     for options, message in (
         (replace(nadam, name="torch.optim.Adam"), "optimizer torch.optim.NAdam, and now it is torch.optim.Adam"),
         (replace(nadam, extra={"momentum_decay": 0.1}), "optimizer.extra.momentum_decay 0.01, and now it is 0.1"),
     ):
         with pytest.raises(ThawError, match=rf"was trained with {message}\.$"):
-            require_own(path, classifier(strategy=FROZEN, optimizer=options), TWO_EPOCHS)
+            require_own_checkpoint(path, classifier(strategy=FROZEN, optimizer=options), TWO_EPOCHS)
 
 
 def test_a_training_does_not_go_on_with_other_shapes(tmp_path: Path, fit: Fit) -> None:
@@ -978,26 +978,26 @@ def test_a_training_does_not_go_on_with_other_shapes(tmp_path: Path, fit: Fit) -
     content["state_dict"]["backbone.network.features.0.bias"] = torch.zeros(3)
     torch.save(content, path)
     with pytest.raises(ThawError, match=r"has other tensors .*, in backbone\.network\.features\.0\.bias\. Leave out"):
-        require_own(path, classifier(), TWO_EPOCHS)
+        require_own_checkpoint(path, classifier(), TWO_EPOCHS)
 
 
 def test_a_training_goes_on_from_its_own_checkpoint_only(tmp_path: Path, fit: Fit) -> None:
     path = tmp_path / "last.ckpt"
     fit(classifier(strategy=FROZEN), batch(), max_epochs=2).save_checkpoint(path)
-    require_own(path, classifier(), TWO_EPOCHS)
+    require_own_checkpoint(path, classifier(), TWO_EPOCHS)
     with pytest.raises(ThawError, match=rf"was trained with backbone {SMALL}, and now it is {WITH_NORMS}"):
-        require_own(path, classifier(WITH_NORMS), TWO_EPOCHS)
+        require_own_checkpoint(path, classifier(WITH_NORMS), TWO_EPOCHS)
     with pytest.raises(ThawError, match=r"was trained with classes .*, and now it is .*wasps"):
-        require_own(path, classifier(classes=("ants", "wasps")), TWO_EPOCHS)
+        require_own_checkpoint(path, classifier(classes=("ants", "wasps")), TWO_EPOCHS)
     with pytest.raises(ThawError, match=r"has been trained for 2 epochs; trainer\.max_epochs=1"):
-        require_own(path, classifier(), TrainerConfig(max_epochs=1))
+        require_own_checkpoint(path, classifier(), TrainerConfig(max_epochs=1))
 
 
 def test_a_training_goes_on_from_averaged_weights_with_an_average_only(tmp_path: Path, fit: Fit) -> None:
     path = tmp_path / "last.ckpt"
     fit(classifier(strategy=FROZEN), batch(), callbacks=[MovingAverage(0.5)]).save_checkpoint(path)
-    require_own(path, classifier(), TrainerConfig(max_epochs=2, ema_decay=0.9))
+    require_own_checkpoint(path, classifier(), TrainerConfig(max_epochs=2, ema_decay=0.9))
     with pytest.raises(
         ThawError, match=r"^resume: \S+last\.ckpt was trained with trainer\.ema_decay, which is now null\. "
     ):
-        require_own(path, classifier(), TWO_EPOCHS)
+        require_own_checkpoint(path, classifier(), TWO_EPOCHS)

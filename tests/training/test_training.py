@@ -12,8 +12,8 @@ import torch
 from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
-from thaw.training.earlier import earlier_seconds
 from thaw.training.learning_rate import find_lr
+from thaw.training.resuming import earlier_seconds
 from thaw.training.train import train
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a training, and what it goes on from: best.ckpt and last.ckpt."""
+"""What is kept of a training: best.ckpt and last.ckpt."""
 
 import io
 import logging
@@ -13,10 +13,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, W
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from thaw.config import TrainerConfig
-from thaw.errors import ThawError, name_some
-from thaw.model.classifier import Classifier
-from thaw.model.tensor_files import differing_tensors, expecting_own, read_about, read_tensors, require_finite
+from thaw.model.tensor_files import read_tensors
 from thaw.writing import replacing
 
 log = logging.getLogger(__name__)
@@ -140,52 +137,3 @@ class LastCheckpoint(Checkpoint):
 def mode_of(monitor: str) -> str:
     """`min` for a loss, `max` for a score."""
     return "min" if monitor.endswith("loss") else "max"
-
-
-def require_own(path: Path, model: Classifier, options: TrainerConfig) -> None:
-    """Refuse to go on from a checkpoint that this model's training cannot have written.
-
-    Raises:
-        ThawError: It is of other options that its state depends on, of a later epoch than is asked for, or broken.
-    """
-    checkpoint = read_tensors(path)
-    with expecting_own(path):
-        about, transform = checkpoint["thaw"], read_about(checkpoint["thaw"])[1]
-        groups = checkpoint["optimizer_states"][0]["param_groups"]
-        epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        is_beyond = epochs > options.max_epochs
-        older = "adamw" if "betas" in groups[0] else "sgd"  # of a checkpoint that does not say it
-        pairs = {
-            "backbone": (about["backbone"], model.backbone.name),
-            "classes": (about["classes"], list(model.classes)),
-            "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
-            "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
-        }
-        for name, key in {"image_size": "crop", "resize": "resize"}.items():  # best.ckpt is judged by the new ones
-            pairs[f"dataset.{name}"] = (getattr(transform, key), getattr(model.transform, key))
-        if best := checkpoint["callbacks"].get(BestCheckpoint.__name__):  # its score is of no other metric
-            pairs["trainer.monitor"] = (best["monitor"], options.monitor)
-        for name, value in model.optimizer_options.extra.items():
-            if name != "betas" and name in groups[0]:  # what needs no other state may change
-                pairs[f"optimizer.extra.{name}"] = (groups[0][name], value)
-        differing = differing_tensors(checkpoint["state_dict"], model.state_dict())
-    if not all("names" in group for group in groups):
-        raise ThawError(
-            f"resume: {path} was written by an earlier version of Thaw. Begin anew, from its weights by "
-            "backbone.weights=RUN head.init=weights."
-        )
-    for name, (theirs, own) in pairs.items():
-        if theirs != own:
-            raise ThawError(f"resume: {path} was trained with {name} {theirs}, and now it is {own}.")
-    if differing:
-        raise ThawError(
-            f"resume: {path} has other tensors than the options ask for, in {name_some(differing, most=3)}. Leave "
-            "out what was not said when it was started."
-        )
-    if is_beyond:
-        raise ThawError(
-            f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={options.max_epochs}."
-        )
-    if "current_model_state" in checkpoint and not options.ema_decay:
-        raise ThawError(f"resume: {path} was trained with trainer.ema_decay, which is now null. Leave it as it was.")
-    require_finite(path, checkpoint["state_dict"])

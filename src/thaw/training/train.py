@@ -34,13 +34,20 @@ from thaw.run import Run
 from thaw.seeding import seeded
 from thaw.summary import Params, Seconds, Summary
 from thaw.training.building import build
-from thaw.training.checkpoints import BestCheckpoint, require_own
-from thaw.training.earlier import EarlierSeconds, earlier_seconds
+from thaw.training.checkpoints import BestCheckpoint
 from thaw.training.learning_rate import announce_rate, settle_rate
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import stage_table
 from thaw.training.remarks import closing_lines, frozen_epochs, warnings_before
+from thaw.training.resuming import (
+    EarlierSeconds,
+    earlier_seconds,
+    require_later,
+    require_own_checkpoint,
+    require_own_folder,
+    require_same_beginning,
+)
 from thaw.training.trainer import fit, frozen_backbone, make_trainer, prepare
 from thaw.writing import naming, naming_events
 
@@ -68,10 +75,10 @@ def train(
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     run = Run(folder)
-    run.require_own(config.resume)
     if config.resume:
-        run.require_later(config.trainer.max_epochs)
-        run.require_same_beginning(config)
+        require_own_folder(run, config.resume)
+        require_later(run, config.trainer.max_epochs)
+        require_same_beginning(run, config)
     with naming_events(run.events):
         return _train(config, run, command, callbacks)
 
@@ -81,7 +88,7 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     earlier = earlier_seconds(run) if config.resume else EarlierSeconds()
     data, model, weights_line = build(config)
     if config.resume:
-        require_own(run.last, model, config.trainer)  # before the run is changed
+        require_own_checkpoint(run.last, model, config.trainer)  # before the run is changed
     config, range_test = settle_rate(config, run, data, model)
     probe = LinearProbe(data, config.starts_from_probe) if config.has_probe else None
 

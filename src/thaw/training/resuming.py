@@ -1,0 +1,126 @@
+"""Going on with a run: what it may not do then, and how long it has taken before."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from thaw.config import Config, TrainerConfig
+from thaw.errors import ThawError, name_some
+from thaw.model.classifier import Classifier
+from thaw.model.tensor_files import differing_tensors, expecting_own, read_about, read_tensors, require_finite
+from thaw.options import flatten, typed
+from thaw.run import Run
+from thaw.training.checkpoints import BestCheckpoint
+
+BEGINNING = ("seed", "backbone.weights", "head.init", "strategy.from_scratch")
+"""Options that a training begins by: what has come of them is in the checkpoint that it goes on from."""
+
+
+@dataclass(frozen=True)
+class EarlierSeconds:
+    """Seconds of a run before it is resumed; see `thaw.summary.Seconds`."""
+
+    fit: float = 0.0
+    total: float = 0.0
+    epochs: Sequence[float] = ()
+    """Of each epoch."""
+
+
+def earlier_seconds(run: Run) -> EarlierSeconds:
+    """Those of a run's summary, if it was finished, and of the epochs after that, which were cut off."""
+    epochs = [row["seconds"] or 0.0 for row in run.metrics] if run.metrics_csv.exists() else []
+    if not run.is_finished:
+        return EarlierSeconds(sum(epochs), sum(epochs), epochs)
+    summary = run.full_summary
+    seconds, cut_off = summary["seconds"], sum(epochs[summary["epochs"] :])
+    return EarlierSeconds(seconds["fit"] + cut_off, seconds["total"] + cut_off, epochs)
+
+
+def require_own_folder(run: Run, resume: str) -> None:
+    """Refuse to go on with a run in another folder than its own.
+
+    Raises:
+        ThawError: This is another one than `resume` names.
+    """
+    if Path(resume).resolve() != run.folder.resolve():
+        raise ThawError(
+            f"resume={resume} goes on in that folder, and this run is to lie in {run.folder}. Leave the other "
+            "folder out; a sweep goes on by sweep.resume=SWEEP_FOLDER."
+        )
+
+
+def require_later(run: Run, max_epochs: int) -> None:
+    """Refuse to go on with a finished run up to an epoch that it has reached already.
+
+    Raises:
+        ThawError: It has; its summary would be written anew for nothing.
+    """
+    if run.is_finished and (epochs := run.full_summary["epochs"]) >= max_epochs:
+        longer = f"To train it for longer, add trainer.max_epochs=N, above {epochs}"
+        advice = longer if max_epochs else "trainer.max_epochs=0, as strategy=probe has it, trains nothing"
+        raise ThawError(f"resume={run.folder} is finished. {advice}.")
+
+
+def require_same_beginning(run: Run, config: Config) -> None:
+    """Refuse to go on by options that would be recorded and have no effect, or not the one that they tell.
+
+    Raises:
+        ThawError: It began otherwise.
+    """
+    recorded, asked = flatten(run.config), flatten(asdict(config))
+    for key in BEGINNING:
+        theirs, own = typed(recorded[key]), typed(asked[key])
+        if Path(theirs).name != Path(own).name:  # a file of weights may have been moved
+            raise ThawError(
+                f"resume={run.folder} began with {key}={theirs}, and now it is {own}. Leave it out, or begin anew "
+                "in another folder."
+            )
+
+
+def require_own_checkpoint(path: Path, model: Classifier, options: TrainerConfig) -> None:
+    """Refuse to go on from a checkpoint that this model's training cannot have written.
+
+    Raises:
+        ThawError: It is of other options that its state depends on, of a later epoch than is asked for, or broken.
+    """
+    checkpoint = read_tensors(path)
+    with expecting_own(path):
+        about, transform = checkpoint["thaw"], read_about(checkpoint["thaw"])[1]
+        groups = checkpoint["optimizer_states"][0]["param_groups"]
+        epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        is_beyond = epochs > options.max_epochs
+        older = "adamw" if "betas" in groups[0] else "sgd"  # of a checkpoint that does not say it
+        pairs = {
+            "backbone": (about["backbone"], model.backbone.name),
+            "classes": (about["classes"], list(model.classes)),
+            "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
+            "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
+        }
+        for name, key in {"image_size": "crop", "resize": "resize"}.items():  # best.ckpt is judged by the new ones
+            pairs[f"dataset.{name}"] = (getattr(transform, key), getattr(model.transform, key))
+        if best := checkpoint["callbacks"].get(BestCheckpoint.__name__):  # its score is of no other metric
+            pairs["trainer.monitor"] = (best["monitor"], options.monitor)
+        for name, value in model.optimizer_options.extra.items():
+            if name != "betas" and name in groups[0]:  # what needs no other state may change
+                pairs[f"optimizer.extra.{name}"] = (groups[0][name], value)
+        differing = differing_tensors(checkpoint["state_dict"], model.state_dict())
+    if not all("names" in group for group in groups):
+        raise ThawError(
+            f"resume: {path} was written by an earlier version of Thaw. Begin anew, from its weights by "
+            "backbone.weights=RUN head.init=weights."
+        )
+    for name, (theirs, own) in pairs.items():
+        if theirs != own:
+            raise ThawError(f"resume: {path} was trained with {name} {theirs}, and now it is {own}.")
+    if differing:
+        raise ThawError(
+            f"resume: {path} has other tensors than the options ask for, in {name_some(differing, most=3)}. Leave "
+            "out what was not said when it was started."
+        )
+    if is_beyond:
+        raise ThawError(
+            f"resume: {path} has been trained for {epochs} epochs; trainer.max_epochs={options.max_epochs}."
+        )
+    if "current_model_state" in checkpoint and not options.ema_decay:
+        raise ThawError(f"resume: {path} was trained with trainer.ema_decay, which is now null. Leave it as it was.")
+    require_finite(path, checkpoint["state_dict"])
