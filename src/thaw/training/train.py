@@ -174,12 +174,16 @@ class Training:
         ):
             log.warning(line)
         if self.has_figures:
-            images, targets = self.data.preview(MOST)
-            if self.model.mix is not None:
-                with seeded(config.seed):
-                    images, targets = mix_rows(self.model.mix, images, targets)
-            grid = training_grid(images, targets, self.data.classes)
-            save_figure(self.run, self.trainer, "training_batch.jpg", grid.draw())
+            self._save_training_batch()
+
+    def _save_training_batch(self) -> None:
+        """The first images as the network is given them."""
+        images, targets = self.data.preview(MOST)
+        if self.model.mix is not None:
+            with seeded(self.config.seed):
+                images, targets = mix_rows(self.model.mix, images, targets)
+        grid = training_grid(images, targets, self.data.classes)
+        save_figure(self.run, self.trainer, "training_batch.jpg", grid.draw())
 
     def evaluate(self, best: Mapping[str, Tensor]) -> dict[str, Predictions]:
         """Predictions of the last epoch on val (key last), then of the best on val and, if there is one, on test.
