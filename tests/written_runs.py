@@ -11,7 +11,7 @@ from thaw.run import Run
 
 def write_run(
     folder: Path,
-    overrides: str,
+    overrides: str | None,
     acc: float = 0.9,
     test: float | None = None,
     seed: int = 0,
@@ -20,7 +20,10 @@ def write_run(
     wrong: Sequence[int] | None = None,
     images: str = "val/ants",
 ) -> Path:
-    """A run's folder with its summary and, if asked for, its config and its predictions, wrong on some images."""
+    """A run's folder with its summary and, if asked for, its config and its predictions, wrong on some images.
+
+    Without overrides, None, it is a run from Python.
+    """
     if wrong is not None:
         acc = 1 - len(wrong) / n
 
@@ -35,7 +38,7 @@ def write_run(
         "params": {"total": 10, "trainable": 5},
         "classes": ["ants", "bees"],
         "seed": seed,
-        "command": f"python train.py {overrides}",
+        "command": None if overrides is None else f"python train.py {overrides}",
     }
     run = Run(folder)
     folder.mkdir(parents=True)

@@ -12,6 +12,7 @@ from thaw.cli import main
 from thaw.comparison.compare import compare
 from thaw.config import Config, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig, SweepConfig
 from thaw.errors import ThawError
+from thaw.launch.composing import compose
 from thaw.run import Run
 from written_runs import write_run
 
@@ -91,6 +92,42 @@ def test_runs_without_a_command_are_told_apart_by_their_configuration(tmp_path: 
     (section,) = compare([tmp_path]).sections
     assert section.option_names == ["strategy.name", "optimizer.lr"]
     assert section.descriptions == ["strategy b, lr 0.01", "strategy a, lr 0.1", "strategy a, lr 0.003"]
+
+
+def test_runs_from_python_show_what_differs_from_their_strategys_preset(tmp_path: Path) -> None:
+    options = {
+        "a": ["optimizer.lr=0.1"],
+        "b": ["optimizer.lr=0.01", "trainer.ema_decay=0.9", "head.dropout=0.3"],
+        "c": ["strategy=gradual"],
+    }
+    for name, each in options.items():
+        write_run(tmp_path / name, None, config=compose("dataset=digits", *each))
+    (section,) = compare([tmp_path]).sections
+    assert set(section.option_names) == {"strategy", "optimizer.lr", "head.dropout", "trainer.ema_decay"}
+    assert section.descriptions == [
+        "strategy frozen, lr 0.1",
+        "strategy frozen, lr 0.01, dropout 0.3, ema_decay 0.9",
+        "strategy gradual",
+    ]
+    write_run(tmp_path / "d", "dataset=digits strategy=finetune", config=compose("dataset=digits", "strategy=finetune"))
+    (section,) = compare([tmp_path]).sections
+    assert section.descriptions[3] == "strategy finetune"
+
+
+def test_runs_from_python_without_a_preset_show_what_differs_from_the_defaults(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", None, config=Config(strategy=StrategyConfig("mine", head_epochs=2)))
+    write_run(tmp_path / "b", None, config=Config(optimizer=OptimizerConfig(lr=0.1)))
+    (section,) = compare([tmp_path]).sections
+    assert section.descriptions == ["strategy mine, head_epochs 2", "strategy frozen, lr 0.1"]
+
+
+def test_of_runs_that_were_typed_alike_all_that_differs_is_shown(tmp_path: Path) -> None:
+    """As after a preset of one's own was edited."""
+    write_run(tmp_path / "a", "experiment=mine", config=Config())
+    edited = Config(optimizer=OptimizerConfig(lr=0.1), head=HeadConfig(dropout=0.5))
+    write_run(tmp_path / "b", "experiment=mine", acc=0.8, config=edited)
+    (section,) = compare([tmp_path]).sections
+    assert sorted(section.option_names) == ["head.dropout", "optimizer.lr"]
 
 
 def test_an_option_at_its_default_is_the_same_setting_typed_or_not(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from test_writing import small_files
 from thaw.comparison.compare import compare
 from thaw.comparison.leaderboard import WIDTH, shorten
+from thaw.launch.composing import compose
 from written_runs import write_run
 
 
@@ -72,6 +73,21 @@ def test_a_row_names_its_run_also_where_no_option_differs(tmp_path: Path) -> Non
     compare([tmp_path]).write_csv(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         assert [row["run"] for row in csv.DictReader(file)] == [str(tmp_path / "only")]
+
+
+def test_a_row_has_every_option_that_differs_also_one_that_a_preset_sets(tmp_path: Path) -> None:
+    for strategy in ("frozen", "finetune"):
+        write_run(tmp_path / strategy, f"strategy={strategy}", config=compose(f"strategy={strategy}"))
+    compare([tmp_path]).write_csv(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        finetune, frozen = csv.DictReader(file)
+    assert (finetune["strategy"], finetune["optimizer.lr"], finetune["trainer.max_epochs"]) == (
+        "finetune",
+        "0.001",
+        "8",
+    )
+    assert frozen["optimizer.lr"] == "0.003"
+    assert "head.dropout" not in frozen
 
 
 @pytest.mark.parametrize(("folders", "name"), [(["cv/0", "cv/1"], "cv"), (["cv/0"], "0"), (["a/0", "b/0"], "0")])

@@ -188,8 +188,12 @@ class Leaderboard:
         return "\n\n".join([*(section.markdown() for section in self.sections), *self.notes()]) + "\n"
 
     def write_csv(self, path: Path) -> None:
-        """Every figure in full, a row a setting, with the folder of its first run."""
-        names = list(dict.fromkeys(name for section in self.sections for name in section.option_names))
+        """Every figure and every option that differs in full, a row a setting, with the folder of its first run."""
+        shown = [name for section in self.sections for name in section.option_names]
+        configs = [setting.records[0].config for setting in self.settings]
+        keys = dict.fromkeys(key for config in configs for key in config)
+        differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
+        names = list(dict.fromkeys([*shown, *differing]))
         rows = [
             {"images": section.title, "run": str(setting.records[0].run.folder)}
             | {name: setting.option(name) for name in names}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.data.places import data_name
-from thaw.differences import Options, flat_config, relevant, typed_options, value_of
+from thaw.differences import Options, flat_config, options_of, relevant, typed_options, value_of
 from thaw.inspection.uncertainty import wilson_interval
 from thaw.run import Run
 from thaw.summary import Metrics, Summary
@@ -208,8 +208,9 @@ def read_record(run: Run) -> Record | None:
     """The run's record; None if its summary.json is none of Thaw's."""
     try:
         summary = cast(Summary, run.summary)  # or a part of one
-        typed = typed_options(summary["command"])
-        config = flat_config(run) or typed
+        config = flat_config(run)
+        typed = typed_options(summary["command"]) if summary["command"] else options_of(config)
+        config = config or typed
         # Each run has written down the rate that it has found.
         if typed.get("optimizer.lr") == "auto" or run.rate_curve.exists():
             config = {**config, "optimizer.lr": "auto"}
