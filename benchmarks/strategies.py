@@ -63,7 +63,7 @@ def row(value: str, folder: Path) -> str:
     """A line of the table; cross-validated accuracy is that of all folds' images together."""
     seeds = [run.summary for run in find_runs(folder / "seeds")]
     last, n = [summary["last"]["acc"] for summary in seeds], seeds[0]["last"]["n"]
-    low, high = wilson_interval(round(mean(last) * n), n)
+    low, high = wilson_interval(mean(last) * n, n)
     cells = [
         value,
         f"{mean(last):.4f} ± {stdev(last):.4f}",

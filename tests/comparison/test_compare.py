@@ -47,6 +47,17 @@ def test_seeds_are_pooled_and_what_differs_is_shown_best_first(sweep: Path) -> N
     assert best.acc > other.acc
 
 
+def test_the_interval_is_that_of_the_mean_accuracy_though_it_be_of_no_whole_number_of_images(tmp_path: Path) -> None:
+    for strategy, num_right in (("frozen", (114, 115)), ("finetune", (114, 114))):
+        for seed, right in enumerate(num_right):
+            write_run(tmp_path / f"{strategy}{seed}", f"strategy={strategy}", right / 120, seed=seed, n=120)
+    frozen, finetune = compare([tmp_path]).settings
+    assert frozen.acc == pytest.approx(114.5 / 120)
+    for bound in frozen.interval:  # Wilson's equation
+        assert abs(bound - frozen.acc) == pytest.approx(1.959964 * (bound * (1 - bound) / 120) ** 0.5, abs=1e-6)
+    assert finetune.interval == pytest.approx((0.8952, 0.9769), abs=5e-5)
+
+
 def test_the_test_split_is_what_counts_where_there_is_one(tmp_path: Path) -> None:
     write_run(tmp_path / "run", "strategy=frozen", acc=0.9, test=0.7)
     board = compare([tmp_path])

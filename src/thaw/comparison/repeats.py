@@ -117,7 +117,7 @@ class Setting:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the mean accuracy on n images, which further seeds do not make more."""
-        return wilson_interval(round(self.acc * self.n), self.n)
+        return wilson_interval(self.acc * self.n, self.n)
 
     @property
     def spread(self) -> float:

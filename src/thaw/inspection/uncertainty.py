@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927)."""
+def wilson_interval(num_right: float, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion (Wilson 1927); of several runs, that of their mean number right."""
     share, z = num_right / n, NormalDist().inv_cdf(0.975)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
