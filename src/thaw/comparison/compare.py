@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from thaw.comparison.leaderboard import BEST, NO_ANSWERS, OTHER_IMAGES, Leaderboard, Section, Verdict
+from thaw.comparison.leaderboard import Leaderboard, Section
 from thaw.comparison.repeats import Record, Setting, pool, read_record
 from thaw.comparison.runs import find_runs, find_unfinished
+from thaw.comparison.verdicts import judge
 from thaw.errors import ThawError
-from thaw.inspection.uncertainty import paired_test
 from thaw.run import Run
 
 
@@ -91,42 +91,3 @@ def _title(setting: Setting) -> str:
     first = setting.records[0]
     classes = len(first.summary["classes"])
     return f"{first.data or 'data'}: {setting.n} images of {classes} classes ({setting.judged_on})"
-
-
-def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
-    """What can be said of each setting, against the best one with the same images.
-
-    Args:
-        ranked: Settings of one section, best first: with the same images, or each with others.
-        has_others: True if there are settings beside them, with other images.
-    """
-    images = [setting.answers.images if setting.answers else None for setting in ranked]
-    counts = Counter(images)
-    has_others = has_others or len(counts.keys() - {None}) > 1
-    best: Setting | None = None
-    verdicts = []
-    for setting, its_images in zip(ranked, images, strict=True):
-        is_first = setting is ranked[0]
-        if its_images and best:
-            verdicts.append(_test(setting, best, counts[its_images]))
-        elif its_images and (counts[its_images] > 1 or (is_first and not has_others)):
-            best = setting
-            verdicts.append(Verdict(BEST))
-        elif its_images and has_others:
-            verdicts.append(Verdict(OTHER_IMAGES))
-        else:
-            verdicts.append(Verdict(BEST if is_first and not has_others else NO_ANSWERS))
-    return verdicts
-
-
-def _test(setting: Setting, best: Setting, num_settings: int) -> Verdict:
-    own, other = setting.answers, best.answers
-    assert own
-    assert other
-    differences = own.num_right * other.num_repeats - other.num_right * own.num_repeats
-    return Verdict(
-        p=paired_test(differences),
-        num_pairs=num_settings * (num_settings - 1) // 2,
-        num_better=int((differences > 0).sum()),
-        num_worse=int((differences < 0).sum()),
-    )

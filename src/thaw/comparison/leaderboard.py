@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.comparison.repeats import Setting
+from thaw.comparison.verdicts import ALPHA, OTHER_IMAGES, Verdict
 from thaw.console import table_text
 from thaw.differences import short_names, tell_apart
 from thaw.errors import abridge, name_some
@@ -18,46 +19,9 @@ from thaw.writing import drafting_csv
 
 WIDTH = 118
 """Most characters of a line."""
-ALPHA = 0.05
-"""A difference is said to be one if its corrected p is below this."""
-OTHER_IMAGES, NO_ANSWERS, BEST = "other images", "no predictions", "best"
-"""Why there is no test."""
 HEADINGS = [
     "runs", "accuracy", "95 % interval", "acc at\nbest epoch", "macro\nF1", "seconds", "trainable", "against the best",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the paired test says of a setting against the best one on the same images."""
-
-    reason: str = ""
-    """Instead of a test: why there is none, or that this is the best one."""
-    p: float | None = None
-    """Two-sided p of `paired_test`."""
-    num_pairs: int = 1
-    """Pairs of settings on these images: as the best one was picked by its result, each of them might have been."""
-    num_better: int = 0
-    """Images on which this setting is right more often than the best."""
-    num_worse: int = 0
-    """Images on which it is right less often."""
-
-    @property
-    def corrected(self) -> float | None:
-        """The p times the number of pairs, at most 1 (Bonferroni)."""
-        return None if self.p is None else min(1.0, self.p * self.num_pairs)
-
-    @property
-    def word(self) -> str:
-        """The verdict without its p."""
-        if self.corrected is None:
-            return self.reason
-        return "worse" if self.corrected < ALPHA else "undecided"
-
-    def __str__(self) -> str:
-        if self.corrected is None:
-            return self.word
-        return f"{self.word}, p {f'= {self.corrected:.2g}' if self.corrected >= 0.0001 else '< 0.0001'}"
 
 
 @dataclass(frozen=True)
