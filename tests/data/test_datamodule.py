@@ -2,7 +2,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import pytest
@@ -17,8 +17,10 @@ from thaw.data.images import read_image
 from thaw.data.sampling import NO_LABEL
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
+from thaw.evaluation import evaluate
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen
+from thaw.run import Run
 
 TRANSFORM = EvaluationTransform(resize=73, crop=64)
 NUM_TRAIN, NUM_VAL = 18, 9
@@ -194,6 +196,17 @@ def test_a_trainer_that_would_share_the_images_once_more_is_refused(image_folder
             loader()
     data.trainer = pl.Trainer(**flags, enable_checkpointing=False, use_distributed_sampler=False)
     assert len(data.train_dataloader().sampler) == NUM_TRAIN // 2
+
+
+@pytest.mark.parametrize("cache", ["auto", "none", "device"])
+def test_lightnings_own_trainer_predicts_every_image(finished_run: Run, image_folder: Path, cache: str) -> None:
+    model = finished_run.load_classifier()
+    data = make_data(image_folder, cache=cache)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    logits, labels = map(torch.cat, zip(*cast(list[Batch], trainer.predict(model, data)), strict=True))
+    expected = evaluate(finished_run).predictions
+    assert torch.equal(labels, expected.labels)
+    assert torch.allclose(logits, expected.logits, atol=1e-5)
 
 
 # ---- stored features

@@ -221,7 +221,7 @@ class ImageDataModule(LightningDataModule):
         batch_size = batch_size or self.options.batch_size // sampler.num_processes
         return DataLoader(
             dataset,
-            batch_size,
+            batch_size=batch_size,  # by name: Lightning replaces it to predict
             sampler=sampler,
             collate_fn=lambda batch: batch,
             pin_memory=torch.cuda.is_available(),

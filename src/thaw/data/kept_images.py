@@ -84,7 +84,7 @@ class KeptImages:
         num_workers = self._num_workers(dataset)
         return DataLoader(
             dataset,
-            self.options.batch_size // sampler.num_processes,
+            batch_size=self.options.batch_size // sampler.num_processes,  # by name: Lightning replaces it to predict
             sampler=sampler,
             num_workers=num_workers,
             multiprocessing_context="fork" if num_workers and self.in_memory else None,
