@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from thaw.config import DatasetConfig
-from thaw.data.check import drop_unreadable, facts, find_problems, find_unreadable
+from thaw.data.check import are_read_whole, drop_unreadable, facts, find_problems, find_unreadable
 from thaw.data.index import ImageIndex, build_index, survey
 from thaw.errors import ThawError
 
@@ -174,7 +174,7 @@ def test_unreadable_files_are_found_with_their_reasons(tmp_path: Path, threads: 
     truncated.write_bytes(truncated.read_bytes()[:-100])
     html.write_text("<html>404</html>")
     missing.unlink()
-    bad = find_unreadable(index, threads)
+    bad = find_unreadable(index, True, threads)
     assert list(bad) == [html, truncated, missing]
     assert bad[html] == "its contents are in no image format that Thaw reads"
     assert bad[truncated].startswith("image file is truncated")
@@ -191,10 +191,13 @@ def test_of_very_many_files_only_the_headers_are_read(
     truncated.write_bytes(truncated.read_bytes()[:-100])
     html.write_text("<html>404</html>")
     monkeypatch.setattr("thaw.data.check.MOST_READ", 6)
-    assert list(find_unreadable(index, 1)) == [html, truncated]
+    assert are_read_whole(index, "error")
+    assert list(find_unreadable(index, True)) == [html, truncated]
     monkeypatch.setattr("thaw.data.check.MOST_READ", 5)
+    assert not are_read_whole(index, "error")
+    assert are_read_whole(index, "skip")
     with caplog.at_level("INFO", logger="thaw"):
-        assert list(find_unreadable(index, 1)) == [html]
+        assert list(find_unreadable(index, False)) == [html]
     assert caplog.messages == [f"6 files: their headers are checked. `thaw check {tmp_path}` reads each to its end"]
 
 

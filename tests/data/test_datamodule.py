@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig
+from thaw.data.check import index_again
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.device import Crops
 from thaw.data.feature_views import FrozenBackbone
@@ -186,6 +187,20 @@ def test_an_unreadable_file_stops_or_is_left_out(image_folder: Path, tmp_path: P
     data = make_data(tmp_path / "images", cache=cache, on_bad="skip")
     assert sum(len(labels) for _, labels in data.train_dataloader()) == NUM_TRAIN - 1
     assert sum(len(labels) for _, labels in data.val_dataloader()) == NUM_VAL - 1
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_of_very_many_files_those_are_left_out_that_are_left_out_of_few(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    shutil.copytree(image_folder, tmp_path / "images")
+    truncated = tmp_path / "images/train/red/0.png"
+    truncated.write_bytes(truncated.read_bytes()[:-2000])
+    monkeypatch.setattr("thaw.data.check.MOST_READ", 10)
+    data = make_data(tmp_path / "images", cache=cache, on_bad="skip")
+    assert data.index.ignored["unreadable"] == (truncated,)
+    _, is_same = index_again(tmp_path / "images", data.options, data.index.fingerprint)
+    assert is_same
 
 
 def test_a_trainer_that_would_share_the_images_once_more_is_refused(image_folder: Path) -> None:

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 UNBALANCED = 10
 """A class with so many times the images of another is worth a remark."""
 MOST_READ = 10_000
-"""Files that are read to their ends before each first training on them; of more, only the headers."""
+"""Files that are read to their ends before each first training on them; of more, only the headers where none is
+left out."""
 MOST_LINES = 10
 """Of files that are left out; the others are counted."""
 
@@ -168,8 +169,13 @@ def _name_deeper(index: ImageIndex, only: tuple[str, ...]) -> str:
     return (name_deeper_folder(paths) if in_class_folder else "") + (name_tables(index.tables) if only else "")
 
 
-def find_unreadable(index: ImageIndex, threads: int | None = None) -> dict[Path, str]:
-    """Every file that cannot be decoded, with the reason; of over `MOST_READ` files only the headers are read.
+def are_read_whole(index: ImageIndex, on_bad: str) -> bool:
+    """Whether files are read to their ends: always if some may be left out, lest which ones depend on the cache."""
+    return on_bad == "skip" or len(index.samples) <= MOST_READ
+
+
+def find_unreadable(index: ImageIndex, whole: bool, threads: int | None = None) -> dict[Path, str]:
+    """Every file that cannot be decoded, or that has no header of an image if not read whole, with the reason.
 
     Images in shards are left alone: each was read before it was packed.
     """
@@ -177,7 +183,7 @@ def find_unreadable(index: ImageIndex, threads: int | None = None) -> dict[Path,
         return {}
     paths = [sample.path for sample in index.samples]
     read: Callable[[Path], object] = partial(read_image, min_size=1)  # to its end, fastest at the smallest scale
-    if len(paths) > MOST_READ:
+    if not whole:
         log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
         read = read_header
     Image.init()  # once, not in each thread
@@ -242,5 +248,5 @@ def index_again(folder: Path, options: DatasetConfig, trained_on: str) -> tuple[
     """
     index = build_index(folder, options)
     if options.on_bad == "skip" and index.fingerprint != trained_on:
-        index = drop_unreadable(index, find_unreadable(index), options.on_bad)
+        index = drop_unreadable(index, find_unreadable(index, whole=True), options.on_bad)
     return index, index.fingerprint == trained_on

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from thaw.config import AugmentConfig, DatasetConfig
-from thaw.data.check import MOST_READ, find_unreadable
+from thaw.data.check import are_read_whole, find_unreadable
 from thaw.data.device import SHARE_OF_FREE_MEMORY, CropDataset, Crops, DeviceImages, can_cut, fits_on_device
 from thaw.data.index import ImageIndex
 from thaw.data.memory import ImageMemory, fits_in_memory
@@ -67,7 +67,8 @@ class KeptImages:
         paths = [sample.path for sample in self.index.samples]
         if self._memory is not None:
             return find_bad_once(paths, partial(self._memory.load, paths), whole=True)
-        return find_bad_once(paths, partial(find_unreadable, self.index), whole=len(paths) <= MOST_READ)
+        whole = are_read_whole(self.index, self.options.on_bad)
+        return find_bad_once(paths, partial(find_unreadable, self.index, whole), whole)
 
     def read(self, path: Path) -> Tensor:
         """One image, uint8 (3, H, W), from memory if it is kept there."""
