@@ -181,6 +181,12 @@ def test_the_grid_is_full_where_there_are_enough_images(num_wrong: int) -> None:
     assert len(choose_for_grid(predictions)) == MOST
 
 
+def test_right_images_are_of_all_classes_also_where_most_are_shown() -> None:
+    labels = [0] * 20 + [1] * 10
+    chosen = choose_for_grid(make_predictions(labels, labels))
+    assert [labels[index] for index in chosen] == [0] * 12 + [1] * 6
+
+
 # ---- what went wrong
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from thaw.data.inputs import spread
 from thaw.errors import abridge, printable
 from thaw.inspection.figures import INK, RIGHT, WRONG
 from thaw.inspection.fonts import DEJAVU, find_font
@@ -228,6 +229,4 @@ def choose_for_grid(predictions: Predictions) -> list[int]:
     order = predictions.losses.argsort(descending=True).tolist()
     right_ones = [index for index in range(len(right)) if right[index]]
     wrong_ones = [index for index in order if not right[index]][: max(MOST // 2, MOST - len(right_ones))]
-    room = MOST - len(wrong_ones)
-    spread = right_ones[:: max(1, len(right_ones) // room)][:room] if right_ones else []
-    return sorted(wrong_ones + spread)
+    return sorted(wrong_ones + spread(right_ones, MOST - len(wrong_ones)))
