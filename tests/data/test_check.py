@@ -87,6 +87,38 @@ def test_a_class_that_train_lacks_is_not_learned(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("classes", "items"),
+    [
+        (["bee", "Bee", "ant"], ("Bee = bee",)),
+        (["ant inv", "Ant_inv", "ant-inv ", "bee"], ("Ant_inv = ant inv = ant-inv",)),
+        (["antinv", "ant inv"], ()),
+        (["1", "-1", "1-1", "11"], ()),
+        (["A", "a"], ()),
+    ],
+)
+def test_class_names_that_differ_in_capitals_or_blanks_only(
+    tmp_path: Path, classes: list[str], items: tuple[str, ...]
+) -> None:
+    lines = [f"{name}{i}.jpg,{name},{split}" for name in classes for i, split in enumerate(("train", "train", "val"))]
+    files = {line.partition(",")[0]: line for line in lines}
+    index = plant(tmp_path, files | {"labels.csv": "\n".join(["path,label,split", *lines])}, csv="labels.csv")
+    findings = find_problems(index)
+    assert [finding.title for finding in findings] == ["Class names that differ only in capitals or blanks"] * bool(
+        items
+    )
+    assert [finding.items for finding in findings] == [items] * bool(items)
+    assert all(finding.is_wrong for finding in findings)
+
+
+def test_folders_of_like_names(tmp_path: Path) -> None:
+    (finding,) = find_problems(plant_folders(tmp_path, {"bee": 5, "ant inv": 5, "Ant_inv": 5, "ant inv ": 5}))
+    assert finding.message == (
+        "Class names that differ only in capitals or blanks: 1 (Ant_inv = ant inv = ant inv ). "
+        "Each is a class of its own: give those that are meant as one the same name."
+    )
+
+
 @pytest.mark.parametrize(("largest", "found"), [(19, []), (20, ["Classes of very different sizes, 10 times or more"])])
 def test_classes_of_very_different_sizes_are_worth_a_thought_but_not_wrong(
     tmp_path: Path, largest: int, found: list[str]

@@ -1,8 +1,9 @@
 """A table of images -> its facts in one line, its probable mistakes, and the table without unreadable files."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -139,6 +140,11 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
             f"Training needs two classes at least.{_name_deeper(index, only)}",
         ),
         Finding(
+            "Class names that differ only in capitals or blanks",
+            _find_like_names(index.classes),
+            "Each is a class of its own: give those that are meant as one the same name.",
+        ),
+        Finding(
             f"Classes with a single {'training image' if main == 'train' else 'image'}",
             tuple(index.classes[label] for label in sorted(rare)),
             paths=tuple(lone),
@@ -160,6 +166,14 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
             is_wrong=False,
         ),
     ]
+
+
+def _find_like_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """Names that are one but for capitals, and for blanks, hyphens and underscores; single letters may be meant so."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        alike[re.sub(r"[\s_-]+", "_", name.strip().casefold())].append(name)
+    return tuple(" = ".join(names) for plain, names in alike.items() if len(names) > 1 and len(plain) > 1)
 
 
 def _name_deeper(index: ImageIndex, only: tuple[str, ...]) -> str:
