@@ -137,6 +137,7 @@ def predict(
     trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str, loader: Loader | None = None
 ) -> Predictions:
     """What the model says of every image of a split, or of the views of them that a loader gives."""
+    data.images.device = trainer.strategy.root_device  # Lightning tells it where it is given the data, not a loader
     with loading(data):
         outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
     paths = [data.index.place(sample.path) for sample in data.index.splits[split]]

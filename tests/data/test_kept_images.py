@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 from test_datamodule import NUM_VAL, assert_equal_batches, batches_of, make_data
 
@@ -78,6 +79,21 @@ def test_workers_come_where_an_epoch_of_images_takes_longer_than_their_start(ima
     few = data.datasets["train"]
     many = ImageDataset([*few.samples] * 20_000, few.transform, seed=0)  # a second, at 3 microseconds each
     assert data.images.loader(many, SequentialPositions(range(len(many)))).num_workers > 0
+
+
+@pytest.mark.parametrize("with_trainer", [False, True])
+@pytest.mark.parametrize("cache", KEPT)
+def test_memory_is_not_pinned_for_a_gpu_that_does_not_compute(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch, cache: str, with_trainer: bool
+) -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    data = make_data(image_folder, cache=cache)
+    if with_trainer:
+        data.trainer = trainer
+        data.setup("fit")
+    assert not data.train_dataloader().pin_memory
+    assert not data.val_dataloader().pin_memory
 
 
 def test_images_on_the_device_are_those_of_the_cpu(image_folder: Path) -> None:

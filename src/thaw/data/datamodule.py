@@ -77,12 +77,15 @@ class ImageDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Index and check the data set, and decode it where it fits into memory; at the first call only.
 
+        At each call of a Trainer also learn its device.
+
         Raises:
             ThawError: The data set cannot be used as it is; the message says what to do.
         """
-        if self.datasets:
-            return
-        self.load(build_index(fetch(self.options.name, Path(self.options.root)), self.options))
+        if not self.datasets:
+            self.load(build_index(fetch(self.options.name, Path(self.options.root)), self.options))
+        if self.trainer is not None:
+            self.images.device = self.trainer.strategy.root_device
 
     def load(self, index: ImageIndex) -> None:
         """Check the images of an index, and decode them where they fit into memory.
@@ -204,9 +207,8 @@ class ImageDataModule(LightningDataModule):
     def _image_loader(self, split: str, sampler: EpochSampler | SequentialPositions) -> Loader:
         """Images of a split, or crops that the Trainer's device cuts if it keeps them; the same loader each time."""
         if split not in self._loaders:
-            device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
             dataset, augment = self.datasets[split], self.augment if split == "train" else None
-            crops = self.images.crops(split, dataset, augment, device)
+            crops = self.images.crops(split, dataset, augment)
             loader = self._batch_loader(crops, sampler) if crops else self.images.loader(dataset, sampler)
             self._loaders[split] = loader
         return self._loaders[split]
@@ -224,7 +226,7 @@ class ImageDataModule(LightningDataModule):
             batch_size=batch_size,  # by name: Lightning replaces it to predict
             sampler=sampler,
             collate_fn=lambda batch: batch,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.images.device.type == "cuda",
         )
 
     def _epoch(self) -> int:

@@ -46,6 +46,7 @@ class KeptImages:
 
     Attributes:
         in_memory: Whether they are kept decoded: training images whole, the others after the evaluation transform.
+        device: Where batches go, as far as is known.
     """
 
     def __init__(self, index: ImageIndex, transform: EvaluationTransform, options: DatasetConfig) -> None:
@@ -54,6 +55,7 @@ class KeptImages:
         self.options = options
         self.in_memory = fits_in_memory(index, transform) if options.cache == "auto" else options.cache != "none"
         self._memory = ImageMemory(index, transform) if self.in_memory else None
+        self.device = torch.device("cpu")
         self._on_device: dict[str, DeviceImages] = {}
 
     def find_unreadable(self) -> dict[Path, str]:
@@ -91,21 +93,18 @@ class KeptImages:
             multiprocessing_context="fork" if num_workers and self.in_memory else None,
             persistent_workers=num_workers > 0,
             worker_init_fn=outlive if num_workers else None,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.device.type == "cuda",
         )
 
-    def crops(
-        self, split: str, dataset: ImageDataset, augment: AugmentConfig | None, device: torch.device
-    ) -> CropDataset | None:
+    def crops(self, split: str, dataset: ImageDataset, augment: AugmentConfig | None) -> CropDataset | None:
         """The images as crops that the device cuts itself; None if they are to come from the CPU.
 
         Args:
             split: Whose images.
             dataset: They and their labels.
             augment: How to draw the crops; None takes the images as they are kept.
-            device: The accelerator.
         """
-        wanted = self.options.cache == "device" or (self.options.cache == "auto" and device.type == "cuda")
+        wanted = self.options.cache == "device" or (self.options.cache == "auto" and self.device.type == "cuda")
         if not wanted or self._memory is None:
             return None
         if augment is not None and not can_cut(augment, self.transform):
@@ -114,11 +113,11 @@ class KeptImages:
         images = self._memory.load_all(sample.path for sample in dataset.samples)
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         others = sum(kept.pixels.nbytes for kept in self._on_device.values())
-        if not fits_on_device(sizes, device, self.options.batch_size, others):
-            self._tell(f"they would take more than {SHARE_OF_FREE_MEMORY:.0%} of the free memory of {device}")
+        if not fits_on_device(sizes, self.device, self.options.batch_size, others):
+            self._tell(f"they would take more than {SHARE_OF_FREE_MEMORY:.0%} of the free memory of {self.device}")
             return None
-        kept = self._on_device[split] = DeviceImages(images, device)
-        log.info(f"Images of {split}: kept on {device} ({kept.pixels.nbytes / 1e9:.2f} GB)")
+        kept = self._on_device[split] = DeviceImages(images, self.device)
+        log.info(f"Images of {split}: kept on {self.device} ({kept.pixels.nbytes / 1e9:.2f} GB)")
         return CropDataset(split, sizes, dataset.labels, augment, dataset.seed)
 
     def cut(self, crops: Crops) -> Tensor:
