@@ -121,6 +121,27 @@ def test_the_average_begins_fast_and_leaves_what_does_not_learn(make: Make, deca
     assert torch.equal(cast(Tensor, model.indices), cast(Tensor, before.indices))
 
 
+class LaidOut(Learner):
+    """One whose setup lays a kernel out anew, as a classifier's does on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = torch.nn.Parameter(torch.arange(24.0).view(2, 3, 2, 2), requires_grad=False)
+
+    def setup(self, stage: str) -> None:
+        self.to(memory_format=torch.channels_last)
+
+
+def test_the_average_is_laid_out_as_the_weights(make: Make) -> None:
+    model = LaidOut()
+    trainer = make(ema_decay=0.5)
+    (average,) = trainer.callbacks = [each for each in trainer.callbacks if isinstance(each, MovingAverage)]
+    trainer.fit(model, DataLoader(TensorDataset(torch.zeros(5, 1))))
+    assert average._average_model is not None
+    assert average._average_model.module.kernel.stride() == model.kernel.stride() == (12, 1, 6, 3)
+    assert torch.equal(model.kernel, LaidOut().kernel)
+
+
 @pytest.mark.parametrize(
     ("strategy", "find_unused"),
     [(StrategyConfig(), False), (StrategyConfig(backbone_factor=1), False), (GRADUAL, True)],

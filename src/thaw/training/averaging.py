@@ -34,6 +34,15 @@ class MovingAverage(WeightAveraging):
         if self._average_model is not None:
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()  # to be looked at without waiting
 
+    @torch.no_grad()
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lay the average out as the weights, which are channels-last on a GPU by now.
+
+        Where layouts differ, torch moves one tensor after the other.
+        """
+        for mean, value in self._pairs(pl_module):
+            mean.data = torch.empty_like(value).copy_(mean)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -50,7 +59,7 @@ class MovingAverage(WeightAveraging):
         assert self._average_model is not None
         steps = int(self._average_model.n_averaged)
         kept = min((1 + steps) / (10 + steps), self.decay) if steps else 0.0
-        pairs = list(zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True))
+        pairs = self._pairs(pl_module)
         means, weights = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
         torch._foreach_lerp_(means, weights, 1 - kept)
         for mean, value in pairs:
@@ -61,6 +70,11 @@ class MovingAverage(WeightAveraging):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the model with the average also where a resumed run had no epoch left."""
         self._copy_average_to_current(pl_module)
+
+    def _pairs(self, pl_module: LightningModule) -> list[tuple[Tensor, Tensor]]:
+        """Each tensor of the average, and the module's own."""
+        assert self._average_model is not None
+        return list(zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True))
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
