@@ -148,6 +148,17 @@ def test_class_with_fewer_images_than_folds(tmp_path: Path) -> None:
     )
 
 
+def test_train_per_class_draws_nested_subsets_of_train(tmp_path: Path) -> None:
+    plant(tmp_path, {"train/ants": 30, "train/bees": 5, "val/ants": 30, "val/bees": 5})
+    whole, ten, three = (index_of(tmp_path, train_per_class=n) for n in (None, 10, 3))
+    assert sizes(ten) == {"train": {"ants": 10, "bees": 5}, "val": {"ants": 30, "bees": 5}}
+    assert sizes(three)["train"] == {"ants": 3, "bees": 3}
+    assert set(three.splits["train"]) < set(ten.splits["train"]) < set(whole.splits["train"])
+    assert ten.splits["train"] == sorted(ten.splits["train"])
+    assert index_of(tmp_path, train_per_class=10) == ten
+    assert index_of(tmp_path, train_per_class=10, split_seed=1) != ten
+
+
 # Groups
 
 
@@ -263,50 +274,3 @@ def test_each_image_needs_a_group(tmp_path: Path) -> None:
     assert error_of(tmp_path, csv="labels.csv", csv_group="series").startswith(
         "dataset.csv must have the columns path and label and series: "
     )
-
-
-# Classes
-
-
-def test_val_has_a_class_that_train_lacks(tmp_path: Path) -> None:
-    plant(tmp_path, {"train/ants": 2, "train/bees": 2, "val/ants": 1, "val/wasps": 3})
-    assert error_of(tmp_path) == (
-        "val has a class that train lacks: 'wasps' (3 images in val/wasps). Classes are taken from train: ants, bees."
-    )
-
-
-def test_test_has_a_class_that_train_lacks(tmp_path: Path) -> None:
-    plant(tmp_path, {"train/ants": 5, "train/bees": 5, "test/Ants": 1})
-    assert error_of(tmp_path, val_fraction=0) == (
-        "test has a class that train lacks: 'Ants' (1 image in test/Ants). Classes are taken from train: ants, bees."
-    )
-
-
-def test_one_class_is_too_few(tmp_path: Path) -> None:
-    plant(tmp_path, {"train/ants": 5, "val/ants": 5})
-    assert error_of(tmp_path) == "train must have images of at least two classes, got one: 'ants'."
-
-
-def test_only_some_classes_are_kept_in_sorted_order(tmp_path: Path) -> None:
-    plant(tmp_path, {"train/ants": 2, "train/bees": 3, "train/wasps": 4, "val/bees": 1, "val/ants": 1})
-    index = index_of(tmp_path, classes=["wasps", "ants"])
-    assert index.classes == ("ants", "wasps")
-    assert sizes(index) == {"train": {"ants": 2, "wasps": 4}, "val": {"ants": 1}}
-
-
-def test_unknown_class(tmp_path: Path) -> None:
-    plant(tmp_path, {"ants": 5, "bees": 5})
-    assert error_of(tmp_path, classes=["ants", "bee"]) == (
-        "dataset.classes has an unknown class: 'bee'. Did you mean 'bees'? Known are: ants, bees."
-    )
-
-
-def test_train_per_class_draws_nested_subsets_of_train(tmp_path: Path) -> None:
-    plant(tmp_path, {"train/ants": 30, "train/bees": 5, "val/ants": 30, "val/bees": 5})
-    whole, ten, three = (index_of(tmp_path, train_per_class=n) for n in (None, 10, 3))
-    assert sizes(ten) == {"train": {"ants": 10, "bees": 5}, "val": {"ants": 30, "bees": 5}}
-    assert sizes(three)["train"] == {"ants": 3, "bees": 3}
-    assert set(three.splits["train"]) < set(ten.splits["train"]) < set(whole.splits["train"])
-    assert ten.splits["train"] == sorted(ten.splits["train"])
-    assert index_of(tmp_path, train_per_class=10) == ten
-    assert index_of(tmp_path, train_per_class=10, split_seed=1) != ten

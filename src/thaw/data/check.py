@@ -11,12 +11,13 @@ from pathlib import Path
 from PIL import Image
 
 from thaw.config import DatasetConfig
+from thaw.data.classes import name_deeper_folder, name_tables
 from thaw.data.copies import find_copies
 from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.scan import STRAYS, name_ignored
-from thaw.data.splits import Sample, name_deeper_folder, name_tables
+from thaw.data.splits import Sample
 from thaw.data.threads import in_threads
 from thaw.errors import ThawError, printable
 

@@ -12,21 +12,12 @@ from torch import Tensor
 
 from thaw.config import DatasetConfig
 from thaw.data.cache import file_stamp
+from thaw.data.classes import keep_classes, learn_classes, sort_classes
 from thaw.data.images import read_image
 from thaw.data.labels import require_left
 from thaw.data.scan import Scan, scan_data
 from thaw.data.shards import Shards
-from thaw.data.splits import (
-    Row,
-    Sample,
-    by_split,
-    draw,
-    find_torn_groups,
-    keep_classes,
-    learn_classes,
-    sort_classes,
-    split_rows,
-)
+from thaw.data.splits import Row, Sample, by_split, draw, find_torn_groups, split_rows
 from thaw.errors import ThawError
 
 

@@ -11,11 +11,12 @@ from typing import TypeAlias
 
 from thaw.config import DatasetConfig
 from thaw.data.cache import cache_folder
+from thaw.data.classes import name_tables
 from thaw.data.exclude import absolute, read_excluded
 from thaw.data.labels import label_by_name, read_table
 from thaw.data.places import IMAGE_SUFFIXES
 from thaw.data.shards import Shards
-from thaw.data.splits import SPLIT_NAMES, Row, name_tables
+from thaw.data.splits import SPLIT_NAMES, Row
 from thaw.errors import ThawError, name_some
 
 Ignored: TypeAlias = defaultdict[str, list[Path]]
