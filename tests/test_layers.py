@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 MODULES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
 BARRED = {
     "inspection": ["thaw.training.", "thaw.launch.", "thaw.comparison."],
-    "training": ["thaw.launch.", "thaw.comparison."],
+    "training": ["thaw.evaluation", "thaw.launch.", "thaw.comparison."],
     "launch": ["thaw.model.", "thaw.inspection.", "thaw.training.", "thaw.comparison."],
     "comparison": ["thaw.training."],
 }

@@ -5,19 +5,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
-import lightning.pytorch as pl
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from thaw.config import DatasetConfig
-from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import ImageIndex
-from thaw.data.kept_images import Loader
 from thaw.data.known_classes import in_known_classes, index_known_classes
-from thaw.data.loading import loading
 from thaw.data.sampling import ImageDataset
 from thaw.data.scan import has_folders
 from thaw.data.shards import is_address
@@ -25,13 +20,12 @@ from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import write_figure
 from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
-from thaw.inspection.predictions import Predictions, collect, write_predictions
+from thaw.inspection.predictions import Predictions, write_predictions
 from thaw.inspection.scores import score_data
-from thaw.model.classifier import Classifier
 from thaw.own_images import caution_of, own_images
 from thaw.run import Run
 from thaw.training.precision import keep_precision
-from thaw.training.trainer import make_predictor
+from thaw.training.trainer import make_predictor, predict
 from thaw.tta import average, check_views, other_views
 from thaw.writing import drafting
 
@@ -131,17 +125,6 @@ def evaluate(
         device=trainer.accelerator.name(),
         images=images,
     )
-
-
-def predict(
-    trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str, loader: Loader | None = None
-) -> Predictions:
-    """What the model says of every image of a split, or of the views of them that a loader gives."""
-    data.images.device = trainer.strategy.root_device  # Lightning tells it where it is given the data, not a loader
-    with loading(data):
-        outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
-    paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
-    return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> None:

@@ -18,14 +18,13 @@ from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, Str
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.images import read_image
 from thaw.errors import ThawError
-from thaw.evaluation import predict
 from thaw.run import Run
 from thaw.training.averaging import MovingAverage
 from thaw.training.building import build
 from thaw.training.checkpoints import BestCheckpoint, LastCheckpoint
 from thaw.training.progress import EpochLog
 from thaw.training.stopping import PhaseEarlyStopping
-from thaw.training.trainer import fit, make_predictor, make_trainer
+from thaw.training.trainer import fit, make_predictor, make_trainer, predict
 from thaw.training.validation import EvaluationEpochs
 
 GRADUAL = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
-from thaw.evaluation import predict
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.grids import MOST, choose_for_grid, mix_rows, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.predictions import Predictions, write_predictions
@@ -48,7 +47,7 @@ from thaw.training.resuming import (
     require_own_folder,
     require_same_beginning,
 )
-from thaw.training.trainer import fit, frozen_backbone, make_trainer, prepare
+from thaw.training.trainer import fit, frozen_backbone, make_trainer, predict, prepare
 from thaw.writing import naming, naming_events
 
 log = logging.getLogger(__name__)

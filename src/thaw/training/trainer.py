@@ -11,14 +11,17 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
+from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
 from thaw.config import Config, recheck
 from thaw.console import ensure_output
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.feature_views import FrozenBackbone
+from thaw.data.kept_images import Loader
 from thaw.data.loading import loading
 from thaw.errors import ThawError
+from thaw.inspection.predictions import Predictions, collect
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen, phase_starts
 from thaw.ranks import find_rank
@@ -175,6 +178,17 @@ def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
         )
     except (MisconfigurationException, ValueError) as error:
         raise ThawError(f"The device {accelerator!r} cannot be used here: {error} Try --device auto.") from error
+
+
+def predict(
+    trainer: pl.Trainer, model: Classifier, data: ImageDataModule, split: str, loader: Loader | None = None
+) -> Predictions:
+    """What the model says of every image of a split, or of the views of them that a loader gives."""
+    data.images.device = trainer.strategy.root_device  # Lightning tells it where it is given the data, not a loader
+    with loading(data):
+        outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
+    paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
+    return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
 
 
 def _distribution(config: Config, num_stages: int) -> str:
