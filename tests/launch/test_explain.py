@@ -238,7 +238,13 @@ def test_option_names_are_groups_and_what_is_in_them() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("tes", " Did you mean 'test'?"), ("TEST", ""), ("", ""), ("xyz", ""), ("tran", " Did you mean 'train'?")],
+    [
+        ("tes", " Did you mean 'test'?"),
+        ("TEST", " Did you mean 'test'?"),
+        ("", ""),
+        ("xyz", ""),
+        ("tran", " Did you mean 'train'?"),
+    ],
 )
 def test_did_you_mean_offers_the_nearest_name_if_one_is_near(name: str, hint: str) -> None:
     assert did_you_mean(name, ["train", "val", "test"]) == hint

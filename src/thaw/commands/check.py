@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Reads every image of a folder and tells what is wrong: unreadable files, files of another type than their name "
     "says, tiny images, byte-identical copies (twice in a split, in two splits, with two labels), classes that are "
-    "rare or missing from a split, empty and misspelt folders. Nothing in the folder is changed. "
+    "rare, missing from a split or spelt in two ways, empty and misspelt folders. Nothing in the folder is changed. "
     "Exit code: 0 if all is well, 1 if something is wrong, 2 if the folder cannot be checked."
 )
 EXAMPLE = "thaw check photos --fix"
