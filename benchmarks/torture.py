@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from thaw.inspection.predictions import read_predictions
+from thaw.inspection.prediction_files import read_predictions
 
 ROOT = Path(__file__).parents[1]
 NUM_EPOCHS = 6

@@ -13,7 +13,8 @@ from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, Tra
 from thaw.data.images import read_image
 from thaw.errors import ThawError
 from thaw.evaluation import evaluate, write_evaluation
-from thaw.inspection.predictions import Predictions, read_predictions
+from thaw.inspection.prediction_files import read_predictions
+from thaw.inspection.predictions import Predictions
 from thaw.model.classifier import Classifier
 from thaw.predict import Predictor
 from thaw.run import Run

@@ -159,7 +159,7 @@ COMPILES = "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)
     [
         "from torch._dynamo import allow_in_graph; assert torch._dynamo.config.recompile_limit",
         "from torch._dynamo.eval_frame import OptimizedModule; assert torch._dynamo.OptimizedModule is OptimizedModule",
-        "from torchvision.ops.roi_align import is_compile_supported as asked; assert asked('cpu') in (True, False)",
+        "from torchvision.ops.roi_align import is_compile_supported as asked; asked('cpu')",
         "from lightning.pytorch.utilities.compile import OptimizedModule as known\nnetwork = torch.nn.Linear(1, 1)\n"
         "assert not isinstance(network, known) and isinstance(torch.compile(network, backend='eager'), known)",
     ],

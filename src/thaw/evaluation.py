@@ -20,7 +20,8 @@ from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import write_figure
 from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
-from thaw.inspection.predictions import Predictions, write_predictions
+from thaw.inspection.prediction_files import write_predictions
+from thaw.inspection.predictions import Predictions
 from thaw.inspection.scores import score_data
 from thaw.own_images import caution_of, own_images
 from thaw.run import Run

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from thaw.data.check import index_again
 from thaw.data.copies import count_known
 from thaw.data.index import ImageIndex, survey
 from thaw.data.sources import data_folder, fetch
 from thaw.data.splits import Sample
+from thaw.data.unreadable import index_again
 from thaw.errors import ThawError
-from thaw.inspection.predictions import read_splits
+from thaw.inspection.prediction_files import read_splits
 from thaw.run import Run
 
 
@@ -49,7 +49,12 @@ def caution_of(run: Run, samples: Sequence[Sample]) -> str:
     Returns:
         A sentence; empty if none are known, or the run's own images are not there.
     """
-    trained, chosen, is_same = _count_own(run, samples)
+    own = _find_own(run)
+    if own is None:
+        return ""
+    index, is_same = own
+    trained = count_known(samples, index.splits["train"])
+    chosen = count_known(samples, index.splits["val"]) if run.chose_epoch else 0
     parts = [f"{'was' if is_same else 'may have been'} trained on {trained}"] * (trained > 0)
     parts += [f"chose its best epoch on {chosen}"] * (chosen > 0)
     return f"Of {len(samples)} images, the run {' and '.join(parts)}, so the figures flatter." if parts else ""
@@ -69,24 +74,25 @@ def caution_of_weights(weights: str | None, splits: Mapping[str, Sequence[Sample
     folder = path.parent.parent if path.parent.name == "checkpoints" else path
     if not folder.is_dir() or not (run := Run(folder)).is_finished:
         return []
-    counts = {split: (_count_own(run, samples), len(samples)) for split, samples in splits.items() if split != "train"}
+    own = _find_own(run)
+    if own is None:
+        return []
+    index, is_same = own
+    known = {split: count_known(splits[split], index.splits["train"]) for split in splits if split != "train"}
     return [
-        f"Of {n} {split} images, backbone.weights={weights} {'was' if is_same else 'may have been'} trained on "
-        f"{trained}, so the figures flatter. Fixed splits, by folders or dataset.csv_split, avoid it."
-        for split, ((trained, _, is_same), n) in counts.items()
-        if trained
+        f"Of {len(splits[split])} {split} images, backbone.weights={weights} {'was' if is_same else 'may have been'} "
+        f"trained on {number}, so the figures flatter. Fixed splits, by folders or dataset.csv_split, avoid it."
+        for split, number in known.items()
+        if number
     ]
 
 
-def _count_own(run: Run, samples: Sequence[Sample]) -> tuple[int, int, bool]:
-    """How many images a run was trained on, on how many it chose its epoch, and whether its data is as it was."""
+def _find_own(run: Run) -> tuple[ImageIndex, bool] | None:
+    """`own_images`; None where they are not in files of their own, or not there: they are not what is asked about."""
     options = run.dataset
     if options.name == "stream" or not data_folder(options.name, Path(options.root)).is_dir():
-        return 0, 0, True
+        return None
     try:
-        index, is_same = own_images(run)
-        trained = count_known(samples, index.splits["train"])
-        chosen = count_known(samples, index.splits["val"]) if run.chose_epoch else 0
-    except (ThawError, OSError):  # the run's images are not what is asked about
-        return 0, 0, True
-    return trained, chosen, is_same
+        return own_images(run)
+    except (ThawError, OSError):
+        return None

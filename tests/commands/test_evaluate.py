@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from thaw.cli import main
-from thaw.inspection.predictions import read_predictions
+from thaw.inspection.prediction_files import read_predictions
 from thaw.run import Run
 
 FILES = {

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from thaw.config import DatasetConfig
-from thaw.data.check import are_read_whole, drop_unreadable, facts, find_problems, find_unreadable
+from thaw.data.check import facts, find_problems
 from thaw.data.index import ImageIndex, build_index, survey
+from thaw.data.unreadable import are_read_whole, drop_unreadable, find_unreadable
 from thaw.errors import ThawError
 
 
@@ -222,10 +223,10 @@ def test_of_very_many_files_only_the_headers_are_read(
     truncated, html = (tmp_path / name for name in ("train/bees/1.jpg", "train/ants/2.jpg"))
     truncated.write_bytes(truncated.read_bytes()[:-100])
     html.write_text("<html>404</html>")
-    monkeypatch.setattr("thaw.data.check.MOST_READ", 6)
+    monkeypatch.setattr("thaw.data.unreadable.MOST_READ", 6)
     assert are_read_whole(index, "error")
     assert list(find_unreadable(index, True)) == [html, truncated]
-    monkeypatch.setattr("thaw.data.check.MOST_READ", 5)
+    monkeypatch.setattr("thaw.data.unreadable.MOST_READ", 5)
     assert not are_read_whole(index, "error")
     assert are_read_whole(index, "skip")
     with caplog.at_level("INFO", logger="thaw"):

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig
-from thaw.data.check import index_again
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.device import Crops
 from thaw.data.feature_views import FrozenBackbone
 from thaw.data.images import read_image
 from thaw.data.sampling import NO_LABEL
 from thaw.data.transforms import EvaluationTransform
+from thaw.data.unreadable import index_again
 from thaw.errors import ThawError
 from thaw.evaluation import evaluate
 from thaw.model.classifier import Classifier
@@ -196,7 +196,7 @@ def test_of_very_many_files_those_are_left_out_that_are_left_out_of_few(
     shutil.copytree(image_folder, tmp_path / "images")
     truncated = tmp_path / "images/train/red/0.png"
     truncated.write_bytes(truncated.read_bytes()[:-2000])
-    monkeypatch.setattr("thaw.data.check.MOST_READ", 10)
+    monkeypatch.setattr("thaw.data.unreadable.MOST_READ", 10)
     data = make_data(tmp_path / "images", cache=cache, on_bad="skip")
     assert data.index.ignored["unreadable"] == (truncated,)
     _, is_same = index_again(tmp_path / "images", data.options, data.index.fingerprint)

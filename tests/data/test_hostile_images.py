@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from thaw.cli import main
-from thaw.comparison.repeats import read_answers
+from thaw.comparison.records import read_answers
 from thaw.config import DatasetConfig
 from thaw.data.exclude import read_excluded, write_excluded
 from thaw.data.images import MOST_PIXELS, BadImage, read_header, read_image
 from thaw.data.index import build_index
 from thaw.errors import printable
-from thaw.inspection.predictions import Predictions, write_predictions
+from thaw.inspection.prediction_files import write_predictions
+from thaw.inspection.predictions import Predictions
 from thaw.run import Run
 
 CASES = int(os.environ.get("THAW_FUZZ_CASES", "300"))

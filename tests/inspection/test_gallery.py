@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from thaw.inspection.gallery import SIDE, make_gallery, to_data_uri
-from thaw.inspection.predictions import Predictions, read_predictions
+from thaw.inspection.prediction_files import read_predictions
+from thaw.inspection.predictions import Predictions
 from thaw.run import Run
 
 

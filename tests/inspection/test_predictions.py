@@ -17,7 +17,8 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from thaw.errors import ThawError
-from thaw.inspection.predictions import Predictions, collect, read_predictions, wilson_interval, write_predictions
+from thaw.inspection.prediction_files import read_predictions, write_predictions
+from thaw.inspection.predictions import Predictions, collect, wilson_interval
 
 CLASSES = ("ants", "bees", "wasps")
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from thaw.comparison.leaderboard import Leaderboard, Section
-from thaw.comparison.repeats import Record, Setting, pool, read_record
+from thaw.comparison.records import Record, read_record
+from thaw.comparison.repeats import Setting, pool
 from thaw.comparison.runs import find_runs, find_unfinished
 from thaw.comparison.verdicts import judge
 from thaw.errors import ThawError

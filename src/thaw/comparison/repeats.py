@@ -1,61 +1,20 @@
 """Runs -> settings: the seeds and folds of one setting pooled, with their figures and their answers image by image."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
-from pathlib import Path
 from statistics import mean, stdev, variance
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.data.places import data_name
-from thaw.differences import Options, flat_config, options_of, relevant, typed_options, value_of
+from thaw.comparison.records import Record
+from thaw.differences import value_of
 from thaw.inspection.uncertainty import wilson_interval
-from thaw.run import Run
-from thaw.summary import Metrics, Summary
-
-
-@dataclass(frozen=True)
-class Record:
-    """Options and figures of one run, for the leaderboard."""
-
-    run: Run
-    summary: Summary
-    typed: Options
-    config: Options
-    fold: int | None
-    """Which cross-validation fold was the run's val; None without cross-validation."""
-    num_folds: int
-    """Number of folds; 0 without cross-validation."""
-    data: str
-    """Name of the data set, or of its folder."""
-
-    @property
-    def setting(self) -> tuple[tuple[str, str], ...]:
-        """What runs of one setting share: the options, but for the seed and the fold."""
-        return tuple(sorted(self.config.items()))
-
-    @property
-    def split(self) -> str:
-        """Where the run is judged: on test if there is one; a fold on its val, which no other fold has."""
-        return "test" if self.summary["test"] and self.fold is None else "val"
-
-    @property
-    def metrics(self) -> Metrics:
-        """The figures that no one has chosen: on test, or else of the last epoch on val."""
-        test = self.summary["test"]
-        return test if test and self.split == "test" else self.summary["last"]
-
-    @property
-    def answers(self) -> dict[tuple[str, str], str]:
-        """The class predicted for each image, by its path and label, as the figures count it; empty if not kept."""
-        path = self.run.predictions_csv if self.split == "test" else self.run.predictions_last_csv
-        return read_answers(path, self.split)
+from thaw.summary import Metrics
 
 
 @dataclass(frozen=True)
@@ -192,44 +151,6 @@ def _macro_f1(repeat: Sequence[Record]) -> float | None:
 def _answers(repeat: Sequence[Record]) -> dict[tuple[str, str], str]:
     """Those of all folds."""
     return {image: said for record in repeat for image, said in record.answers.items()}
-
-
-def read_answers(path: Path, split: str) -> dict[tuple[str, str], str]:
-    """The class predicted for each image of a split, by its path and label; empty without a readable file."""
-    try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == split]
-            return {(row["path"], row["label"]): row["predicted"] for row in rows}
-    except (OSError, UnicodeError, KeyError, csv.Error):
-        return {}
-
-
-def read_record(run: Run) -> Record | None:
-    """The run's record; None if its summary.json is none of Thaw's."""
-    try:
-        summary = cast(Summary, run.summary)  # or a part of one
-        config = flat_config(run)
-        typed = typed_options(summary["command"]) if summary["command"] else options_of(config)
-        config = config or typed
-        # Each run has written down the rate that it has found.
-        if typed.get("optimizer.lr") == "auto" or run.rate_curve.exists():
-            config = {**config, "optimizer.lr": "auto"}
-        fold, num_folds = (config.get(f"dataset.{key}", "null") for key in ("fold", "num_folds"))
-        name, root, csv = (config.get(f"dataset.{key}", "") for key in ("name", "root", "csv"))
-        record = Record(
-            run=run,
-            summary=summary,
-            typed=relevant(typed),
-            config=relevant(config),
-            fold=None if fold == "null" else int(fold),
-            num_folds=0 if num_folds == "null" else int(num_folds),
-            data=data_name(name, root, None if csv in ("", "null") else csv) if name else "",
-        )
-        _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"]
-        _ = summary["params"]["trainable"], summary["seed"]
-        return record
-    except Exception:  # whatever another program's summary.json, or half a file, leads to
-        return None
 
 
 def pool(records: Iterable[Record]) -> list[Setting]:

@@ -1,35 +1,19 @@
-"""A table of images -> its facts in one line, its probable mistakes, and the table without unreadable files."""
+"""A table of images -> its facts in one line, and its probable mistakes."""
 
-import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 
-from PIL import Image
-
-from thaw.config import DatasetConfig
 from thaw.data.classes import name_deeper_folder, name_tables
 from thaw.data.copies import find_copies
 from thaw.data.finding import Finding
-from thaw.data.images import BadImage, read_header, read_image
-from thaw.data.index import ImageIndex, build_index
+from thaw.data.index import ImageIndex
 from thaw.data.scan import STRAYS, name_ignored
 from thaw.data.splits import Sample
-from thaw.data.threads import in_threads
-from thaw.errors import ThawError, printable
-
-log = logging.getLogger(__name__)
+from thaw.errors import printable
 
 UNBALANCED = 10
 """A class with so many times the images of another is worth a remark."""
-MOST_READ = 10_000
-"""Files that are read to their ends before each first training on them; of more, only the headers where none is
-left out."""
-MOST_LINES = 10
-"""Of files that are left out; the others are counted."""
 
 
 def facts(index: ImageIndex) -> str:
@@ -182,86 +166,3 @@ def _name_deeper(index: ImageIndex, only: tuple[str, ...]) -> str:
     paths = [sample.path for sample in index.samples] if only else []
     in_class_folder = paths and all(index.place(path).startswith(f"{only[0]}/") for path in paths)
     return (name_deeper_folder(paths) if in_class_folder else "") + (name_tables(index.tables) if only else "")
-
-
-def are_read_whole(index: ImageIndex, on_bad: str) -> bool:
-    """Whether files are read to their ends: always if some may be left out, lest which ones depend on the cache."""
-    return on_bad == "skip" or len(index.samples) <= MOST_READ
-
-
-def find_unreadable(index: ImageIndex, whole: bool, threads: int | None = None) -> dict[Path, str]:
-    """Every file that cannot be decoded, or that has no header of an image if not read whole, with the reason.
-
-    Images in shards are left alone: each was read before it was packed.
-    """
-    if index.shards:
-        return {}
-    paths = [sample.path for sample in index.samples]
-    read: Callable[[Path], object] = partial(read_image, min_size=1)  # to its end, fastest at the smallest scale
-    if not whole:
-        log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
-        read = read_header
-    Image.init()  # once, not in each thread
-    reasons = in_threads(partial(_fault, read), paths, threads)
-    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
-
-
-def _fault(read: Callable[[Path], object], path: Path) -> str:
-    """Why a file cannot be read; empty if it can."""
-    try:
-        read(path)
-    except BadImage as error:
-        return error.reason
-    return ""
-
-
-def drop_unreadable(index: ImageIndex, bad: dict[Path, str], on_bad: str) -> ImageIndex:
-    """The table without its unreadable files, which are named.
-
-    Args:
-        index: The table.
-        bad: Unreadable files and why they are, as `find_unreadable` gives them.
-        on_bad: error or skip, as in `dataset.on_bad`.
-
-    Raises:
-        ThawError: There is one, and `on_bad` is error; or a split, or a class of train, has no other images.
-    """
-    if not bad:
-        return index
-    lines = [f"\n  {printable(index.place(path))}: {reason}" for path, reason in bad.items()]
-    if on_bad == "error":
-        raise ThawError(
-            f"{len(bad)} file{'s' * (len(bad) > 1)} in {index.root} cannot be read as images:{''.join(lines)}\n"
-            "Repair or remove them; dataset.on_bad=skip leaves them out."
-        )
-    if (others := len(lines) - MOST_LINES) > 0:
-        lines[MOST_LINES:] = [f"\n  … and {others} more: `thaw check {index.root} --fix` lists all"]
-    log.warning(f"{len(bad)} of {len(index.samples)} files cannot be read as images and are left out:{''.join(lines)}")
-    splits = {
-        split: [sample for sample in samples if sample.path not in bad] for split, samples in index.splits.items()
-    }
-    for split, samples in splits.items():
-        if not samples:
-            raise ThawError(f"{split} has no images left: dataset.on_bad=skip leaves out all of its files.")
-    left = {sample.label for sample in splits.get("train", ())}
-    for label, name in enumerate(index.classes):
-        if "train" in splits and label not in left:
-            raise ThawError(f"train has no images of {name!r} left: dataset.on_bad=skip leaves out all of its files.")
-    return replace(index, splits=splits, ignored={**index.ignored, "unreadable": tuple(bad)})
-
-
-def index_again(folder: Path, options: DatasetConfig, trained_on: str) -> tuple[ImageIndex, bool]:
-    """A run's data set as it is now, and whether its files are those of the training.
-
-    Args:
-        folder: Where it lies.
-        options: The run's own; where they say so, unreadable files are left out as they were then.
-        trained_on: Its fingerprint at the training.
-
-    Raises:
-        ThawError: The files cannot give what the options ask for.
-    """
-    index = build_index(folder, options)
-    if options.on_bad == "skip" and index.fingerprint != trained_on:
-        index = drop_unreadable(index, find_unreadable(index, whole=True), options.on_bad)
-    return index, index.fingerprint == trained_on

@@ -21,6 +21,7 @@ from thaw.data.places import locate
 from thaw.data.sampling import NO_LABEL, Batch, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
 from thaw.data.sources import fetch
 from thaw.data.transforms import EvaluationTransform, training_transform
+from thaw.data.unreadable import drop_unreadable
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class ImageDataModule(LightningDataModule):
             ThawError: A file cannot be read, and `dataset.on_bad` is error.
         """
         self.images = KeptImages(index, self.transform, self.options)
-        self.index = check.drop_unreadable(index, self.images.find_unreadable(), self.options.on_bad)
+        self.index = drop_unreadable(index, self.images.find_unreadable(), self.options.on_bad)
         log.info(check.facts(self.index))
         for finding in check.find_problems(self.index):
             log.warning(finding.message)

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from thaw.config import AugmentConfig, DatasetConfig
-from thaw.data.check import are_read_whole, find_unreadable
 from thaw.data.device import SHARE_OF_FREE_MEMORY, CropDataset, Crops, DeviceImages, can_cut, fits_on_device
 from thaw.data.index import ImageIndex
 from thaw.data.memory import ImageMemory, fits_in_memory
@@ -22,6 +21,7 @@ from thaw.data.readable import find_bad_once
 from thaw.data.sampling import EpochSampler, ImageDataset, Position, SequentialPositions
 from thaw.data.threads import num_cores
 from thaw.data.transforms import EvaluationTransform
+from thaw.data.unreadable import are_read_whole, find_unreadable
 from thaw.signals import outlive
 
 log = logging.getLogger(__name__)

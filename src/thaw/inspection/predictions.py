@@ -1,17 +1,12 @@
 """What a classifier said of each image of a split, how good that is, and where it went wrong."""
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import (
     multiclass_calibration_error,
@@ -19,13 +14,9 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-from thaw.errors import ThawError
 from thaw.inspection.uncertainty import wilson_interval
 from thaw.summary import Metrics
-from thaw.writing import drafting_csv
 
-COLUMNS = ["split", "path", "label", "predicted", "loss"]
-"""Of a predictions.csv, before one `p_CLASS` a class."""
 NUM_BINS = 15
 """Bins of confidence, over which the calibration error is a mean."""
 
@@ -157,86 +148,6 @@ class Predictions:
     def least_certain(self, most: int) -> list[int]:
         """Indices of the images of lowest confidence, lowest first."""
         return self.confidences.argsort(stable=True)[:most].tolist()
-
-
-def write_predictions(path: Path, splits: Mapping[str, Predictions]) -> None:
-    """One row an image: split, path, label, predicted, loss and the probability of each class.
-
-    Raises:
-        OSError: The system refuses to write.
-    """
-    with drafting_csv(path) as file:
-        writer = csv.writer(file)
-        classes = next(iter(splits.values())).classes
-        writer.writerow([*COLUMNS, *(f"p_{name}" for name in classes)])
-        for split, predictions in splits.items():
-            for index, image in enumerate(predictions.paths):
-                names = (classes[int(labels[index])] for labels in (predictions.labels, predictions.predicted))
-                numbers = [float(predictions.losses[index]), *predictions.probabilities[index].tolist()]
-                writer.writerow([split, image, *names, *(f"{number:.6g}" for number in numbers)])
-
-
-def read_predictions(path: Path) -> dict[str, Predictions]:
-    """The predictions of each split that `write_predictions` has written, to six digits.
-
-    The logits are logarithms of probabilities: their softmax is the same.
-
-    Raises:
-        ThawError: The file is missing, or is no such table.
-    """
-    with _reading(path) as (header, rows):
-        classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS) :])
-        labels = {name: label for label, name in enumerate(classes)}
-        by_split: dict[str, list[_Row]] = {}
-        for split, image, label, predicted, loss, *shares in rows:
-            row = _Row(image, labels[label], labels[predicted], float(loss), np.array(shares, np.float32))
-            by_split.setdefault(split, []).append(row)
-        return {split: _from_rows(own, classes) for split, own in by_split.items()}
-
-
-def read_splits(path: Path) -> dict[str, str]:
-    """The split of each image, by its path, that `write_predictions` has written.
-
-    Raises:
-        ThawError: The file is missing, or is no such table.
-    """
-    with _reading(path) as (_, rows):
-        return {image: split for split, image, *_ in rows}
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
-    """The header of a table of predictions, and its rows."""
-    try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = csv.reader(file)
-            header = next(rows, [])
-            if header[: len(COLUMNS)] != COLUMNS:
-                raise ValueError(f"its columns are {', '.join(header)}")
-            yield header, rows
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        columns = ", ".join([*COLUMNS, "p_CLASS, …"])
-        raise ThawError(f"{path} cannot be read as predictions: expected the columns {columns} ({error}).") from error
-
-
-class _Row(NamedTuple):
-    path: str
-    label: int
-    predicted: int
-    loss: float
-    shares: NDArray[np.float32]
-    """Probabilities (K,); as texts, those of many classes would take ten times the memory."""
-
-
-def _from_rows(rows: list[_Row], classes: tuple[str, ...]) -> Predictions:
-    paths, labels, predicted, losses, shares = zip(*rows, strict=True)
-    logits = torch.from_numpy(np.stack(shares)).clamp(min=torch.finfo().tiny).log()  # where one was rounded to 0
-    images, actual, said = torch.arange(len(rows)), torch.tensor(labels), torch.tensor(predicted)
-    logits[images, actual] = -torch.tensor(losses)  # more digits near 0 and 1
-    top = logits.amax(dim=1)
-    tied = logits.argmax(dim=1) != said  # six digits may hide which of two was higher
-    logits[images[tied], said[tied]] = top[tied].nextafter(torch.tensor(torch.inf))
-    return Predictions(paths, actual, logits, classes)
 
 
 def accuracy_text(metrics: Metrics) -> str:

@@ -12,16 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from omegaconf import OmegaConf
 
 from thaw.config import DatasetConfig
-from thaw.data.check import facts, find_problems, index_again
+from thaw.data.check import facts, find_problems
 from thaw.data.images import read_image
 from thaw.data.index import ImageIndex
 from thaw.data.shards import is_address
 from thaw.data.sources import data_folder
+from thaw.data.unreadable import index_again
 from thaw.errors import ThawError
 from thaw.inspection import svg
 from thaw.inspection.curves import frozen_stages, learning_curves
 from thaw.inspection.gallery import make_gallery
-from thaw.inspection.predictions import NUM_BINS, ClassScore, Predictions, read_predictions
+from thaw.inspection.prediction_files import read_predictions
+from thaw.inspection.predictions import NUM_BINS, ClassScore, Predictions
 from thaw.options import changed, typed
 from thaw.run import Run
 from thaw.summary import Summary

@@ -329,5 +329,5 @@ class Classifier(LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Path | str) -> "Classifier":  # type: ignore[override]
-        """What Lightning calls `from_checkpoint`; options of its own it has none."""
+        """`from_checkpoint` by the name that Lightning gives it; the checkpoint holds all arguments."""
         return cls.from_checkpoint(checkpoint_path)
