@@ -22,6 +22,7 @@ from thaw.config import (
     Config,
     DatasetConfig,
     HeadConfig,
+    LoggerConfig,
     OptimizerConfig,
     ScheduleConfig,
     StrategyConfig,
@@ -79,6 +80,7 @@ UNCHECKED = {
     "trainer.extra",
     "logger.project",
     "logger.uri",
+    "logger.extra",
     "sweep.resume",
     "resume",
 }
@@ -149,7 +151,6 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
     "trainer.monitor": (["val/acc", "val/loss", "val/macro_f1"], ["acc", "train/loss"]),
     "trainer.ties": (["first", "last"], ["best"]),
     "trainer.eval_every": ([1, 100], [0, -1]),
-    "trainer.eval_from": ([1, 25], [0, -1, 26]),
     "trainer.early_stopping": ([None, 1, 100], [0, -1]),
     "trainer.gradient_clip": ([None, 1e-6, 100.0], [0.0, -1.0, INF]),
     "trainer.accumulate": ([1, 100], [0, -1]),
@@ -254,10 +255,6 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: OptimizerConfig("adamw", nesterov=True), "optimizer.nesterov must be false unless"),
         (lambda: OptimizerConfig(momentum=0, nesterov=True), "optimizer.nesterov must be false unless"),
         (
-            lambda: TrainerConfig(max_epochs=3, eval_from=4),
-            "trainer.eval_from must be at most trainer.max_epochs=3, got 4.",
-        ),
-        (
             lambda: TrainerConfig(extra={"fast_dev_run": True}),
             "trainer.extra.fast_dev_run must be left out (trainer=debug takes its place), got True.",
         ),
@@ -271,6 +268,15 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             lambda: TrainerConfig(extra={"max_steps": 0}),
             "trainer.extra.max_steps must be more than 0 (strategy=probe trains nothing), got 0.",
+        ),
+        (
+            lambda: LoggerConfig("tensorboard", extra={"tags": ["mine"]}),
+            "logger.extra is for logger=wandb and logger=mlflow, got logger=tensorboard.",
+        ),
+        (
+            lambda: LoggerConfig("wandb", extra={"project": "mine"}),
+            "logger.extra.project must be left out (logger.project, logger.uri and the run's folder tell it), got "
+            "'mine'.",
         ),
         (
             lambda: TrainerConfig(extra={"max_epochs": 4}),
@@ -356,7 +362,6 @@ def test_a_presets_name_without_its_numbers_does_not_train_frozen() -> None:
     [
         lambda: DatasetConfig(num_folds=5, fold=4),
         lambda: OptimizerConfig(nesterov=True),
-        lambda: TrainerConfig(max_epochs=3, eval_from=3),
         lambda: Config(strategy=StrategyConfig(backbone_factor=1, head_epochs=2), trainer=TrainerConfig(max_epochs=3)),
         lambda: Config(strategy=StrategyConfig(backbone_factor=0, head_epochs=3), trainer=TrainerConfig(max_epochs=3)),
         lambda: Config(schedule=ScheduleConfig(warmup_epochs=2.5), trainer=TrainerConfig(max_epochs=3)),
@@ -373,7 +378,7 @@ def test_what_fits_together_is_accepted(build: Callable[[], Any]) -> None:
 
 
 def test_a_probe_is_not_trained_for_the_epochs_of_the_others_in_a_sweep() -> None:
-    trainer = TrainerConfig(max_epochs=3, eval_from=2)
+    trainer = TrainerConfig(max_epochs=3)
     config = Config(strategy=StrategyConfig("probe"), trainer=trainer)
     assert (config.trainer, trainer.max_epochs) == (TrainerConfig(max_epochs=0), 3)
     assert recheck(config) == config
@@ -554,7 +559,8 @@ def test_a_strategys_own_values_win_over_the_other_presets(compose: Compose, str
 def test_adamw_has_a_rate_of_its_own(compose: Compose, strategy: str) -> None:
     """At SGD's it is too fast: strategy=boosted_head, ants and bees, 8 epochs: 0.65 in place of 0.91."""
     values = compose(f"strategy={strategy}", "optimizer=adamw")
-    assert (values.optimizer.name, values.optimizer.lr, values.optimizer.weight_decay) == ("adamw", 1e-3, 1e-2)
+    rate = 1e-4 if strategy == "finetune" else 1e-3
+    assert (values.optimizer.name, values.optimizer.lr, values.optimizer.weight_decay) == ("adamw", rate, 1e-2)
     assert compose(f"strategy={strategy}", "optimizer=adamw", "optimizer.lr=0.5").optimizer.lr == 0.5
 
 

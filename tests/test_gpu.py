@@ -144,9 +144,20 @@ def test_the_gpu_cuts_what_the_cpu_cuts() -> None:
         assert (cut(crops, GPU) - cut(crops, torch.device("cpu"))).abs().max() <= 1
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "32"])
-def test_gradients_are_clipped_at_every_precision(image_folder: Path, tmp_path: Path, precision: str) -> None:
-    train(options(image_folder, precision=precision, gradient_clip=1.0, max_epochs=8), tmp_path / "run")
+def test_it_learns_at_every_precision(image_folder: Path, tmp_path: Path, precision: str, clip: float | None) -> None:
+    train(options(image_folder, precision=precision, gradient_clip=clip, max_epochs=8), tmp_path / "run")
+    assert learns(tmp_path / "run")
+
+
+@pytest.mark.parametrize("devices", [("gpu", "cpu"), ("cpu", "gpu")])
+def test_a_run_is_gone_on_with_on_another_device(image_folder: Path, tmp_path: Path, devices: tuple[str, str]) -> None:
+    config = options(image_folder, precision="32", max_epochs=2)
+    for accelerator in devices:
+        config.trainer.accelerator = accelerator
+        train(config, tmp_path / "run")
+        config.trainer.max_epochs, config.resume = 8, str(tmp_path / "run")
     assert learns(tmp_path / "run")
 
 

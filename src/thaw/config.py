@@ -39,6 +39,11 @@ OWN_FLAGS = {
     "reload_dataloaders_every_n_epochs": "Thaw's own choice",
 }  # fmt: skip
 """Flags of Lightning's Trainer that `trainer.extra` is not for, and what takes their place."""
+TRACKERS = {
+    "wandb": ("name", "save_dir", "dir", "version", "id", "project", "experiment"),
+    "mlflow": ("experiment_name", "run_name", "tracking_uri", "save_dir", "run_id"),
+}
+"""Loggers that keep runs elsewhere, and the arguments that `logger.extra` is not for."""
 THAWING_PRESETS = ("boosted_head", "discriminative", "finetune", "gradual", "last_stages", "scratch")
 """Those of `conf/strategy/` by which the backbone learns."""
 
@@ -397,9 +402,7 @@ class TrainerConfig:
     ties: Annotated[str, one_of("first", "last")] = "first"
     """Which of several equally good epochs is the best one: first or last."""
     eval_every: Annotated[int, at_least(1)] = 1
-    """Epochs between two validations."""
-    eval_from: Annotated[int, at_least(1)] = 1
-    """First epoch, counted from 1, that is validated."""
+    """Epochs from one validation to the next; the last epoch is validated in any case."""
     early_stopping: Annotated[int | None, at_least(1)] = None
     """Validations without improvement, counted anew in each phase of the strategy, before the end; null never stops."""
     gradient_clip: Annotated[float | None, POSITIVE] = None
@@ -436,8 +439,6 @@ class TrainerConfig:
                 "trainer.ema_decay moves the average by less than bf16 can tell, so it would stay near the weights of "
                 "the beginning: set trainer.precision=bf16-mixed."
             )
-        rule = f"at most trainer.max_epochs={self.max_epochs}"
-        require(self.eval_from <= max(self.max_epochs, 1), "trainer.eval_from", rule, self.eval_from)
 
 
 @dataclass
@@ -450,9 +451,16 @@ class LoggerConfig:
     """Project of wandb, or experiment of mlflow."""
     uri: str | None = None
     """Address of the mlflow server; null keeps a database in the run, `mlflow.db`."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Any other argument of Lightning's WandbLogger (entity, group, tags, …) or MLFlowLogger, passed on as it is."""
 
     def __post_init__(self) -> None:
         check(self, "logger.")
+        if self.extra and self.name not in TRACKERS:
+            raise ThawError(f"logger.extra is for logger={' and logger='.join(TRACKERS)}, got logger={self.name}.")
+        for argument in TRACKERS.get(self.name, ()):
+            rule = "left out (logger.project, logger.uri and the run's folder tell it)"
+            require(argument not in self.extra, f"logger.extra.{argument}", rule, self.extra.get(argument))
 
 
 @dataclass
@@ -527,7 +535,7 @@ class Config:
                 f"{self.trainer.devices}: it must be a multiple of their number."
             )
         if self.strategy.name == "probe":  # in a sweep over strategies, epochs are meant for the others
-            self.trainer = replace(self.trainer, max_epochs=0, eval_from=1)
+            self.trainer = replace(self.trainer, max_epochs=0)
         if self.trainer.max_epochs == 0 and (self.strategy.backbone_factor > 0 or not self.starts_from_probe):
             raise ThawError("trainer.max_epochs=0 trains nothing: use strategy=probe, or raise it.")
         if self.head.init == "probe" and not self.has_probe:

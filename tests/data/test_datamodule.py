@@ -14,7 +14,7 @@ from thaw.data.datamodule import ImageDataModule
 from thaw.data.device import Crops
 from thaw.data.feature_views import FrozenBackbone
 from thaw.data.images import read_image
-from thaw.data.sampling import NO_LABEL
+from thaw.data.sampling import NO_LABEL, ImageDataset
 from thaw.data.transforms import EvaluationTransform
 from thaw.data.unreadable import index_again
 from thaw.errors import ThawError
@@ -400,6 +400,36 @@ def test_stored_views_train_the_head(image_folder: Path, views: int | str) -> No
     assert recorder.ranks == [{2}] * 6
     assert recorder.metrics[-1]["val/acc"] == 1.0
     assert recorder.metrics[-1]["val/loss"] < 0.6 * recorder.metrics[0]["val/loss"]
+
+
+@pytest.mark.slow
+def test_loader_processes_load_each_image_once_an_epoch(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = tmp_path / "loaded.txt"
+    get = ImageDataset.__getitem__
+
+    def note(dataset: ImageDataset, position: tuple[int, int]) -> tuple[Tensor, int]:
+        with loaded.open("a") as file:
+            file.write(f"{position}\n")
+        return get(dataset, position)
+
+    monkeypatch.setattr(ImageDataset, "__getitem__", note)
+    strategy = StrategyConfig("finetune", backbone_factor=1.0)
+    fit(image_folder, strategy, max_epochs=3, lr=1e-3, cache="none", num_workers=1)
+    counts = Counter(loaded.read_text().splitlines())
+    assert [counts[f"({epoch}, {image})"] for epoch in (1, 2) for image in range(NUM_TRAIN)] == [1] * 2 * NUM_TRAIN
+
+
+def test_loaders_suit_the_trainer_that_asks_for_them(image_folder: Path) -> None:
+    data = make_data(image_folder)
+    before = data.train_dataloader()
+    assert data.train_dataloader() is before
+    data.trainer = pl.Trainer(
+        accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    assert len(cast(Any, data.train_dataloader().sampler)) == len(cast(Any, before.sampler)) / 2
 
 
 @pytest.mark.slow

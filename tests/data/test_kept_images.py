@@ -13,6 +13,7 @@ from test_datamodule import NUM_VAL, assert_equal_batches, batches_of, make_data
 from thaw.config import AugmentConfig
 from thaw.data import index, kept_images
 from thaw.data.datamodule import ImageDataModule
+from thaw.data.device import CropDataset
 from thaw.data.images import read_image
 from thaw.data.kept_images import Loader
 from thaw.data.sampling import Batch, ImageDataset, SequentialPositions
@@ -119,6 +120,24 @@ def test_that_the_device_does_not_cut_is_said(image_folder: Path, caplog: pytest
         "dataset.cache=device: images come from the CPU, for they need more than random crops, resized bilinearly, and "
         "horizontal mirror images"
     )
+
+
+def test_a_run_that_is_gone_on_with_draws_crops_where_it_has_drawn_them(
+    image_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_cpu, on_device = (make_data(image_folder, cache=cache) for cache in ("ram", "device"))
+    for begun, kind in ((on_cpu, ImageDataset), (on_device, CropDataset)):
+        assert begun.state_dict()["cuts_crops"] is None
+        begun.train_dataloader()
+        resumed = make_data(image_folder, cache="auto")
+        resumed.load_state_dict(begun.state_dict())
+        assert isinstance(resumed.train_dataloader().dataset, kind)
+    caplog.clear()
+    resumed = make_data(image_folder, cache="auto")
+    resumed.images.transform = replace(resumed.transform, interpolation="bicubic")
+    resumed.load_state_dict(on_device.state_dict())
+    resumed.train_dataloader()
+    assert caplog.messages[-1] == "From here on other crops are drawn than the run has begun with (dataset.cache)."
 
 
 def test_readable_files_are_read_when_they_are_needed_and_not_before(

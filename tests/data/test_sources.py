@@ -278,7 +278,9 @@ def test_a_csv_file_that_is_not_below_the_root_has_its_own_folder_for_one(
     assert (options.root, options.csv) == expected
     assert locate(options) == options
     absolute = str(tmp_path / "photos" / "labels.csv")
-    assert locate(DatasetConfig(root="none", csv=absolute)).root == str(tmp_path / "photos")
+    for other in ("none", "data"):
+        assert locate(DatasetConfig(root=other, csv=absolute)).root == str(tmp_path / "photos")
+    assert locate(DatasetConfig(root=str(tmp_path), csv=absolute)).root == str(tmp_path)
     assert locate(DatasetConfig("pets", root="none", csv=absolute)).root == "none"
 
 

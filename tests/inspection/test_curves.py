@@ -1,6 +1,6 @@
 from typing import Any
 
-from thaw.inspection.curves import frozen_stages, learning_curves
+from thaw.inspection.curves import curves_figure, frozen_stages, learning_curves
 
 
 def make_rows(rates: dict[str, list[float]], accuracies: list[float | None]) -> list[dict[str, Any]]:
@@ -43,3 +43,11 @@ def test_without_epochs_there_are_no_curves() -> None:
 def test_a_single_frozen_stage_is_called_one() -> None:
     assert frozen_stages(make_rows({"stage_00": [0.0], "stage_01": [1.0], "head": [1.0]}, [1.0])) == "stage 0"
     assert frozen_stages(make_rows({"stage_00": [1.0], "head": [1.0]}, [1.0])) == ""
+
+
+def test_the_picture_has_both_splits_and_marks_the_best_epoch() -> None:
+    rows = make_rows({"head": [1.0] * 3}, [0.5, None, 0.75])
+    loss, accuracy = curves_figure(rows, best_epoch=3).axes
+    assert [line.get_label() for line in accuracy.lines[:2]] == ["train", "val"]
+    assert accuracy.lines[1].get_xydata().tolist() == [[1, 0.5], [3, 0.75]]
+    assert [axes.lines[2].get_xdata() for axes in (loss, accuracy)] == [[3, 3], [3, 3]]

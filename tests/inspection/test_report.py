@@ -12,6 +12,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
+from thaw.data.index import ImageIndex
+from thaw.data.splits import Sample
 from thaw.errors import ThawError
 from thaw.inspection.predictions import Predictions
 from thaw.inspection.report import judgement, most_confused, percent, weakest_first
@@ -269,6 +271,14 @@ def test_classes_without_a_score_come_last() -> None:
     names = [score.name for score, _ in weakest_first(make_predictions([0, 0, 1], [0, 1, 1]), None)]
     assert set(names[:2]) == {"a", "b"}
     assert names[2] == "c"
+
+
+def test_a_class_has_its_own_number_of_training_images_whatever_has_come_since() -> None:
+    labels = {"a": 0, "aa": 1, "b": 2, "c": 3}
+    train = [Sample(Path(f"{name}{n}.png"), label) for n, (name, label) in enumerate(labels.items()) for _ in range(n)]
+    index = ImageIndex(Path(), tuple(labels), {"train": train}, "val", {}, ())
+    rows = weakest_first(make_predictions([0, 1, 2], [0, 1, 2]), index)
+    assert {score.name: number for score, number in rows} == {"a": 0, "b": 2, "c": 3}
 
 
 def test_an_undefined_share_is_a_dash() -> None:

@@ -44,3 +44,29 @@ def test_said_is_any_root_or_a_csv_file(options: tuple[str, ...]) -> None:
 def test_presets_have_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match="There are no presets in "):
         compose(conf=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "max_epochs", "expected"),
+    [
+        ("gradual", 2, (1, 1)),
+        ("gradual", 3, (2, 1)),
+        ("gradual", 5, (3, 1)),
+        ("gradual", 10, (7, 2)),
+        ("gradual", 15, (10, 3)),
+        ("gradual", 100, (10, 3)),
+        ("discriminative", 5, (3, 0)),
+        ("discriminative", 15, (10, 0)),
+        ("finetune", 5, (0, 0)),
+    ],
+)
+def test_a_short_training_leaves_the_backbone_some_epochs(
+    strategy: str, max_epochs: int, expected: tuple[int, int]
+) -> None:
+    options = compose(f"strategy={strategy}", f"trainer.max_epochs={max_epochs}").strategy
+    assert (options.head_epochs, options.unfreeze_epochs) == expected
+
+
+def test_epochs_that_are_set_are_kept() -> None:
+    options = compose("strategy=gradual", "strategy.head_epochs=4", "strategy.unfreeze_epochs=5").strategy
+    assert (options.head_epochs, options.unfreeze_epochs) == (4, 5)

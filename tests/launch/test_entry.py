@@ -4,12 +4,15 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from thaw.config import Config
+from thaw.launch.explain import option_names
+from thaw.run import Run
 from thaw.writing import claimed
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +194,47 @@ def test_help_is_each_commands_own_and_names_what_there_is(tmp_path: Path) -> No
     assert "$" not in ours.output + theirs.output
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        (
+            "head_epochs",
+            "strategy.head_epochs    default 0; at least 0\n"
+            "    Epochs in which only the head learns, before the backbone joins.\n",
+        ),
+        (
+            "Momentum",
+            "optimizer.momentum    default 0.9; in [0, 1)\n    ",
+        ),
+        ("trainer.early", "trainer.early_stopping    default null; null or at least 1\n    Validations "),
+        ("trainer.compile", "trainer.compile    default false; true or false\n    Compile "),
+        ("trainer.extra", "trainer.extra    a mapping\n    Any other flag "),
+        ("SLURM", "trainer.num_nodes    default 1; at least 1\n    Number of machines; "),
+    ],
+)
+def test_help_finds_options_by_a_word(word: str, expected: str, tmp_path: Path) -> None:
+    outcome = run(TRAIN, "--help", word, cwd=tmp_path)
+    assert (outcome.code, outcome.output[: len(expected)]) == (0, expected)
+    assert {"torch", "hydra._internal"}.isdisjoint(outcome.imported)
+
+
+def test_help_knows_every_option(tmp_path: Path) -> None:
+    outcome = run(TRAIN, "--help", "options", cwd=tmp_path)
+    named = {line.split("    ")[0] for line in outcome.output.splitlines() if not line.startswith(" ")}
+    groups = {group.name for group in fields(Config) if is_dataclass(group.type)}
+    assert named == set(option_names()) - groups
+    unknown = run(TRAIN, "--help", "learning_rates", cwd=tmp_path)
+    assert unknown.code == 2
+    assert unknown.messages[0].startswith("No option has 'learning_rates' in its name or its meaning.")
+
+
+@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["-c", "job", "--resolve"]])
+def test_the_options_are_shown_as_they_will_be(arguments: list[str], tmp_path: Path) -> None:
+    outcome = run(TRAIN, "strategy=gradual", "trainer.max_epochs=6", *arguments, cwd=tmp_path)
+    assert outcome.code == 0
+    assert {"  head_epochs: 4", "  max_epochs: 6"} <= set(outcome.output.splitlines())
+
+
 # ---- what happens around an experiment
 
 
@@ -239,6 +283,18 @@ def test_a_resumed_run_has_the_options_that_it_began_with(tmp_path: Path) -> Non
     python, program, searchpath, *options = shlex.split(begun.output.split(" ", 4)[-1])
     assert [python, program, *options] == ["python", "begin.py", *typed[2:]]
     assert searchpath == f"hydra.searchpath=['file://{tmp_path / 'own'}']"
+
+
+def test_a_resumed_run_keeps_what_its_preset_made_of_other_options(tmp_path: Path) -> None:
+    script = tmp_path / "begin.py"
+    script.write_text(RESUMABLE)
+    for options in (["strategy=gradual", "trainer.max_epochs=6", "hydra.run.dir=here"], ["resume=here"]):
+        assert run(script, *options, cwd=tmp_path).code == 0
+    assert run(script, "resume=here", "trainer.max_epochs=30", cwd=tmp_path).code == 0
+    strategy = Run(tmp_path / "here").config["strategy"]
+    assert (strategy["head_epochs"], strategy["unfreeze_epochs"]) == (4, 1)
+    assert run(script, "resume=here", "strategy.head_epochs=5", cwd=tmp_path).code == 0
+    assert Run(tmp_path / "here").config["strategy"]["head_epochs"] == 5
 
 
 def test_a_folder_of_presets_has_to_be_there(tmp_path: Path) -> None:

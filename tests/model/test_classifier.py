@@ -3,7 +3,8 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from math import log, sqrt
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import pytest
@@ -539,6 +540,19 @@ def test_every_parameter_is_in_one_group_and_only_kernels_decay(name: str, kind:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.01 if parameter.ndim >= 2 else 0)
+
+
+def test_a_first_step_that_overflows_leaves_no_momentum() -> None:
+    model = classifier()
+    model._trainer = cast(Any, SimpleNamespace(precision="16-mixed", gradient_clip_val=None))
+    optimizer, scaler = model.configure_optimizers(), torch.amp.GradScaler("cpu")
+    weight = cast(Tensor, model.head[2].weight)
+    for gradient in (float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale((weight * gradient).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert torch.equal(optimizer.state[weight]["momentum_buffer"], torch.ones_like(weight))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -114,6 +115,29 @@ def test_an_earlier_state_is_taken_over_from_other_groups(
         assert parameter.grad is not None
         assert torch.equal(moment, parameter.grad)
     assert values(later, "parts") == values(optimizer(now, weight_decay=decay), "parts")
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_an_earlier_state_is_laid_out_as_the_parameters_here(name: str) -> None:
+    """As on a GPU, whose weights lie channels-last: fused steps go through the memory of both in its order."""
+    kernel = nn.Parameter(torch.zeros(2, 2, 3, 3))
+    options = OptimizerConfig(name=name, lr=1.0)
+    earlier, later = (make_optimizer(options, [{"kernel": kernel}], [[0]], {kernel}, fused=True) for _ in range(2))
+    kernel.grad = torch.arange(36.0).view(2, 2, 3, 3)
+    earlier.step()
+    state = deepcopy(earlier.state_dict())
+    for key, value in state["state"][0].items():
+        if value.ndim == 4:
+            state["state"][0][key] = value.contiguous(memory_format=torch.channels_last)
+    later.load_state_dict(state)
+    steps = []
+    for each in (earlier, later):
+        kernel.data.zero_()
+        kernel.grad = torch.zeros_like(kernel)
+        each.step()
+        steps.append(kernel.detach().clone())
+    assert torch.equal(*steps)
+    assert steps[0].any()
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from thaw.config import Config, DatasetConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
-from thaw.training.loggers import log_final_metrics, make_logger
+from thaw.training.loggers import log_final_metrics, make_logger, save_figure
 
 
 def test_tensorboard_writes_into_the_run(tmp_path: Path) -> None:
@@ -49,6 +50,48 @@ def test_each_job_of_a_sweep_has_a_run_of_its_own_in_weights_and_biases(
     resumed = make_logger(LoggerConfig("wandb"), Run(tmp_path / "second"))
     assert isinstance(resumed, WandbLogger)
     assert resumed.version == logger.version
+
+
+def test_further_arguments_reach_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = make_logger(LoggerConfig("wandb", extra={"group": "beetles", "tags": ["first"]}), Run(tmp_path))
+    assert isinstance(logger, WandbLogger)
+    assert (logger.experiment.group, logger.experiment.tags) == ("beetles", ("first",))
+    logger.experiment.finish()
+
+
+@pytest.mark.filterwarnings("default")  # mlflow's own packages deprecate each other's functions
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_an_argument_that_a_logger_does_not_know_is_a_mistake(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(ThawError, match=rf"^logger\.extra does not fit logger={name}: .*'colour'"):
+        make_logger(LoggerConfig(name, extra={"colour": "blue"}), Run(tmp_path))
+
+
+@pytest.mark.filterwarnings("default")  # mlflow's own packages deprecate each other's functions
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_pictures_go_where_the_curves_go(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = Run(tmp_path)
+    logger = make_logger(LoggerConfig(name), run)
+    trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
+    save_figure(run, trainer, "grid.png", Image.new("RGB", (8, 8), "red"))
+    assert (run.figures / "grid.png").exists()
+    if isinstance(logger, MLFlowLogger):
+        assert [file.path for file in logger.experiment.list_artifacts(logger.run_id, "figures")] == [
+            "figures/grid.png"
+        ]
+    else:
+        assert isinstance(logger, WandbLogger)
+        logger.experiment.finish()
+        assert [path.suffix for path in tmp_path.rglob("media/images/figures/*")] == [".png"]
 
 
 @pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions

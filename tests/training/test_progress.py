@@ -123,11 +123,19 @@ def test_a_training_from_the_start_forgets_an_older_file(tmp_path: Path) -> None
     assert [row["epoch"] for row in read_metrics(path)] == [1]
 
 
-@pytest.mark.parametrize(("first", "every", "validated"), [(2, 2, [2, 4]), (3, 1, [3, 4]), (1, 2, [1, 3, 4])])
-def test_epochs_without_validation_leave_their_fields_empty(
-    tmp_path: Path, first: int, every: int, validated: list[int]
-) -> None:
-    fit(tmp_path / "metrics.csv", 4, [EvaluationEpochs(first, every)])
+def test_nothing_is_left_of_an_older_file_of_another_network(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    fit(path, max_epochs=1)
+    own = path.read_text().splitlines()[0]
+    path.write_text("epoch,seconds,lr/stage_00\n1,0.5,0.1\n")
+    fit(path, max_epochs=1)
+    assert path.read_text().splitlines()[0] == own
+    assert [row["epoch"] for row in read_metrics(path)] == [1]
+
+
+@pytest.mark.parametrize(("every", "validated"), [(2, [2, 4]), (3, [3, 4]), (4, [4])])
+def test_epochs_without_validation_leave_their_fields_empty(tmp_path: Path, every: int, validated: list[int]) -> None:
+    fit(tmp_path / "metrics.csv", 4, [EvaluationEpochs(every)])
     rows = read_metrics(tmp_path / "metrics.csv")
     assert [row["epoch"] for row in rows if row["val/acc"] is not None] == validated
     assert all(0 <= row["train/acc"] <= 1 for row in rows)
@@ -136,7 +144,7 @@ def test_epochs_without_validation_leave_their_fields_empty(
 
 def test_an_epoch_without_validation_shows_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="thaw"):
-        fit(tmp_path / "metrics.csv", 4, [EvaluationEpochs(2, 2)])
+        fit(tmp_path / "metrics.csv", 4, [EvaluationEpochs(2)])
     lines = [message for message in caplog.messages if message.startswith("epoch ")]
     assert ["val loss" in line for line in lines] == [False, True, False, True]
 
@@ -177,7 +185,7 @@ def test_an_epoch_is_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 def test_the_line_has_the_macro_f1_where_it_decides(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="thaw"):
-        fit(tmp_path / "metrics.csv", 2, [EvaluationEpochs(2, 2)], monitor="val/macro_f1")
+        fit(tmp_path / "metrics.csv", 2, [EvaluationEpochs(2)], monitor="val/macro_f1")
     first, second = (message for message in caplog.messages if message.startswith("epoch "))
     assert "macro-F1" not in first  # was not validated
     value = read_metrics(tmp_path / "metrics.csv")[1]["val/macro_f1"]
@@ -187,7 +195,7 @@ def test_the_line_has_the_macro_f1_where_it_decides(tmp_path: Path, caplog: pyte
 def test_images_that_are_left_out_are_not_counted(tmp_path: Path) -> None:
     assert fit(tmp_path / "a.csv", max_epochs=2)[0].num_images == NUM_IMAGES
     assert fit(tmp_path / "b.csv", max_epochs=2, limit_train_batches=1)[0].num_images == NUM_IMAGES - 4
-    assert fit(tmp_path / "c.csv", 3, [EvaluationEpochs(first=3, every=1)])[0].num_images == NUM_IMAGES
+    assert fit(tmp_path / "c.csv", 3, [EvaluationEpochs(3)])[0].num_images == NUM_IMAGES
     assert fit(tmp_path / "d.csv", 2, limit_val_batches=0)[0].num_images == NUM_IMAGES - 4
 
 

@@ -154,8 +154,8 @@ def test_a_falling_loss_is_an_improvement() -> None:
 @pytest.mark.parametrize("every", [1, 2])
 def test_patience_is_counted_in_validations(every: int) -> None:
     model = Scripted([0.5] * 9)
-    fit_scripted(model, EvaluationEpochs(1, every), PhaseEarlyStopping("val/acc", 2, [0]))
-    assert model.trained == list(range(1 + 2 * every))
+    fit_scripted(model, EvaluationEpochs(every), PhaseEarlyStopping("val/acc", 2, [0]))
+    assert model.trained == list(range(3 * every))
 
 
 @pytest.mark.parametrize("improves_last", [False, True])

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from thaw.comparison.differences import short_names, tell_apart
 from thaw.comparison.repeats import Setting
 from thaw.comparison.verdicts import ALPHA, OTHER_IMAGES, Verdict
 from thaw.console import table_text
-from thaw.differences import short_names, tell_apart
 from thaw.errors import abridge, name_some
 from thaw.launch.sweep import ERROR_LOG
 from thaw.writing import drafting_csv

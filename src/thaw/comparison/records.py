@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from thaw.comparison.differences import Options, flat_config, options_of, relevant, typed_options
 from thaw.data.places import data_name
-from thaw.differences import Options, flat_config, options_of, relevant, typed_options
 from thaw.run import Run
 from thaw.summary import Metrics, Summary
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.comparison.differences import value_of
 from thaw.comparison.records import Record
-from thaw.differences import value_of
 from thaw.inspection.uncertainty import wilson_interval
 from thaw.summary import Metrics
 

@@ -58,7 +58,7 @@ class ImageDataModule(LightningDataModule):
         self.augment = augment or AugmentConfig()
         self.seed = seed
         self.datasets: dict[str, ImageDataset] = {}
-        self._loaders: dict[str, Loader] = {}
+        self._loaders: dict[tuple[object, ...], Loader] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -108,11 +108,11 @@ class ImageDataModule(LightningDataModule):
             self.datasets[split] = ImageDataset(samples, transform, self.seed, self.images.read)
         self.features = FeatureViews(self.datasets, self.images, self.augment)
 
-    def state_dict(self) -> dict[str, str]:
+    def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the data."""
-        return {"fingerprint": self.index.fingerprint}
+        return {"fingerprint": self.index.fingerprint, "cuts_crops": self.images.cuts_crops}
 
-    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on with other images: those to validate on may be among those that were trained on.
 
         Raises:
@@ -123,6 +123,7 @@ class ImageDataModule(LightningDataModule):
                 f"resume: the images in {self.index.root} are no longer those that the run was trained and validated "
                 "on. Begin anew, from its weights by backbone.weights=RUN head.init=weights."
             )
+        self.images.cuts_crops = state_dict.get("cuts_crops")  # checkpoints of earlier versions do not have it
 
     def class_weights(self) -> Tensor | None:
         """Weights (K,) of the classes in the loss, inverse to their frequency; None if not asked for."""
@@ -207,12 +208,13 @@ class ImageDataModule(LightningDataModule):
 
     def _image_loader(self, split: str, sampler: EpochSampler | SequentialPositions) -> Loader:
         """Images of a split, or crops that the Trainer's device cuts if it keeps them; the same loader each time."""
-        if split not in self._loaders:
+        key = (split, *self._rank(), self.images.device)
+        if key not in self._loaders:
             dataset, augment = self.datasets[split], self.augment if split == "train" else None
             crops = self.images.crops(split, dataset, augment)
             loader = self._batch_loader(crops, sampler) if crops else self.images.loader(dataset, sampler)
-            self._loaders[split] = loader
-        return self._loaders[split]
+            self._loaders[key] = loader
+        return self._loaders[key]
 
     def _batch_loader(
         self,

@@ -36,6 +36,23 @@ beside CUDA as long as loader processes leave that alone, and is not on macOS.""
 Loader = DataLoader[Any]
 
 
+class EpochLoader(Loader):
+    """A DataLoader whose processes begin an epoch once.
+
+    Lightning asks for its iterator twice where it also asks for the loader anew in each epoch. At the second time the
+    processes would finish what they have begun to load, throw it away, and begin again.
+    """
+
+    def __iter__(self) -> Any:
+        epoch = getattr(self.sampler, "epoch", None)
+        begun = self._iterator
+        if begun is None or begun._num_yielded or epoch != self.begun_epoch:
+            begun, self.begun_epoch = super().__iter__(), epoch
+        return begun
+
+    begun_epoch: int | None = None
+
+
 class KeptImages:
     """The images of an index: decoded anew each time, or once in memory, or from there on the accelerator too.
 
@@ -47,6 +64,8 @@ class KeptImages:
     Attributes:
         in_memory: Whether they are kept decoded: training images whole, the others after the evaluation transform.
         device: Where batches go, as far as is known.
+        cuts_crops: Whether the device cuts the training images' crops, which are others than the CPU would draw; a
+            run that is gone on with tells it, else it is None until the first epoch of images.
     """
 
     def __init__(self, index: ImageIndex, transform: EvaluationTransform, options: DatasetConfig) -> None:
@@ -56,6 +75,7 @@ class KeptImages:
         self.in_memory = fits_in_memory(index, transform) if options.cache == "auto" else options.cache != "none"
         self._memory = ImageMemory(index, transform) if self.in_memory else None
         self.device = torch.device("cpu")
+        self.cuts_crops: bool | None = None
         self._on_device: dict[str, DeviceImages] = {}
 
     def find_unreadable(self) -> dict[Path, str]:
@@ -85,7 +105,7 @@ class KeptImages:
         """Batches of images (B, 3, S, S) and labels (B,), as the sampler orders them."""
         self._decode(dataset, range(len(dataset)))
         num_workers = self._num_workers(dataset)
-        return DataLoader(
+        return EpochLoader(
             dataset,
             batch_size=self.options.batch_size // sampler.num_processes,  # by name: Lightning replaces it to predict
             sampler=sampler,
@@ -104,8 +124,18 @@ class KeptImages:
             dataset: They and their labels.
             augment: How to draw the crops; None takes the images as they are kept.
         """
-        wanted = self.options.cache == "device" or (self.options.cache == "auto" and self.device.type == "cuda")
-        if not wanted or self._memory is None:
+        wanted, before = self.options.cache == "device", self.cuts_crops if augment is not None else None
+        if self.options.cache == "auto":
+            wanted = self.device.type == "cuda" if before is None else before
+        crops = self._crops(split, dataset, augment) if wanted else None
+        if augment is not None:
+            self.cuts_crops = crops is not None
+            if before not in (None, self.cuts_crops):
+                log.warning("From here on other crops are drawn than the run has begun with (dataset.cache).")
+        return crops
+
+    def _crops(self, split: str, dataset: ImageDataset, augment: AugmentConfig | None) -> CropDataset | None:
+        if self._memory is None:
             return None
         if augment is not None and not can_cut(augment, self.transform):
             self._tell("they need more than random crops, resized bilinearly, and horizontal mirror images")
@@ -125,9 +155,8 @@ class KeptImages:
         return self._on_device[crops.split].cut(crops, self.transform.crop)
 
     def _tell(self, reason: str) -> None:
-        """Log why `dataset.cache=device` is not obeyed."""
-        if self.options.cache == "device":
-            log.info(f"dataset.cache=device: images come from the CPU, for {reason}")
+        """Log why images are not cut on the device, where other crops would be drawn."""
+        log.info(f"dataset.cache={self.options.cache}: images come from the CPU, for {reason}")
 
     def _decode(self, dataset: ImageDataset, chosen: Sequence[int]) -> None:
         """Decode some images on all cores, if images are kept in memory."""

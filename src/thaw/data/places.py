@@ -1,5 +1,6 @@
 """Where a user's images lie: what is an image by its name, a folder of them, the root of a CSV file's."""
 
+import os
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,8 @@ def locate(options: DatasetConfig) -> DatasetConfig:
     if options.name != "folder" or options.csv is None:
         return options
     root, file = Path(options.root), Path(options.csv)
-    if (root.is_dir() and (root / file).is_file()) or not file.is_file():
+    place, top = (Path(os.path.abspath(path)) for path in (root / file, root))  # noqa: PTH100 - links lie where they are
+    if (place.is_file() and place.is_relative_to(top)) or not file.is_file():
         return options
     return replace(options, root=str(file.parent), csv=file.name)
 

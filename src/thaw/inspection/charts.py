@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 
 from thaw.errors import abridge, printable
-from thaw.inspection.figures import INK, RIGHT, WRONG
+from thaw.inspection.figures import INK, RIGHT, WRONG, strip
 from thaw.inspection.predictions import NUM_BINS, Predictions
 from thaw.inspection.uncertainty import wilson_interval
 
@@ -19,7 +19,6 @@ MOST_CLASSES, FEWER_CLASSES = 40, 24
 """Classes of a matrix that can be read: all if there are no more than the first, else the most confused."""
 LONGEST_NAME = 40
 """Letters of a class's name at the matrix: a longer one would leave it little room."""
-LINE = "#d5d5d5"
 BLUES = LinearSegmentedColormap.from_list("right", ["#ffffff", RIGHT])
 REDS = LinearSegmentedColormap.from_list("wrong", ["#ffffff", WRONG])
 
@@ -114,10 +113,6 @@ def calibration_chart(predictions: Predictions, split: str) -> Figure:
     lower.legend(
         fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.95), ncols=2, labelcolor=INK, handlelength=1
     )
-    for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(LINE)
-        axes.tick_params(labelsize=8, color=LINE, labelcolor=INK)
-        axes.grid(axis="y", color="#eeeeee")
-        axes.set_axisbelow(True)
+    strip(upper)
+    strip(lower)
     return figure

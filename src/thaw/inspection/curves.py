@@ -1,12 +1,18 @@
-"""The rows of metrics.csv -> charts of how a training went."""
+"""The rows of metrics.csv -> charts of how a training went, for the report and as a picture."""
 
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from thaw.inspection.figures import INK, RIGHT, strip
 from thaw.inspection.svg import LineChart, Point, line_chart, log_chart
 
 Rows = Sequence[dict[str, Any]]
+
+COLORS = {"train": "#9aa5b4", "val": RIGHT}
 
 
 def learning_curves(rows: Rows, best_epoch: int) -> list[LineChart]:
@@ -19,6 +25,26 @@ def learning_curves(rows: Rows, best_epoch: int) -> list[LineChart]:
         log_chart("Learning rate", _rates(rows), best_epoch),
     )
     return [chart for chart in drawn if chart]
+
+
+def curves_figure(rows: Rows, best_epoch: int) -> Figure:
+    """Loss and accuracy over the epochs, the best one marked."""
+    figure = Figure((8, 3.2), layout="constrained", dpi=100)
+    for axes, (name, metric) in zip(figure.subplots(1, 2), (("loss", "loss"), ("accuracy", "acc")), strict=True):
+        for split, color in COLORS.items():
+            points = _points(rows, f"{split}/{metric}")
+            marker = "o" if len(points) < 4 else None
+            epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
+            axes.plot(epochs, values, color=color, linewidth=1.8, marker=marker, markersize=4, label=split)
+        axes.axvline(best_epoch, color="#999999", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        axes.text(best_epoch, 1.01, "best", transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color=INK)
+        axes.set_xlabel("epoch", fontsize=9, color=INK)
+        axes.set_ylabel(name, fontsize=9, color=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        strip(axes)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(fontsize=9, frameon=False, loc="lower right", labelcolor=INK)
+    return figure
 
 
 def frozen_stages(rows: Rows) -> str:

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -13,7 +14,16 @@ from thaw.writing import drafting
 warnings.filterwarnings("ignore", message="Glyph .* missing from .*font")
 
 RIGHT, WRONG = "#1f5fbf", "#c8322b"
-INK = "#333333"
+INK, LINE = "#333333", "#d5d5d5"
+
+
+def strip(axes: Axes) -> None:
+    """Leave of a plot's frame what is read: two thin axes, and lines across at the values of the vertical one."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(LINE)
+    axes.tick_params(labelsize=8, color=LINE, labelcolor=INK)
+    axes.grid(axis="y", color="#eeeeee")
+    axes.set_axisbelow(True)
 
 
 def write_figure(figure: Figure | Image.Image, path: Path) -> None:

@@ -178,8 +178,8 @@ def most_confused(predictions: Predictions) -> list[tuple[str, str, int, float]]
 
 def weakest_first(predictions: Predictions, index: ImageIndex | None) -> list[tuple[ClassScore, int | None]]:
     """Each class's figures and its number of training images, if the data is there; the lowest F1 first."""
-    counts = Counter(sample.label for sample in index.splits["train"]) if index else None
-    rows = [(score, None if counts is None else counts[label]) for label, score in enumerate(predictions.per_class())]
+    counts = Counter(index.classes[sample.label] for sample in index.splits["train"]) if index else None
+    rows = [(score, None if counts is None else counts[score.name]) for score in predictions.per_class()]
     return sorted(rows, key=lambda row: (isnan(row[0].f1), row[0].f1))[:MOST_CLASSES]
 
 

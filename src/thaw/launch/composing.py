@@ -12,6 +12,7 @@ from thaw.launch.explain import explain, refuse_unknown
 from thaw.overrides import readable
 
 CONF = Path(__file__).parents[3] / "conf"
+MOST_HEAD_EPOCHS, MOST_THAWING_EPOCHS = 10, 3
 UNSAID_ROOT = "${oc.env:THAW_DATA,data}"
 """`dataset.root` as `conf/config.yaml` has it: where the data sets lie that have names."""
 
@@ -37,6 +38,25 @@ def compose(*options: str, conf: Path | str = CONF) -> Config:
         if text is None:
             raise
         raise ThawError(text) from error
+
+
+def head_epochs(max_epochs: int) -> int:
+    """Epochs of the head alone, in the presets whose backbone learns later: 10, or two thirds if there are fewer."""
+    return max(1, min(MOST_HEAD_EPOCHS, round(2 / 3 * max_epochs)))
+
+
+def unfreeze_epochs(max_epochs: int, head_epochs: int) -> int:
+    """Epochs in which the backbone thaws, in the preset where it does so by and by: 3, or three fifths of fewer."""
+    return max(1, min(MOST_THAWING_EPOCHS, round(3 / 5 * (max_epochs - head_epochs))))
+
+
+def adamw_rate(backbone_factor: float, from_scratch: bool) -> float:
+    """Learning rate of the AdamW preset: lower where a pretrained backbone learns as fast as the head, and forgets."""
+    return 1e-4 if backbone_factor > 0.5 and not from_scratch else 1e-3
+
+
+for resolver in (head_epochs, unfreeze_epochs, adamw_rate):  # for conf/; here, as a launcher's processes load this, too
+    OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 def accept(values: DictConfig) -> Config:

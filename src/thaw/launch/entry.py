@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from thaw.config import register
 from thaw.data.places import data_name
-from thaw.launch.help import help_text
+from thaw.launch.help import asked_for, help_text, options_text
 from thaw.launch.hydra_arguments import translate
 from thaw.launch.job import Experiment, Job, JobError
 from thaw.launch.sweep import (
@@ -64,10 +64,13 @@ def run_experiment(
         if "--version" in sys.argv:
             print(f"thaw {version('thaw')}")
             return
-        if {"-h", "--help"} & set(sys.argv):
+        if (word := asked_for(sys.argv)) == "":
             print(help_text(conf / help_file), end="")
             return
         try:
+            if word:
+                print(options_text(word), end="")
+                return
             process = find_rank()
             failures = _run_jobs(experiment, conf, can_resume, process, show_traceback)
         except Exception as error:

@@ -40,6 +40,8 @@ def translate(arguments: list[str], conf: Path, process: ProcessRank, can_resume
             refuse_taken(arguments)
     arguments, skip_finished = expand_sweep(arguments)
     _check(conf, arguments)
+    if any(pair in (("--cfg", "job"), ("-c", "job")) for pair in pairwise(arguments)) and "--resolve" not in arguments:
+        arguments = [*arguments, "--resolve"]  # a preset's values that depend on others, as they are
     return in_company(process, arguments), skip_finished
 
 

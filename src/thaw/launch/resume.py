@@ -1,6 +1,7 @@
 """`resume=RUN`: a run goes on with the options that it was begun with. Imports no torch."""
 
 import os
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -72,12 +73,20 @@ def as_begun(values: DictConfig, run: Run) -> DictConfig:
         values: The options that the run was started with and those for the rest, by the presets as they are now.
         run: The run.
     """
-    before, recorded, own = hydra.compose("config", run.overrides), run.config, values.copy()
+    own, recorded = values.copy(), run.config
+    # As they are written: a preset's value that depends on another option is as before, though that one may not be.
+    now, before = (
+        OmegaConf.to_container(each, resolve=False) for each in (values, hydra.compose("config", run.overrides))
+    )
     typed_anew = {key_of(each) for each in set(typed_overrides()) - set(run.overrides)}
     for key in option_names():
-        group, _, name = key.rpartition(".")
-        value = recorded[group][name] if group else recorded[name]
-        is_as_before = OmegaConf.select(values, key) == OmegaConf.select(before, key) and key not in typed_anew
-        if is_as_before and (group or not isinstance(value, dict)):  # not whole groups
+        value = _value(recorded, key)
+        is_as_before = _value(now, key) == _value(before, key) and key not in typed_anew
+        if is_as_before and ("." in key or not isinstance(value, dict)):  # not whole groups
             OmegaConf.update(own, key, value, merge=False)
     return own
+
+
+def _value(options: Any, key: str) -> Any:
+    group, _, name = key.rpartition(".")
+    return options[group][name] if group else options[name]

@@ -17,9 +17,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.config import Config
-from thaw.differences import IRRELEVANT, in_full, is_one_of
 from thaw.errors import ThawError
 from thaw.launch.explain import explain
+from thaw.options import IRRELEVANT, in_full, is_one_of
 from thaw.run import Run
 from thaw.signals import Interrupted
 from thaw.writing import locked

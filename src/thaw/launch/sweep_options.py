@@ -8,11 +8,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from thaw.differences import IRRELEVANT, is_one_of
 from thaw.errors import ThawError
 from thaw.launch.resume import is_requeued
 from thaw.launch.sweep import find_jobs
-from thaw.options import flatten
+from thaw.options import IRRELEVANT, flatten, is_one_of
 from thaw.overrides import folder_of, is_multirun, key_of, quoted
 from thaw.reading import read_yaml
 

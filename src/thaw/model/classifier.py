@@ -170,10 +170,13 @@ class Classifier(LightningModule):
         parameters = [*(stage.parameters() for stage in self.backbone.stages), self.head.parameters()]
         parts = [{names[parameter]: parameter for parameter in part} for part in parameters]
         tied = ties(self.strategy, len(parts) - 1) if self.strategy else [list(range(len(parts)))]
-        # Lightning refuses to clip the gradients of a fused optimizer at mixed precision.
+        # Lightning refuses to clip the gradients of a fused optimizer at mixed precision. With a gradient scaler, a
+        # first step that overflows leaves in a fused SGD, as momentum, whatever lay in the memory.
         trainer = self._trainer
-        is_clipped = trainer is not None and trainer.gradient_clip_val and "mixed" in str(trainer.precision)
-        return make_optimizer(self.optimizer_options, parts, tied, kernels, fused=not is_clipped)
+        precision = "32-true" if trainer is None else str(trainer.precision)
+        is_clipped = trainer is not None and trainer.gradient_clip_val and "mixed" in precision
+        fused = precision != "16-mixed" and not is_clipped
+        return make_optimizer(self.optimizer_options, parts, tied, kernels, fused)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set rates, momentum and generators as functions of the position: a resumed run goes on exactly.

@@ -5,6 +5,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer, SparseAdam
 
@@ -80,13 +81,20 @@ def _adopt_states(optimizer: Optimizer, arguments: set[str]) -> None:
             earlier = [before[name][1] or {} for name in own["names"]]  # empty where it was frozen until then
             has_momentum = any("momentum_buffer" in known for known in earlier)  # SGD takes all of a group's, or none
             for index, parameter, known in zip(own["params"], group["params"], earlier, strict=True):
-                if known:
-                    states[index] = known
+                if known:  # laid out as the parameter here: fused steps go through both in the order of memory
+                    states[index] = {name: _laid_out(value, parameter) for name, value in known.items()}
                 elif has_momentum and parameter.requires_grad:
                     states[index] = {"momentum_buffer": torch.zeros_like(parameter)}
         return {"state": states, "param_groups": groups}
 
     optimizer.register_load_state_dict_pre_hook(renew)
+
+
+def _laid_out(value: Any, parameter: Parameter) -> Any:
+    """A tensor of the parameter's shape in the parameter's memory format; anything else as it is."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device, requires_grad=False).copy_(value)
 
 
 def set_rates(

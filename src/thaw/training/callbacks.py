@@ -42,7 +42,7 @@ def make_callbacks(
         BestCheckpoint(run.checkpoints, options.monitor, options.ties),
         last,
         Interruption(last),
-        EvaluationEpochs(options.eval_from, options.eval_every),
+        EvaluationEpochs(options.eval_every),
         OneThread(),
     ]
     if (max_steps := options.extra.get("max_steps", -1)) != -1:

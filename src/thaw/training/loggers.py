@@ -27,7 +27,7 @@ def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
     """The logger by name; metrics.csv is written in any case. What a resumed run logs joins what it has logged before.
 
     Raises:
-        ThawError: Its package is not installed.
+        ThawError: Its package is not installed, or `logger.extra` does not fit it.
     """
     if options.name == "csv":
         return False
@@ -35,31 +35,41 @@ def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
         return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
     try:
         logger = _make_tracker(options, run)
+        if find_rank().rank == 0:
+            _ = logger.experiment  # W&B takes its arguments only when it begins
+            run.write_tracking_id(str(logger.version))
     except ModuleNotFoundError as error:
         raise ThawError(f"logger={options.name} needs a package: pip install -e '.[{options.name}]'.") from error
-    if find_rank().rank == 0:
-        run.write_tracking_id(str(logger.version))
+    except TypeError as error:
+        raise ThawError(f"logger.extra does not fit logger={options.name}: {error}.") from error
     return logger
 
 
-def _make_tracker(options: LoggerConfig, run: Run) -> Logger:
+def _make_tracker(options: LoggerConfig, run: Run) -> WandbLogger | MLFlowLogger:
     """A logger whose runs have an id of their own, elsewhere."""
     if options.name == "wandb":
         import wandb
 
         wandb.finish()  # an earlier job of this process, whose run this one would be written into
-        tracking_id = run.tracking_id or token_hex(4)
-        return WandbLogger(name=run.folder.name, id=tracking_id, project=options.project, save_dir=run.folder)
-    uri = options.uri or f"sqlite:///{run.folder.absolute() / 'mlflow.db'}"
-    return MLFlowLogger(options.project, run.folder.name, uri, run_id=run.tracking_id)
+        tracking_id, name = run.tracking_id or token_hex(4), run.folder.name
+        return WandbLogger(name, run.folder, id=tracking_id, project=options.project, **options.extra)
+    uri, extra = options.uri, options.extra
+    if uri is None:
+        folder = run.folder.absolute()
+        uri, extra = f"sqlite:///{folder / 'mlflow.db'}", {"artifact_location": str(folder / "mlflow"), **extra}
+    return MLFlowLogger(options.project, run.folder.name, uri, run_id=run.tracking_id, **extra)
 
 
 def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure | Image.Image) -> None:
-    """Keep a figure under a name with its suffix, and show it in TensorBoard."""
+    """Keep a figure under a name with its suffix, and show it in TensorBoard, W&B or MLflow."""
     path = run.figures / name
     with naming(path):
         write_figure(figure, path)
-    if isinstance(trainer.logger, TensorBoardLogger):
+    if isinstance(trainer.logger, WandbLogger):
+        trainer.logger.log_image(f"figures/{path.stem}", [str(path)])
+    elif isinstance(trainer.logger, MLFlowLogger):
+        trainer.logger.experiment.log_artifact(trainer.logger.run_id, str(path), run.figures.name)
+    elif isinstance(trainer.logger, TensorBoardLogger):
         # `add_figure` would draw it a second time, `add_image` compress it a second time.
         with Image.open(path) as kept:
             width, height = kept.size

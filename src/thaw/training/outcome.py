@@ -18,6 +18,7 @@ from torch import Tensor
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
 from thaw.inspection.charts import calibration_chart, confusion_chart
+from thaw.inspection.curves import curves_figure
 from thaw.inspection.grids import MOST, choose_for_grid, mix_rows, prediction_grid, top_losses_grid, training_grid
 from thaw.inspection.prediction_files import write_predictions
 from thaw.inspection.predictions import Predictions
@@ -164,14 +165,14 @@ class Training:
                 write_predictions(path, splits)
         if self.has_figures:
             split = "test" if "test" in results else "val"
-            self._save_figures(split, results[split])
+            self._save_figures(split, results[split], summary)
         self.run.write_summary(summary)
         log_final_metrics(self.trainer, self.config, summary)
         if self.config.report:
             log.info(f"Report: {self.run.report()}")
 
-    def _save_figures(self, split: str, predictions: Predictions) -> None:
-        """The best epoch's predictions as pictures and charts."""
+    def _save_figures(self, split: str, predictions: Predictions, summary: Summary) -> None:
+        """The best epoch's predictions, and the way there, as pictures and charts."""
         mixed, highest = choose_for_grid(predictions), predictions.top_losses(12)
         figures: dict[str, Figure | Image.Image] = {
             "predictions.jpg": prediction_grid(self.data.show(split, mixed), predictions, mixed, split).draw(),
@@ -179,6 +180,8 @@ class Training:
             "confusion.png": confusion_chart(predictions, split),
             "calibration.png": calibration_chart(predictions, split),
         }
+        if summary["epochs"]:
+            figures["curves.png"] = curves_figure(self.run.metrics, summary["best_epoch"])
         for name, figure in figures.items():
             save_figure(self.run, self.trainer, name, figure)
 

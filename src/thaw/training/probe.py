@@ -69,6 +69,8 @@ class LinearProbe(Callback):
         log.info(f"Probe: a logistic regression on the frozen features{images} has val accuracy {accuracy}")
         if self.start:
             install_probe(model.head, head)
+            if trainer.world_size > 1:  # DDP has shared the weights before, and shares gradients from now on
+                model.head.load_state_dict(trainer.strategy.broadcast(model.head.state_dict()))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

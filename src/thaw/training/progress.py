@@ -122,9 +122,9 @@ class EpochLog(Callback):
             self._keep(trainer, progress.processed)
 
     def _keep(self, trainer: Trainer, num_epochs: int) -> None:
-        """Keep the rows of the first few epochs."""
+        """Keep the rows of the first few epochs; without any, not the header of another network's stages either."""
         if trainer.is_global_zero and self.path.exists():
-            lines = self.path.read_bytes().splitlines(keepends=True)[: num_epochs + 1]
+            lines = self.path.read_bytes().splitlines(keepends=True)[: num_epochs + 1 if num_epochs else 0]
             with replacing(self.path) as draft:
                 draft.write_bytes(b"".join(lines))
 

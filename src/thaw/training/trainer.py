@@ -33,6 +33,7 @@ from thaw.training.loggers import make_logger
 from thaw.training.precision import choose_precision
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import EpochLog
+from thaw.training.step_log import LossBar, StepLog
 
 # Lightning's hints on its own products and on what we have decided knowingly.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -74,10 +75,11 @@ def make_trainer(
     options = config.trainer
     num_stages = len(model.backbone.stages)
     epochs = EpochLog(run.metrics_csv, options.monitor)
-    callbacks = [*make_callbacks(config, run, num_stages, epochs, probe), *further]
     show_bar = options.progress_bar and sys.stdout.isatty()
+    steps = StepLog(speaks=not show_bar)
+    callbacks = [*make_callbacks(config, run, num_stages, epochs, probe), steps, *further]
     if show_bar:
-        callbacks.append(RichProgressBar(leave=False))
+        callbacks.append(LossBar(steps))
     trainer = bare_trainer(
         config,
         num_stages,

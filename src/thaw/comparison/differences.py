@@ -4,22 +4,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
-from typing import Any
 
 from thaw.config import Config, StrategyConfig
 from thaw.errors import ThawError
 from thaw.launch.composing import compose
-from thaw.options import flatten, typed
+from thaw.options import IRRELEVANT, in_full, is_one_of
 from thaw.run import Run
 
 REPEATED = ("seed", "dataset.fold")
 """Options in which the runs of one setting may differ."""
-IRRELEVANT = (
-    "resume", "sweep", "report", "figures", "logger", "dataset.num_workers", "trainer.progress_bar",
-    "trainer.checkpoint_seconds",
-)  # fmt: skip
-"""Options, and groups of them, that change nothing in a result."""
-
 PRESETS = (".name", ".policy")
 """Ends of the keys that name the preset of a group."""
 
@@ -59,19 +52,9 @@ def flat_config(run: Run) -> dict[str, str]:
         return {}
 
 
-def in_full(config: Mapping[str, Any]) -> dict[str, str]:
-    """Every key of a configuration in full, and its value as it is typed."""
-    return {key: typed(value) for key, value in flatten(config).items()}
-
-
 def relevant(options: Options) -> dict[str, str]:
     """The options that make a setting."""
     return {key: value for key, value in options.items() if not is_one_of(key, (*REPEATED, *IRRELEVANT, "hydra"))}
-
-
-def is_one_of(key: str, names: Sequence[str]) -> bool:
-    """True if a key in full is one of the options, or in one of the groups, of these names."""
-    return any(f"{key}.".startswith(f"{name}.") for name in names)
 
 
 def tell_apart(settings: Sequence[tuple[Options, Options]]) -> list[str]:
