@@ -80,6 +80,7 @@ def test_pictures_go_where_the_curves_go(name: str, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = Run(tmp_path)
+    run.figures.mkdir()
     logger = make_logger(LoggerConfig(name), run)
     trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
     save_figure(run, trainer, "grid.png", Image.new("RGB", (8, 8), "red"))

@@ -43,7 +43,8 @@ def curves_figure(rows: Rows, best_epoch: int) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         strip(axes)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.legend(fontsize=9, frameon=False, loc="lower right", labelcolor=INK)
+    lines = axes.lines[: len(COLORS)]
+    figure.legend(handles=lines, loc="outside upper center", ncols=2, fontsize=9, frameon=False, labelcolor=INK)
     return figure
 
 

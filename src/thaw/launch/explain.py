@@ -30,6 +30,7 @@ SYSTEM_FAULTS = {
 FREE_KEYS = {
     "trainer.extra.": "a flag of Lightning's Trainer", "trainer.callbacks.": "a callback",
     "augment.transforms.": "a transform", "optimizer.extra.": "an argument of the optimizer",
+    "logger.extra.": "an argument of the logger",
 }  # fmt: skip
 """Beginnings of options that take any name, and what they are."""
 
