@@ -381,6 +381,7 @@ def test_a_probe_is_not_trained_for_the_epochs_of_the_others_in_a_sweep() -> Non
     trainer = TrainerConfig(max_epochs=3)
     config = Config(strategy=StrategyConfig("probe"), trainer=trainer)
     assert (config.trainer, trainer.max_epochs) == (TrainerConfig(max_epochs=0), 3)
+    assert Config(strategy=StrategyConfig("probe"), optimizer=OptimizerConfig(lr="auto")).optimizer.lr == 3e-3
     assert recheck(config) == config
 
 

@@ -52,9 +52,12 @@ def test_val_is_judged_as_the_training_judged_it_to_the_last_digit(finished_run:
 
 
 @pytest.mark.slow
-def test_so_is_a_frozen_backbone_whose_training_saw_features_only(image_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64"])
+def test_so_is_a_frozen_backbone_whose_training_saw_features_only(
+    image_folder: Path, tmp_path: Path, precision: str
+) -> None:
     shutil.copytree(image_folder / "train", tmp_path / "images")
-    run = trained(tmp_path, max_epochs=3, precision="bf16-mixed")
+    run = trained(tmp_path, max_epochs=3, precision=precision)
     assert evaluate(run).split == "test"
     assert run.evaluate().metrics() == run.summary["test"]
     assert run.evaluate("val").metrics() == run.summary["val"]

@@ -534,8 +534,10 @@ class Config:
                 f"dataset.batch_size={self.dataset.batch_size} cannot be shared equally among trainer.devices="
                 f"{self.trainer.devices}: it must be a multiple of their number."
             )
-        if self.strategy.name == "probe":  # in a sweep over strategies, epochs are meant for the others
+        if self.strategy.name == "probe":  # in a sweep over strategies, epochs and rates are meant for the others
             self.trainer = replace(self.trainer, max_epochs=0)
+            if self.optimizer.lr == "auto":
+                self.optimizer = replace(self.optimizer, lr=OptimizerConfig.lr)
         if self.trainer.max_epochs == 0 and (self.strategy.backbone_factor > 0 or not self.starts_from_probe):
             raise ThawError("trainer.max_epochs=0 trains nothing: use strategy=probe, or raise it.")
         if self.head.init == "probe" and not self.has_probe:

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     with heavy_imports():
         from thaw.export import export, images_for_proof, weights_file
 
-    classifier = run.load_classifier()
+    classifier = run.load_classifier().float()
     images, whose = images_for_proof(run, classifier, options.images)
     parity = export(classifier, options.format, out, images)
     print(f"Parity with the run on {whose}: {parity}")

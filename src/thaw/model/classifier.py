@@ -324,6 +324,8 @@ class Classifier(LightningModule):
             about = checkpoint["thaw"]
             classes, transform = read_about(about)
             model = cls(about["backbone"], classes, transform, HeadConfig(**about["head"]))
+            if any(tensor.dtype == torch.float64 for tensor in checkpoint["state_dict"].values()):
+                model.double()  # or the weights would be rounded
             model.load_state_dict(checkpoint["state_dict"])
             if about["transform_input"]:
                 setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
