@@ -11,7 +11,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig, register
+from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
+from thaw.launch.composing import register
 from thaw.run import Run
 
 CONF = Path(__file__).parents[1] / "conf"

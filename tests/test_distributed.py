@@ -22,7 +22,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from thaw.config import Config, register
+from thaw.config import Config
+from thaw.launch.composing import register
 from thaw.run import Run
 from thaw.training.train import train
 

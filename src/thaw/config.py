@@ -588,13 +588,3 @@ def recheck(config: Config) -> Config:
             if name not in known:  # Python lets it be set, and `replace` drops it
                 raise ThawError(f"{prefix}{name} is not an option.{did_you_mean(name, known)}")
     return replace(config, **groups)
-
-
-def register() -> None:
-    """Make the schema and every backbone name known to Hydra, which Python has no need of otherwise."""
-    from hydra.core.config_store import ConfigStore
-
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    for name in BACKBONE_NAMES:
-        store.store(group="backbone", name=name, node={"name": name})

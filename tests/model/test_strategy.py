@@ -3,9 +3,9 @@ from math import ceil
 from pathlib import Path
 
 import pytest
-import yaml
 
-from thaw.config import StrategyConfig, TrainerConfig
+from thaw import compose
+from thaw.config import StrategyConfig
 from thaw.model.strategy import ever_trainable, held_at_start, is_still_frozen, phase_starts, rate_factors, ties
 
 PRESETS = sorted((Path(__file__).parents[2] / "conf" / "strategy").glob("*.yaml"))
@@ -13,11 +13,9 @@ NUM_STAGES = (7, 9, 81)
 
 
 def preset(name: str) -> tuple[StrategyConfig, int]:
-    """The strategy of `conf/strategy/NAME.yaml`, which is the whole file or one key of it, and its number of epochs."""
-    path = next(path for path in PRESETS if path.stem == name)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    trainer = TrainerConfig(**content.get("trainer", {}))
-    return StrategyConfig(**content.get("strategy", content)), trainer.max_epochs
+    """The strategy of `conf/strategy/NAME.yaml`, and its number of epochs."""
+    config = compose(f"strategy={name}")
+    return config.strategy, config.trainer.max_epochs
 
 
 def rates_by_epoch(name: str, num_stages: int) -> list[list[float]]:

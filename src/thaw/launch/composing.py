@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.config import Config, register
+from thaw.backbone_names import BACKBONE_NAMES
+from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.explain import explain, refuse_unknown
 from thaw.overrides import readable
@@ -15,6 +17,14 @@ CONF = Path(__file__).parents[3] / "conf"
 MOST_HEAD_EPOCHS, MOST_THAWING_EPOCHS = 10, 3
 UNSAID_ROOT = "${oc.env:THAW_DATA,data}"
 """`dataset.root` as `conf/config.yaml` has it: where the data sets lie that have names."""
+
+
+def register() -> None:
+    """Make the schema and every backbone name known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name in BACKBONE_NAMES:
+        store.store(group="backbone", name=name, node={"name": name})
 
 
 def compose(*options: str, conf: Path | str = CONF) -> Config:

@@ -16,8 +16,8 @@ from pathlib import Path
 import hydra
 from omegaconf import OmegaConf
 
-from thaw.config import register
 from thaw.data.places import data_name
+from thaw.launch.composing import register
 from thaw.launch.help import asked_for, help_text, options_text
 from thaw.launch.hydra_arguments import translate
 from thaw.launch.job import Experiment, Job, JobError
