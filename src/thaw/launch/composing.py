@@ -53,7 +53,7 @@ def compose(*options: str, conf: Path | str = CONF) -> Config:
 def head_epochs(max_epochs: int) -> int:
     """Epochs of the head alone, in the presets whose backbone learns later: 10, or two thirds if there are fewer.
 
-    Of four, ants and bees, SqueezeNet, discriminative, five seeds: 0.9255 ± 0.0136 after three epochs of the head in 8 s,
+    Of four, ants and bees, SqueezeNet, discriminative, five seeds: 0.9255 ± 0.0136 after three of them in 8 s,
     0.9229 ± 0.0029 after one in 18 s.
     """
     return max(1, min(MOST_HEAD_EPOCHS, round(2 / 3 * max_epochs)))
