@@ -432,6 +432,16 @@ def test_loaders_suit_the_trainer_that_asks_for_them(image_folder: Path) -> None
     assert len(cast(Any, data.train_dataloader().sampler)) == len(cast(Any, before.sampler)) / 2
 
 
+def test_where_crops_are_drawn_is_asked_anew_for_a_trainer_on_another_device(image_folder: Path) -> None:
+    data = make_data(image_folder, cache="auto")
+    data.images.device = torch.device("meta")
+    data.train_dataloader()
+    assert data.state_dict()["cuts_crops"] is False
+    data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    data.setup("fit")
+    assert data.state_dict()["cuts_crops"] is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
 def test_no_precision_of_a_training_changes_the_crops_of_the_device(image_folder: Path, precision: str) -> None:

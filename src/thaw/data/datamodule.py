@@ -85,8 +85,8 @@ class ImageDataModule(LightningDataModule):
         """
         if not self.datasets:
             self.load(build_index(fetch(self.options.name, Path(self.options.root)), self.options))
-        if self.trainer is not None:
-            self.images.device = self.trainer.strategy.root_device
+        if self.trainer is not None and self.images.device != self.trainer.strategy.root_device:
+            self.images.device, self.images.cuts_crops = self.trainer.strategy.root_device, None
 
     def load(self, index: ImageIndex) -> None:
         """Check the images of an index, and decode them where they fit into memory.
@@ -212,8 +212,7 @@ class ImageDataModule(LightningDataModule):
         if key not in self._loaders:
             dataset, augment = self.datasets[split], self.augment if split == "train" else None
             crops = self.images.crops(split, dataset, augment)
-            loader = self._batch_loader(crops, sampler) if crops else self.images.loader(dataset, sampler)
-            self._loaders[key] = loader
+            self._loaders[key] = self._batch_loader(crops, sampler) if crops else self.images.loader(dataset, sampler)
         return self._loaders[key]
 
     def _batch_loader(

@@ -43,14 +43,14 @@ class EpochLoader(Loader):
     processes would finish what they have begun to load, throw it away, and begin again.
     """
 
+    begun_epoch: int | None = None
+
     def __iter__(self) -> Any:
         epoch = getattr(self.sampler, "epoch", None)
         begun = self._iterator
         if begun is None or begun._num_yielded or epoch != self.begun_epoch:
             begun, self.begun_epoch = super().__iter__(), epoch
         return begun
-
-    begun_epoch: int | None = None
 
 
 class KeptImages:
@@ -64,8 +64,8 @@ class KeptImages:
     Attributes:
         in_memory: Whether they are kept decoded: training images whole, the others after the evaluation transform.
         device: Where batches go, as far as is known.
-        cuts_crops: Whether the device cuts the training images' crops, which are others than the CPU would draw; a
-            run that is gone on with tells it, else it is None until the first epoch of images.
+        cuts_crops: Whether the device cuts the training images' crops, which are others than the CPU would draw. A
+            checkpoint that is gone on from tells it; else it is None until the first epoch of images.
     """
 
     def __init__(self, index: ImageIndex, transform: EvaluationTransform, options: DatasetConfig) -> None:

@@ -144,6 +144,11 @@ def _describe(key: str) -> str:
     kind = get_type_hints(owner)[name]
     if "[" in key:  # an element of a list
         kind = get_args(kind)[0]
+    return in_words(kind)
+
+
+def in_words(kind: Any) -> str:
+    """What a value of a type may be."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     words |= {list: "a list", dict: "a mapping"}
     parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)

@@ -15,11 +15,10 @@ from thaw import config
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config
 from thaw.errors import ThawError, did_you_mean
+from thaw.launch.explain import in_words
 from thaw.options import typed
 
 FLAGS = {"-h", "--help"}
-KINDS = {bool: "true or false", str: "a text", list: "a list", dict: "a mapping", int: "a whole number"}
-"""What an option without a rule may be, by its type."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,10 @@ def _options_of(owner: Any, prefix: str, meanings: dict[str, str]) -> Iterator[O
 
 
 def _rule_of(kind: Any) -> str:
-    rule = None
-    if get_origin(kind) is Annotated:
-        kind, rule = get_args(kind)
-    parts = get_args(kind) if NoneType in get_args(kind) else (kind,)
-    kinds = [KINDS.get(get_origin(part) or part, "a number") for part in parts if part is not NoneType]
-    return "null or " * (NoneType in parts) + (rule.text if rule else " or ".join(kinds))
+    if get_origin(kind) is not Annotated:
+        return in_words(kind)
+    kind, rule = get_args(kind)
+    return "null or " * (NoneType in get_args(kind)) + str(rule.text)
 
 
 def _meanings() -> dict[str, str]:

@@ -22,7 +22,7 @@ class StepLog(Callback):
     Of several processes each looks at its own images.
 
     Args:
-        speaks: Whether it prints lines.
+        speaks: Whether it prints lines, for there is no bar.
 
     Attributes:
         loss: Mean loss of the last steps, 50 at most; None at the beginning of an epoch.
@@ -43,10 +43,10 @@ class StepLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the step's loss, and look at it where that costs nothing, or it is time."""
+        """Keep the step's loss, and look at it when it is time, or for the bar where that costs nothing."""
         self.losses.append(outputs["loss"].detach())
         is_time = len(self.losses) == STEPS
-        if not is_time and pl_module.device.type != "cpu":
+        if not is_time and (self.speaks or pl_module.device.type != "cpu"):
             return
         self.loss = loss = float(torch.stack(self.losses).mean())
         if not is_time:
