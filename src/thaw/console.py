@@ -68,6 +68,12 @@ def ensure_output() -> None:
         log.setLevel(logging.INFO)
 
 
+def silence_hints() -> None:
+    """Keep Lightning from giving hints on its own products, and on what is decided here knowingly."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def table_text(columns: list[str], rows: list[list[Any]], title: str | None = None) -> str:
     """A table as text; the first column is aligned left, the others right."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))

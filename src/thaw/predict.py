@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
+from thaw.console import silence_hints
 from thaw.data.images import BadImage, convert_image, read_image
 from thaw.data.inputs import Inputs, Listed, is_one, list_inputs
 from thaw.data.threads import in_threads, num_cores
@@ -27,6 +28,8 @@ from thaw.run import Run
 from thaw.training.precision import keep_precision
 from thaw.tta import check_views
 from thaw.writing import drafting, drafting_csv
+
+silence_hints()
 
 MOST_THREADS = 32  # each holds a batch of images and its activations
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -3,6 +3,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +38,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 # ---- what is predicted
+
+
+def test_lightning_gives_no_hints() -> None:
+    code = "from thaw.predict import Fabric; Fabric(accelerator='cpu', devices=1, precision='bf16-mixed')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 4])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
 from thaw.config import Config, recheck
-from thaw.console import ensure_output
+from thaw.console import ensure_output, silence_hints
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.feature_views import FrozenBackbone
 from thaw.data.kept_images import Loader
@@ -35,9 +35,7 @@ from thaw.training.probe import LinearProbe
 from thaw.training.progress import EpochLog
 from thaw.training.step_log import LossBar, StepLog
 
-# Lightning's hints on its own products and on what we have decided knowingly.
-for name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(name).setLevel(logging.WARNING)
+silence_hints()
 logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose table was asked for
 logging.getLogger("lightning").handlers.clear()  # else it prints what the root logger prints, too
 for message in (
