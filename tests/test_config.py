@@ -111,6 +111,7 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
     "augment.policy": (["none", "default", "trivial", "rand", "color"], ["auto"]),
     "augment.crop_scale": ([[0.001, 1.0], [1.0, 1.0]], [[], [0.5], [0.0, 1.0], [0.9, 0.8], [0.5, 1.001], [NAN, 1.0]]),
     "augment.crop_ratio": ([[0.1, 10.0]], [[1.0, 2.0, 3.0], [-1.0, 1.0], [2.0, 1.0], [1.0, 10.1], [0.5, NAN]]),
+    "augment.crop_size": ([None, 8, 1024, 10**4], [7, 0, -1, 10**4 + 1]),
     "augment.flip": ([0.0, 1.0], [-0.1, 1.1]),
     "augment.vertical_flip": ([0.0, 1.0], [-0.1, 1.1]),
     "augment.degrees": ([0.0, 180.0], [-0.1, 180.1]),
@@ -142,7 +143,10 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
     "strategy.feature_views": (["mirror", "fresh", 1, 1000], ["stale", "", 0, -1, 1001, True, 1.5]),
     "strategy.joint_factor": ([1e-6, 1.0], [0.0, 1.001]),
     "trainer.max_epochs": ([1, 10**5], [-1, -5, 10**5 + 1]),
-    "trainer.devices": (["auto", 1, 8, 256], ["all", 0, -1, 257, True]),
+    "trainer.devices": (
+        ["auto", 1, 8, 256, [0], [1, 3]],
+        ["all", 0, -1, 257, True, [], [1, 1], [-1], [256], ["0"], [True], [[0]]],
+    ),
     "trainer.num_nodes": ([1, 8], [0, -1]),
     "trainer.precision": (
         ["auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed"],

@@ -137,7 +137,7 @@ def test_the_gpu_cuts_what_the_cpu_cuts() -> None:
     dataset = CropDataset("train", [(60, 80), (90, 50)], torch.tensor([0, 1]), AugmentConfig(), seed=0)
 
     def cut(crops: Crops, device: torch.device) -> Tensor:
-        return DeviceImages(images, device).cut(crops.map(lambda values: values.to(device)), side=32).cpu().float()
+        return DeviceImages(images, device, side=32).cut(crops.map(lambda values: values.to(device))).cpu().float()
 
     for epoch in range(8):
         crops = dataset.__getitems__([(epoch, 0), (epoch, 1)])

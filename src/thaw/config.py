@@ -57,12 +57,21 @@ OPTIMIZER = Rule(
     lambda name: name in OWN_OPTIMIZERS or ("." in name and all(map(str.isidentifier, name.split(".")))),
     OWN_OPTIMIZERS,
 )
+COUNT = whole(1, MAX_PROCESSES).or_words("auto")
+DEVICES = Rule(
+    f"auto, a whole number from 1 to {MAX_PROCESSES}, or a list of different GPUs, numbered from 0",
+    lambda devices: _are_gpus(devices) if isinstance(devices, list) else COUNT.holds(devices),
+)
 SEED = Rule("in [0, 2**32)", lambda seed: 0 <= seed < 2**32)
 """The splits of scikit-learn take no other."""
 SIZE = Rule(
     f"null, pixels of the shorter side, or [height, width], from 8 to {MAX_SIDE}",
     lambda size: size is None or all(map(whole(8, MAX_SIDE).holds, _sides(size))),
 )
+
+
+def _are_gpus(devices: list[object]) -> bool:
+    return 0 < len(devices) == len(set(devices)) and all(map(whole(0, MAX_PROCESSES - 1).holds, devices))
 
 
 def _sides(size: object) -> list[object]:
@@ -205,6 +214,9 @@ class AugmentConfig:
     """Smallest and largest share of the image's area that the random crop takes."""
     crop_ratio: Annotated[list[float], _rising_to(10)] = field(default_factory=lambda: [3 / 4, 4 / 3])
     """Smallest and largest width over height of the random crop."""
+    crop_size: Annotated[int | None, whole(8, MAX_SIDE)] = None
+    """Side in pixels that the random crop is resized to; null is dataset.image_size, at which all is evaluated. Less
+    makes training faster."""
     flip: Annotated[float, within("[0, 1]")] = 0.5
     """Probability of a horizontal mirror image."""
     vertical_flip: Annotated[float, within("[0, 1]")] = 0.0
@@ -387,8 +399,9 @@ class TrainerConfig:
     """Passes over the training images; 0 leaves it at head.init=probe, as strategy=probe does whatever stands here."""
     accelerator: str = "auto"
     """auto, cpu, gpu, or another accelerator of Lightning's."""
-    devices: Annotated[IntOrStr, whole(1, MAX_PROCESSES).or_words("auto")] = "auto"
-    """Devices of each machine, a process each; auto is one, or all GPUs if the distribution is not auto."""
+    devices: Annotated[Any, DEVICES] = "auto"
+    """Devices of each machine, a process each: how many, or which GPUs, as in [0, 2]. auto is one, or all GPUs if the
+    distribution is not auto; jobs that a sweep's launcher runs side by side take one GPU after the other."""
     num_nodes: Annotated[int, at_least(1)] = 1
     """Number of machines; on several, torchrun or SLURM starts the processes."""
     distribution: str = "auto"
@@ -439,6 +452,13 @@ class TrainerConfig:
                 "trainer.ema_decay moves the average by less than bf16 can tell, so it would stay near the weights of "
                 "the beginning: set trainer.precision=bf16-mixed."
             )
+
+    @property
+    def num_devices(self) -> int | None:
+        """Devices of each machine; None where `devices` leaves that to the machine."""
+        if isinstance(self.devices, list):
+            return len(self.devices)
+        return None if self.devices == "auto" else int(self.devices)
 
 
 @dataclass
@@ -529,7 +549,7 @@ class Config:
                 "dataset.cache=device cuts images on the GPU, mirrors them horizontally and does nothing else to them: "
                 "use augment=default without vertical_flip, degrees, erasing and transforms, or dataset.cache=ram."
             )
-        if isinstance(self.trainer.devices, int) and self.dataset.batch_size % self.trainer.devices:
+        if self.dataset.batch_size % (self.trainer.num_devices or 1):
             raise ThawError(
                 f"dataset.batch_size={self.dataset.batch_size} cannot be shared equally among trainer.devices="
                 f"{self.trainer.devices}: it must be a multiple of their number."

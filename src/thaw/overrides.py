@@ -110,6 +110,13 @@ def in_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def place_among_jobs() -> int | None:
+    """The number of a job that a launcher runs beside others of a sweep; None where it has the machine to itself."""
+    if not in_sweep() or HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
+        return None
+    return int(HydraConfig.get().job.num)
+
+
 def typed_overrides() -> list[str]:
     """What was typed for the job that Hydra runs, and where it finds presets of one's own."""
     overrides = HydraConfig.get().overrides

@@ -29,9 +29,9 @@ def test_crops_are_those_that_the_transform_would_cut_on_the_cpu(images: list[Te
     batches = [dataset.__getitems__([(epoch, index) for index in (1, 2, 0)]) for epoch in range(8)]
     assert all(crops.split == "train" and crops.labels.tolist() == [0, 1, 2] for crops in batches)
     assert 0 < sum(int(crops.mirrored.sum()) for crops in batches) < 24
-    kept = DeviceImages(images, CPU)
+    kept = DeviceImages(images, CPU, side=32)
     for crops in batches:
-        cut = kept.cut(crops, side=32)
+        cut = kept.cut(crops)
         assert cut.dtype == torch.uint8
         for image, index, box, mirrored in zip(cut, crops.indices, crops.boxes, crops.mirrored, strict=True):
             left, top, right, bottom = box.int().tolist()
@@ -71,7 +71,7 @@ def test_images_that_are_not_augmented_come_as_they_are() -> None:
     dataset = CropDataset("val", [(24, 24)] * 3, torch.tensor([0, 1, 0]), None, seed=0)
     crops = dataset.__getitems__([(0, 2), (0, FILLER), (0, 0)])
     assert crops.labels.tolist() == [0, NO_LABEL, 0]
-    assert torch.equal(DeviceImages(images, CPU).cut(crops, side=24), torch.stack([images[i] for i in (2, 2, 0)]))
+    assert torch.equal(DeviceImages(images, CPU, side=24).cut(crops), torch.stack([images[i] for i in (2, 2, 0)]))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_shrinking_averages(images: list[Tensor]) -> None:
     whole = Crops(
         "train", torch.tensor([0]), torch.tensor([[0.0, 0, 64, 64]]), torch.tensor([False]), torch.tensor([0])
     )
-    cut = DeviceImages([checkers], CPU).cut(whole, side=16)
+    cut = DeviceImages([checkers], CPU, side=16).cut(whole)
     assert (cut.float() - 127.5).abs().max() <= 1
 
 
@@ -113,7 +113,7 @@ def test_padding_is_not_seen(images: list[Tensor]) -> None:
     white = [torch.full((3, 10, 20), 255, dtype=torch.uint8), torch.full((3, 30, 12), 255, dtype=torch.uint8)]
     boxes = torch.tensor([[0.0, 0, 20, 10], [0, 0, 12, 30]])
     crops = Crops("train", torch.arange(2), boxes, torch.tensor([False, True]), torch.zeros(2))
-    assert bool((DeviceImages(white, CPU).cut(crops, side=8) == 255).all())
+    assert bool((DeviceImages(white, CPU, side=8).cut(crops) == 255).all())
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,21 @@ def test_crop_takes_the_given_share_in_the_given_ratio() -> None:
     assert torch.stack(rise).div(255).mean() == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("options", [{}, {"policy": "trivial"}, {"degrees": 10, "erasing": 1.0}])
+def test_crops_are_of_the_size_that_is_asked_for(options: dict[str, Any]) -> None:
+    crop = augmented(AugmentConfig(crop_size=24, **options))
+    assert (crop.dtype, crop.shape) == (torch.uint8, (3, 24, 24))
+
+
+def test_a_smaller_crop_shows_the_same_part_of_the_image() -> None:
+    small, whole = (augmented(AugmentConfig(crop_size=size), image=ramp()) for size in (16, None))
+    torch.testing.assert_close(resize(whole, [16, 16]).float(), small.float(), atol=2, rtol=0)
+
+
+def test_without_random_crops_images_are_of_the_size_that_they_are_evaluated_at() -> None:
+    assert torch.equal(augmented(AugmentConfig(policy="none", crop_size=24)), SMALL(noise()))
+
+
 @pytest.mark.parametrize(("flip", "expected"), [(0.0, 0), (1.0, 100), (0.5, 50)])
 def test_flip_is_as_often_as_asked_for(flip: float, expected: int) -> None:
     flipped = sum(bool(image[0, 0, 0] > image[0, 0, -1]) for image in augmented_ramps(AugmentConfig(flip=flip)))

@@ -16,6 +16,7 @@ from thaw.launch.processes import ProcessError, count_processes, start_processes
 def test_there_is_a_process_for_each_device() -> None:
     assert count_processes(TrainerConfig()) == 1
     assert count_processes(TrainerConfig(devices=3)) == 3
+    assert [count_processes(TrainerConfig(devices=gpus)) for gpus in ([5], [1, 3])] == [1, 2]
     assert count_processes(TrainerConfig(accelerator="cpu", distribution="ddp")) == 1
     with pytest.raises(ThawError, match=r"num_nodes=2.*torchrun"):
         count_processes(TrainerConfig(num_nodes=2))

@@ -4,7 +4,7 @@ from shutil import copytree
 
 import pytest
 
-from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, StrategyConfig, TrainerConfig
+from thaw.config import AugmentConfig, BackboneConfig, Config, DatasetConfig, HeadConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.training.building import build
 from thaw.training.train import train
@@ -31,6 +31,12 @@ def test_images_that_cannot_be_split_are_told_before_weights_are_looked_for(imag
     dataset = DatasetConfig(root=str(images), val_fraction=0.05)
     with pytest.raises(ThawError, match=r"^dataset\.val_fraction must give val an image of each class"):
         build(Config(dataset, BackboneConfig("squeezenet1_1", str(tmp_path / "none.pth"))))
+
+
+def test_crops_of_a_size_that_the_backbone_cannot_take_are_refused(image_folder: Path) -> None:
+    dataset, backbone = DatasetConfig(root=str(image_folder), image_size=64), BackboneConfig("squeezenet1_1", None)
+    with pytest.raises(ThawError, match=r"^augment\.crop_size=16 does not suit backbone=squeezenet1_1: "):
+        build(Config(dataset, backbone, augment=AugmentConfig(crop_size=16)))
 
 
 @pytest.mark.slow

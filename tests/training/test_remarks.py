@@ -56,6 +56,8 @@ def test_stages_that_would_thaw_after_the_last_epoch_are_told(
             "augment.transforms.blur._target_=m.Blur",
         ),
         ({"transforms": {"blur": {"_target_": "m.Blur"}}}, "fresh", None),
+        ({"crop_size": 160}, "mirror", "augment.crop_size=160"),
+        ({"crop_size": 160}, "fresh", None),
         ({"flip": 0.1}, "mirror", "augment.flip=0.1"),
         ({"flip": 0.1}, "fresh", None),
         ({"flip": 0.0, "vertical_flip": 0.5}, "mirror", None),

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import hydra
 import lightning.pytorch as pl
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -24,7 +26,7 @@ from thaw.training.building import build
 from thaw.training.checkpoints import BestCheckpoint, LastCheckpoint
 from thaw.training.progress import EpochLog
 from thaw.training.stopping import PhaseEarlyStopping
-from thaw.training.trainer import fit, make_predictor, make_trainer, predict
+from thaw.training.trainer import choose_devices, fit, make_predictor, make_trainer, predict
 from thaw.training.validation import EvaluationEpochs
 
 GRADUAL = StrategyConfig(backbone_factor=1, head_epochs=2, unfreeze_epochs=2)
@@ -56,6 +58,41 @@ def kinds(trainer: pl.Trainer) -> set[type]:
 
 
 # ---- the Trainer
+
+
+@pytest.mark.usefixtures("compose")  # starts Hydra
+@pytest.mark.parametrize(
+    ("launcher", "options", "devices"),
+    [
+        ("joblib", {}, [[0], [1], [2], [0]]),
+        ("joblib", {"accelerator": "gpu"}, [[0], [1], [2], [0]]),
+        ("joblib", {"accelerator": "cpu"}, [1] * 4),
+        ("joblib", {"devices": 1}, [1] * 4),
+        ("joblib", {"devices": [2, 1]}, [[2, 1]] * 4),
+        ("basic", {}, [1] * 4),
+    ],
+)
+def test_jobs_side_by_side_take_one_gpu_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, launcher: str, options: dict[str, Any], devices: list[object]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    config = hydra.compose("config", return_hydra_config=True)
+    config.hydra.mode, config.hydra.runtime.choices["hydra/launcher"] = "MULTIRUN", launcher
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
+    for number, expected in enumerate(devices):
+        config.hydra.job.num = number
+        assert choose_devices(TrainerConfig(**options), num_devices=1) == expected
+
+
+def test_without_a_sweep_a_run_takes_the_first_gpu_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert choose_devices(TrainerConfig(), num_devices=1) == 1
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", pytest.param("auto", marks=pytest.mark.skipif(HAS_GPU, reason="CPU"))])
+def test_gpus_that_are_not_there_are_told(make: Make, accelerator: str) -> None:
+    with pytest.raises(ThawError, match=r"^trainer\.\* does not fit this machine or Lightning's Trainer: .*`devices"):
+        make(accelerator=accelerator, devices=[1])
 
 
 def test_the_options_arrive(make: Make) -> None:

@@ -137,9 +137,11 @@ class DeviceImages:
     Args:
         images: uint8 (3, h, w) each.
         device: Where they are kept.
+        side: Of the square that each crop of them is resized to, in pixels.
     """
 
-    def __init__(self, images: Sequence[Tensor], device: torch.device) -> None:
+    def __init__(self, images: Sequence[Tensor], device: torch.device, side: int) -> None:
+        self.side = side
         height, width = (max(image.shape[side] for image in images) for side in (1, 2))
         self.pixels = torch.empty(len(images), 3, height, width, dtype=torch.uint8, device=device)
         for place, image in zip(self.pixels, images, strict=True):
@@ -148,7 +150,7 @@ class DeviceImages:
             place[:, h:, :w] = place[:, h - 1 : h, :w]
             place[:, :, w:] = place[:, :, w - 1 : w]
 
-    def cut(self, crops: Crops, side: int) -> Tensor:
+    def cut(self, crops: Crops) -> Tensor:
         """The crops as uint8 images (B, 3, side, side).
 
         Each output pixel is the mean of bilinear samples spread over the area that it stands for (RoIAlign, He et al.
@@ -156,7 +158,7 @@ class DeviceImages:
         """
         numbers = torch.arange(len(crops.boxes), device=crops.boxes.device)[:, None]
         regions = torch.cat([numbers, crops.boxes], dim=1).float()
-        cut = roi_align(self.pixels[crops.indices].float(), regions, side, sampling_ratio=-1, aligned=True)
+        cut = roi_align(self.pixels[crops.indices].float(), regions, self.side, sampling_ratio=-1, aligned=True)
         images = cut.round_().clamp_(0, 255).to(torch.uint8)
         return torch.where(crops.mirrored[:, None, None, None], images.flip(-1), images)
 

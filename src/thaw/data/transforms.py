@@ -105,13 +105,19 @@ class Mirrored:
         return self.transform(image).flip(self.axes)
 
 
+def training_side(options: AugmentConfig, evaluation: EvaluationTransform) -> int:
+    """Side of the square that a network is trained on, in pixels."""
+    return evaluation.crop if options.policy == "none" else options.crop_size or evaluation.crop
+
+
 def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) -> ImageTransform:
-    """The random transform of one uint8 image (3, H, W) to one of (3, crop, crop).
+    """The random transform of one uint8 image (3, H, W) to one of (3, S, S), S as `training_side` has it.
 
     Raises:
         ThawError: One of `augment.transforms` cannot be made, or makes something else of an image.
     """
-    further = [_make_further(*each, evaluation.crop) for each in options.transforms.items()]
+    side = training_side(options, evaluation)
+    further = [_make_further(*each, side) for each in options.transforms.items()]
     if options.policy == "none":
         return cast(ImageTransform, v2.Compose([evaluation, *further])) if further else evaluation
     mean_colour = [round(255 * value) for value in evaluation.mean]
@@ -120,7 +126,7 @@ def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) 
         steps.append(v2.RandomRotation(options.degrees, v2.InterpolationMode.BILINEAR, fill=mean_colour))
     steps += [
         v2.RandomResizedCrop(
-            evaluation.crop,
+            side,
             scale=tuple(options.crop_scale),
             ratio=tuple(options.crop_ratio),
             interpolation=v2.InterpolationMode(evaluation.interpolation),

@@ -30,8 +30,8 @@ def count_processes(options: TrainerConfig) -> int:
     """
     if options.num_nodes > 1:
         raise ThawError(f"trainer.num_nodes={options.num_nodes}, and this process is alone. {HOW_TO_START}")
-    if isinstance(options.devices, int):
-        return options.devices
+    if options.num_devices:
+        return options.num_devices
     if options.distribution == "auto" or options.accelerator not in ("auto", "gpu", "cuda"):
         return 1
     import torch

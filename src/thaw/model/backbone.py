@@ -69,17 +69,25 @@ class Backbone(nn.Module):
         replace_norms(self.network, BatchNorm)
         self.stages = divide_into_stages(self.network)
         if image_size < 128:
-            self._try(image_size)
+            self.require_size(image_size)
 
-    def _try(self, image_size: int) -> None:
-        """Pass one empty image through: some networks shrink it to nothing if it is too small."""
+    def require_size(self, image_size: int, option: str = "dataset.image_size") -> None:
+        """Pass one empty image through: some networks shrink it to nothing if it is too small, others are for one size.
+
+        Args:
+            image_size: Side of the square in pixels.
+            option: What it was given as.
+
+        Raises:
+            ThawError: The network cannot take it.
+        """
         if any(parameter.is_meta for parameter in self.parameters()):
             return
         try:
             with torch.no_grad():
                 self.eval()(torch.zeros(1, 3, image_size, image_size))
-        except RuntimeError as error:
-            raise _misfit(self.name, image_size, error) from error
+        except (RuntimeError, AssertionError) as error:
+            raise _misfit(self.name, image_size, error, option) from error
         finally:
             self.train()
 
@@ -93,9 +101,9 @@ class Backbone(nn.Module):
         return cast(Tensor, self.network(images))
 
 
-def _misfit(name: str, image_size: int, error: Exception) -> ThawError:
+def _misfit(name: str, image_size: int, error: Exception, option: str = "dataset.image_size") -> ThawError:
     reason = first_line(error).rstrip(".!")
-    return ThawError(f"dataset.image_size={image_size} does not suit backbone={name}: {reason}.")
+    return ThawError(f"{option}={image_size} does not suit backbone={name}: {reason}.")
 
 
 def _options(name: str, image_size: int) -> dict[str, Any]:

@@ -35,6 +35,8 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
         class_weights=data.class_weights(),
         seed=config.seed,
     )
+    if config.augment.crop_size:
+        model.backbone.require_size(config.augment.crop_size, "augment.crop_size")
     if weights is None:
         if config.strategy.backbone_factor == 0:
             log.warning(

@@ -12,7 +12,9 @@ from thaw.overrides import in_sweep
 from thaw.run import Run
 from thaw.summary import Summary
 
-RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
+RANDOM_VIEWS_ONLY = {
+    f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "crop_size", "degrees", "erasing")
+}
 """Options that change nothing of an image's centre crop and its mirror images."""
 MIRRORS = {"augment.flip", "augment.vertical_flip"}
 MOST_FOR_ADAMW = 5e-4

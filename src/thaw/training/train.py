@@ -8,7 +8,6 @@ from statistics import median
 from typing import cast
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
 from thaw.config import Config
@@ -53,8 +52,6 @@ def train(
         ThawError: The options do not fit the data, the weights or the machine.
     """
     config = prepare(config)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
     run = Run(folder)
     if config.resume:
         require_own_folder(run, config.resume)

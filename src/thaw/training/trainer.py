@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
-from thaw.config import Config, recheck
+from thaw.config import Config, TrainerConfig, recheck
 from thaw.console import ensure_output, silence_hints
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.feature_views import FrozenBackbone
@@ -24,6 +25,7 @@ from thaw.errors import ThawError
 from thaw.inspection.predictions import Predictions, collect
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen, phase_starts
+from thaw.overrides import place_among_jobs
 from thaw.ranks import find_rank
 from thaw.run import Run
 from thaw.training.callbacks import make_callbacks
@@ -107,7 +109,9 @@ def prepare(config: Config) -> Config:
     config = recheck(config)
     ensure_output()
     keep_freed_memory()
-    bare_trainer(config, 1, {"logger": False, "enable_checkpointing": False, **config.trainer.extra})
+    trainer = bare_trainer(config, 1, {"logger": False, "enable_checkpointing": False, **config.trainer.extra})
+    if trainer.strategy.root_device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
     pl.seed_everything(config.seed, verbose=False)
     return config
 
@@ -121,7 +125,7 @@ def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.T
     options = config.trainer
     process = find_rank()
     num_local = process.local_world_size
-    num_devices = num_local if options.devices == "auto" else options.devices
+    num_devices = options.num_devices or num_local
     num_nodes = process.world_size // num_local
     if not process.is_alone and (num_devices, max(options.num_nodes, num_nodes)) != (num_local, num_nodes):
         raise ThawError(
@@ -135,7 +139,7 @@ def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.T
         )
     common: dict[str, Any] = {
         "accelerator": options.accelerator,
-        "devices": num_devices,
+        "devices": choose_devices(options, num_devices),
         "num_nodes": num_nodes,
         "strategy": _distribution(config, num_stages),
         "plugins": [WholeFileIO(), find_environment()],
@@ -151,6 +155,15 @@ def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.T
         return pl.Trainer(**common | flags)
     except (TypeError, MisconfigurationException, ValueError) as error:
         raise _misfit(error) from error
+
+
+def choose_devices(options: TrainerConfig, num_devices: int) -> int | list[int]:
+    """How many devices, or which GPUs: jobs that run side by side, a process each, take one after the other."""
+    if options.devices != "auto":
+        return cast(int | list[int], options.devices)
+    place, num_gpus = place_among_jobs(), torch.cuda.device_count()
+    is_free = num_devices == 1 and options.accelerator in ("auto", "gpu", "cuda")
+    return [place % num_gpus] if place is not None and num_gpus > 1 and is_free else num_devices
 
 
 def _misfit(error: Exception) -> ThawError:
