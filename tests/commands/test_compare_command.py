@@ -35,11 +35,12 @@ def test_a_folder_whose_name_is_not_utf8_is_written_as_its_bytes(tmp_path: Path)
     assert b"| caf\xe9 |" in text.read_bytes()
 
 
-def test_a_file_that_cannot_be_written_is_a_users_mistake(
-    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_chart_of_another_kind_is_refused_before_the_runs_are_read(
+    finished_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", str(finished_run.folder), "--plot", str(tmp_path / "table.doc")]) == 2
-    assert capsys.readouterr().err.startswith("The table cannot be written: ")
+    assert main(["compare", str(finished_run.folder), "--plot", "table.doc"]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "--plot must end in .png or .svg or .pdf, got 'table.doc'.\n")
 
 
 @pytest.mark.parametrize("flag", ["--csv", "--markdown", "--plot"])

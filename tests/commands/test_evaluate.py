@@ -37,6 +37,12 @@ def test_it_prints_the_scores_and_writes_predictions_metrics_and_figures(
             assert min(image.size) > 200
 
 
+@pytest.mark.parametrize("flag", ["--tta-views", "--least"])
+def test_numbers_below_zero_are_refused(run: Run, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert main(["evaluate", str(run.folder), flag, "-1"]) == 2
+    assert capsys.readouterr().err == f"{flag} must be at least 0, got -1.\n"
+
+
 def test_the_folder_of_a_run_is_refused_before_the_work(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run.folder), "--out", str(run.folder)]) == 2
     printed = capsys.readouterr()

@@ -227,7 +227,7 @@ def test_a_missing_package_is_named_with_the_remedy(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "model.pt"], "--out must end in .onnx for --format onnx, got 'model.pt'."),
+        (["--out", "model.pt"], "--out must end in .onnx, got 'model.pt'."),
         (["--out", "no/such/model.onnx"], "--out=no/such/model.onnx cannot be written"),
         (["--out", "folder.onnx"], "--out=folder.onnx is a folder: name a file."),
         (["--images", "nowhere.jpg"], "None of the images can be read: nowhere.jpg."),

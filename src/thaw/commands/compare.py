@@ -14,6 +14,8 @@ DESCRIPTION = (
 )
 EXAMPLE = "thaw compare outputs/2026-11-22_10-00-00_sweep --csv table.csv --plot table.png"
 
+CHARTS = (".png", ".svg", ".pdf")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
@@ -28,9 +30,9 @@ def run(options: argparse.Namespace) -> int:
     from thaw.comparison.compare import compare
     from thaw.writing import drafting
 
-    for flag in ("csv", "markdown", "plot"):
+    for flag, suffixes in {"csv": (), "markdown": (), "plot": CHARTS}.items():
         if path := getattr(options, flag):
-            refuse_unwritable(f"--{flag}", path)
+            refuse_unwritable(f"--{flag}", path, *suffixes)
     leaderboard = compare(options.folders)
     print(leaderboard)
     try:
@@ -45,6 +47,6 @@ def run(options: argparse.Namespace) -> int:
                 from thaw.inspection.figures import write_figure
 
             write_figure(accuracy_chart(leaderboard), options.plot)
-    except (OSError, ValueError) as error:  # matplotlib's answer to a suffix that it does not know
+    except OSError as error:
         raise ThawError(f"The table cannot be written: {error}.") from error
     return 0

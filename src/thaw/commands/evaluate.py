@@ -9,6 +9,7 @@ from thaw.commands import check
 from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
+from thaw.rules import require
 
 if TYPE_CHECKING:
     from thaw.run import Run
@@ -54,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tta", action="store_true", help="average over the centre crop and the mirror images of the training"
     )
     parser.add_argument(
-        "--tta-views", type=_count, default=0, metavar="N", help="average over the centre crop and N random views too"
+        "--tta-views", type=int, default=0, metavar="N", help="average over the centre crop and N random views too"
     )
     parser.add_argument(
-        "--least", type=_count, default=1, metavar="N", help="name classes that were confused at least N times"
+        "--least", type=int, default=1, metavar="N", help="name classes that were confused at least N times"
     )
     parser.add_argument(
         "--device",
@@ -74,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
         from thaw.inspection.scores import score_text, write_class_scores
         from thaw.run import Run
 
+    for flag, number in (("--tta-views", options.tta_views), ("--least", options.least)):
+        require(number >= 0, flag, "at least 0", number)
     if options.csv:
         refuse_unwritable("--csv", options.csv)
     if options.out:
@@ -121,9 +124,3 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
         place = data.relative_to(here if data.is_relative_to(here) else data.anchor)
         parts += ["of", *(place.parts or [data.name])]
     return run.evaluation.with_name("_".join(parts))
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
-    return int(text)

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from thaw.commands.targets import refuse_unwritable
-from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 
 DESCRIPTION = (
@@ -35,9 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     run, suffix = Run(options.folder), SUFFIXES[options.format]
     out = options.out or run.folder / f"model{suffix}"
-    if out.suffix != suffix:
-        raise ThawError(f"--out must end in {suffix} for --format {options.format}, got '{out}'.")
-    refuse_unwritable("--out", out)
+    refuse_unwritable("--out", out, suffix)
     with heavy_imports():
         from thaw.export import export, images_for_proof, weights_file
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from thaw.commands.check import add_folder, command_to_fix, in_flags, option_to_type, survey_folder
 from thaw.errors import ThawError, printable
 from thaw.importing import heavy_imports
+from thaw.rules import require
 
 DESCRIPTION = (
     "Writes the images of a folder, as they are encoded, into LitData shards: a few large files, which are read "
@@ -71,8 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(folder: Path, out: str, shard_mb: int) -> None:
     """Refuse what could not be done, before any image is read."""
-    if not 1 <= shard_mb <= MOST_MB:
-        raise ThawError(f"--shard-mb must be from 1 to {MOST_MB}, got {shard_mb}.")
+    require(1 <= shard_mb <= MOST_MB, "--shard-mb", f"from 1 to {MOST_MB}", shard_mb)
     if "://" in out:
         return
     place = Path(out).resolve()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError, name_some, printable
 from thaw.importing import heavy_imports
+from thaw.rules import require
 
 if TYPE_CHECKING:
     from thaw.predict import Prediction, Predictor
@@ -72,19 +73,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what could not be done, before any work is."""
-    for option, number in (("--top", options.top), ("--batch-size", options.batch_size)):
-        if number is not None and number < 1:
-            raise ThawError(f"{option} must be at least 1, got {number}.")
-    _check_target("--out", options.out, TABLES)
-    _check_target("--grid", options.grid, PICTURES)
-
-
-def _check_target(option: str, path: Path | None, suffixes: Sequence[str]) -> None:
-    if path is None:
-        return
-    if path.suffix not in suffixes:
-        raise ThawError(f"{option} must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got '{path}'.")
-    refuse_unwritable(option, path)
+    for flag, number in (("--top", options.top), ("--batch-size", options.batch_size)):
+        require(number is None or number >= 1, flag, "at least 1", number)
+    for flag, path, suffixes in (("--out", options.out, TABLES), ("--grid", options.grid, PICTURES)):
+        if path:
+            refuse_unwritable(flag, path, *suffixes)
 
 
 def _with_stdin(items: Sequence[str]) -> Iterator[Path | str]:

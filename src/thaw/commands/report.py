@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from thaw.commands.targets import refuse_unwritable
-from thaw.errors import ThawError
 from thaw.importing import heavy_imports
+from thaw.rules import require
 
 DESCRIPTION = (
     "One self-contained HTML page about a finished run: accuracy with its interval, learning curves, confusion matrix, "
@@ -32,12 +32,9 @@ def run(options: argparse.Namespace) -> int:
     """Write the page and say where it is; returns the exit code."""
     from thaw.run import Run
 
-    if options.top < 0:
-        raise ThawError(f"--top must be at least 0, got {options.top}.")
+    require(options.top >= 0, "--top", "at least 0", options.top)
     if options.out:
-        if options.out.suffix != ".html":
-            raise ThawError(f"--out must end in .html, got '{options.out}'.")
-        refuse_unwritable("--out", options.out)
+        refuse_unwritable("--out", options.out, ".html")
     with heavy_imports():
         import thaw.inspection.report  # noqa: F401 - for `Run.report`
     path = Run(options.run_folder).report(options.out, options.top)

@@ -6,12 +6,19 @@ from pathlib import Path
 from thaw.errors import ThawError
 
 
-def refuse_unwritable(flag: str, path: Path) -> None:
+def refuse_unwritable(flag: str, path: Path, *suffixes: str) -> None:
     """Refuse what could not be written, before any work is done.
 
+    Args:
+        flag: By which it was named.
+        path: The file.
+        suffixes: Of which it must have one, if any are given.
+
     Raises:
-        ThawError: It is a folder, or its own is not there.
+        ThawError: It has none of them, it is a folder, or its own folder is not there.
     """
+    if suffixes and path.suffix not in suffixes:
+        raise ThawError(f"{flag} must end in {' or '.join(suffixes)}, got '{path}'.")
     if path.is_dir():
         raise ThawError(f"{flag}={path} is a folder: name a file.")
     for folder in (path.parent, Path(os.path.realpath(path)).parent):  # the second of the file that a link leads to
