@@ -85,7 +85,9 @@ def test_the_bar_shows_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
     fit(3, [steps, losses, bar := Shown(steps)], enable_progress_bar=True)
     assert isinstance(bar, RichProgressBar)
     assert shown[-1] == {"loss": f"{sum(losses.values) / 3:.4f}"}
-    capsys.readouterr()
+    printed = capsys.readouterr().out
+    assert "Epoch 1/1 " in printed
+    assert "Epoch 0" not in printed
 
 
 @pytest.mark.parametrize(("speaks", "seconds", "expected"), [(True, 0.0, 2), (True, 3600.0, 0), (False, 0.0, 0)])

@@ -64,7 +64,7 @@ class StepLog(Callback):
 
 
 class LossBar(RichProgressBar):
-    """Lightning's progress bar with the loss of the last steps."""
+    """Lightning's progress bar with the loss of the last steps, and epochs counted as everywhere else."""
 
     def __init__(self, steps: StepLog) -> None:
         super().__init__(leave=False)
@@ -75,3 +75,7 @@ class LossBar(RichProgressBar):
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)  # of a logger that counts its runs
         return metrics if self.steps.loss is None else {"loss": f"{self.steps.loss:.4f}", **metrics}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Which epoch it is, counted from 1 as in the lines below the bar, where Lightning counts from 0."""
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}".ljust(len(self.validation_description))
