@@ -111,7 +111,7 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
     "augment.policy": (["none", "default", "trivial", "rand", "color"], ["auto"]),
     "augment.crop_scale": ([[0.001, 1.0], [1.0, 1.0]], [[], [0.5], [0.0, 1.0], [0.9, 0.8], [0.5, 1.001], [NAN, 1.0]]),
     "augment.crop_ratio": ([[0.1, 10.0]], [[1.0, 2.0, 3.0], [-1.0, 1.0], [2.0, 1.0], [1.0, 10.1], [0.5, NAN]]),
-    "augment.crop_size": ([None, 8, 1024, 10**4], [7, 0, -1, 10**4 + 1]),
+    "augment.start_size": ([None, 8, 1024, 10**4], [7, 0, -1, 10**4 + 1]),
     "augment.flip": ([0.0, 1.0], [-0.1, 1.1]),
     "augment.vertical_flip": ([0.0, 1.0], [-0.1, 1.1]),
     "augment.degrees": ([0.0, 180.0], [-0.1, 180.1]),

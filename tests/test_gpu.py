@@ -134,10 +134,11 @@ def test_no_step_waits_for_the_gpu(image_folder: Path, tmp_path: Path, augment: 
 def test_the_gpu_cuts_what_the_cpu_cuts() -> None:
     generator = torch.Generator().manual_seed(0)
     images = [torch.randint(256, (3, *size), dtype=torch.uint8, generator=generator) for size in ((60, 80), (90, 50))]
-    dataset = CropDataset("train", [(60, 80), (90, 50)], torch.tensor([0, 1]), AugmentConfig(), seed=0)
+    sizes, labels = [(60, 80), (90, 50)], torch.tensor([0, 1])
+    dataset = CropDataset("train", sizes, labels, AugmentConfig(), seed=0, side=lambda epoch: 32 + epoch)
 
     def cut(crops: Crops, device: torch.device) -> Tensor:
-        return DeviceImages(images, device, side=32).cut(crops.map(lambda values: values.to(device))).cpu().float()
+        return DeviceImages(images, device).cut(crops.map(lambda values: values.to(device))).cpu().float()
 
     for epoch in range(8):
         crops = dataset.__getitems__([(epoch, 0), (epoch, 1)])

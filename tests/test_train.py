@@ -112,7 +112,7 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_unbroken_one(image
     options = [
         *TINY, "dataset=folder", f"dataset.root={image_folder}", "strategy=gradual", "strategy.head_epochs=2",
         "strategy.unfreeze_epochs=2", "trainer.max_epochs=8", "augment.mixup=0.2", "head.dropout=0.2", "logger=csv",
-        "trainer.checkpoint_seconds=0", "dataset.batch_size=4",
+        "augment.start_size=32", "trainer.checkpoint_seconds=0", "dataset.batch_size=4",
     ]  # fmt: skip
     assert run(*options, f"hydra.run.dir={tmp_path / 'unbroken'}", cwd=tmp_path).returncode == 0
     broken = tmp_path / "broken"

@@ -47,14 +47,6 @@ def test_random_views_are_drawn_by_the_seed_and_join_the_mean(changed_run: Calla
     assert evaluate(run, tta=True, random_views=2).num_views == 4
 
 
-def test_random_views_are_of_the_size_that_is_evaluated(
-    finished_run: Run, changed_run: Callable[[str, object], Run]
-) -> None:
-    smaller = changed_run("augment.crop_size", 24)
-    usual, own = (run.evaluate(random_views=1).probabilities for run in (finished_run, smaller))
-    assert torch.equal(usual, own)
-
-
 def test_the_average_is_of_probabilities_and_survives_certainty() -> None:
     logits = torch.tensor([[0.0, 1.0], [400.0, 0.0]]), torch.tensor([[2.0, 0.0], [300.0, 0.0]])
     views = [Predictions(["a", "b"], torch.tensor([0, 1]), each, ("x", "y")) for each in logits]

@@ -214,9 +214,9 @@ class AugmentConfig:
     """Smallest and largest share of the image's area that the random crop takes."""
     crop_ratio: Annotated[list[float], _rising_to(10)] = field(default_factory=lambda: [3 / 4, 4 / 3])
     """Smallest and largest width over height of the random crop."""
-    crop_size: Annotated[int | None, whole(8, MAX_SIDE)] = None
-    """Side in pixels that the random crop is resized to; null is dataset.image_size, at which all is evaluated. Less
-    makes training faster."""
+    start_size: Annotated[int | None, whole(8, MAX_SIDE)] = None
+    """Side in pixels of the crops in the first half of the epochs, from which it grows to dataset.image_size, that of
+    the last fifth (progressive resizing): faster where the backbone learns. null is dataset.image_size in all."""
     flip: Annotated[float, within("[0, 1]")] = 0.5
     """Probability of a horizontal mirror image."""
     vertical_flip: Annotated[float, within("[0, 1]")] = 0.0

@@ -44,8 +44,7 @@ def other_views(data: ImageDataModule, split: str, tta: bool, random_views: int)
         mirrored = dataset.through(Mirrored(dataset.transform, axes))
         yield data.images.loader(mirrored, SequentialPositions(range(len(dataset))))
     read = partial(data.index.read, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
-    transform = training_transform(replace(augment, crop_size=None), data.transform)  # of the size that it evaluates
-    random = ImageDataset(dataset.samples, transform, data.seed, read)
+    random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)
     for number in range(random_views):
         yield data.images.loader(random, SequentialPositions(range(len(random)), epoch=number))
 

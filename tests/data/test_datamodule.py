@@ -123,7 +123,9 @@ def test_of_images_without_label_one_stays_where_there_is_no_other(
     data, given = make_data(image_folder), torch.tensor(labels)
     images, left = data.on_before_batch_transfer((torch.rand(len(labels), 3, 8, 8), given), 0)
     assert (len(images), left.tolist()) == (inputs_left, labels_left)
-    crops = Crops("train", torch.arange(len(labels)), torch.rand(len(labels), 4), torch.ones(len(labels)).bool(), given)
+    crops = Crops(
+        "train", 32, torch.arange(len(labels)), torch.rand(len(labels), 4), torch.ones(len(labels)).bool(), given
+    )
     crops = data.on_before_batch_transfer(crops, 0)
     assert isinstance(crops, Crops)
     assert (len(crops.indices), len(crops.boxes), crops.labels.tolist()) == (inputs_left, inputs_left, labels_left)
@@ -167,6 +169,30 @@ def test_an_image_that_is_drawn_again_is_another_view(image_folder: Path, cache:
     if cache != "device":
         data.features.backbone = left_and_right("fresh")
         assert torch.equal(torch.cat([features for features, _ in data.train_dataloader()]), LeftAndRight()(images))
+
+
+@pytest.mark.parametrize(("cache", "num_workers"), [("ram", 0), ("ram", 2), ("none", 0), ("none", 2), ("device", 0)])
+def test_crops_of_training_images_grow_with_the_epoch(image_folder: Path, cache: str, num_workers: int) -> None:
+    options = DatasetConfig(root=str(image_folder), batch_size=4, cache=cache, num_workers=num_workers)
+    data = ImageDataModule(options, TRANSFORM, AugmentConfig(start_size=32), num_epochs=4)
+    data.setup()
+    assert data.sides == [32, 32, 32, 64]
+    kept: Any = data.train_dataloader()
+    for epoch, size in enumerate((32, 32, 32, 64, 64)):
+        for loader in (kept, data.train_dataloader()):
+            batches = [data.on_after_batch_transfer(batch, 0) for batch in batches_of(loader, epoch)]
+            assert {images.shape[1:] for images, _ in batches} == {(3, size, size)}
+    others = (*data.val_dataloader(), data.preview(4))
+    assert {data.on_after_batch_transfer(batch, 0)[0].shape[1:] for batch in others} == {(3, 64, 64)}
+    data.features.backbone = left_and_right("fresh")
+    assert next(iter(data.train_dataloader()))[0].shape == (4, 6)  # of crops of the full size, as the head is judged
+
+
+@pytest.mark.parametrize("options", [{"policy": "none", "start_size": 32}, {"start_size": 64}, {}])
+def test_crops_do_not_grow_where_there_are_none_or_no_room(image_folder: Path, options: dict[str, Any]) -> None:
+    data = ImageDataModule(DatasetConfig(root=str(image_folder)), TRANSFORM, AugmentConfig(**options), num_epochs=4)
+    data.setup()
+    assert {images.shape[1:] for images, _ in data.train_dataloader()} == {(3, 64, 64)}
 
 
 def test_setup_happens_once(image_folder: Path) -> None:

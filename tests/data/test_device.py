@@ -14,6 +14,10 @@ SIZES = [(60, 80), (90, 50), (40, 40)]
 CPU = torch.device("cpu")
 
 
+def of_32(epoch: int) -> int:
+    return 32
+
+
 @pytest.fixture
 def images() -> list[Tensor]:
     """Smooth images: colours that change linearly."""
@@ -25,11 +29,11 @@ def images() -> list[Tensor]:
 
 
 def test_crops_are_those_that_the_transform_would_cut_on_the_cpu(images: list[Tensor]) -> None:
-    dataset = CropDataset("train", SIZES, torch.tensor([2, 0, 1]), AugmentConfig(), seed=3)
+    dataset = CropDataset("train", SIZES, torch.tensor([2, 0, 1]), AugmentConfig(), seed=3, side=of_32)
     batches = [dataset.__getitems__([(epoch, index) for index in (1, 2, 0)]) for epoch in range(8)]
     assert all(crops.split == "train" and crops.labels.tolist() == [0, 1, 2] for crops in batches)
     assert 0 < sum(int(crops.mirrored.sum()) for crops in batches) < 24
-    kept = DeviceImages(images, CPU, side=32)
+    kept = DeviceImages(images, CPU)
     for crops in batches:
         cut = kept.cut(crops)
         assert cut.dtype == torch.uint8
@@ -43,10 +47,10 @@ def test_crops_are_those_that_the_transform_would_cut_on_the_cpu(images: list[Te
 
 def test_a_crop_depends_on_seed_epoch_and_index_alone() -> None:
     def boxes(*positions: Position, dataset: CropDataset | None = None, seed: int = 0) -> Tensor:
-        dataset = dataset or CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed)
+        dataset = dataset or CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed, of_32)
         return dataset.__getitems__(list(positions)).boxes
 
-    used = CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed=0)
+    used = CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed=0, side=of_32)
     used.__getitems__([(4, 2), (4, 1)])
     assert torch.equal(boxes((5, 0), (5, 1)), boxes((5, 1), (5, 0), dataset=used).flip(0))
     assert not torch.equal(boxes((5, 0)), boxes((6, 0)))
@@ -54,24 +58,26 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 def test_each_draw_of_an_image_in_an_epoch_is_another_crop_whatever_else_is_in_the_batch() -> None:
-    dataset = CropDataset("train", SIZES, torch.tensor([2, 0, 1]), AugmentConfig(), seed=0)
+    dataset = CropDataset("train", SIZES, torch.tensor([2, 0, 1]), AugmentConfig(), seed=0, side=of_32)
     crops = dataset.__getitems__([(5, draw) for draw in (4, 1, 10, 0, 3, 6, 7)])
     assert crops.indices.tolist() == [1, 1, 1, 0, 0, 0, 1]
     assert crops.labels.tolist() == [0, 0, 0, 2, 2, 2, 0]
     assert len(crops.boxes.unique(dim=0)) == 7
     assert 0 < int(crops.mirrored.sum()) < 7
     for place, draw in enumerate((4, 1, 10, 0, 3, 6, 7)):
-        alone = CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed=0).__getitems__([(5, draw)])
+        alone = CropDataset("train", SIZES, torch.zeros(3), AugmentConfig(), seed=0, side=of_32).__getitems__(
+            [(5, draw)]
+        )
         assert torch.equal(alone.boxes[0], crops.boxes[place])
         assert alone.mirrored[0] == crops.mirrored[place]
 
 
 def test_images_that_are_not_augmented_come_as_they_are() -> None:
     images = [torch.randint(256, (3, 24, 24), dtype=torch.uint8) for _ in range(3)]
-    dataset = CropDataset("val", [(24, 24)] * 3, torch.tensor([0, 1, 0]), None, seed=0)
+    dataset = CropDataset("val", [(24, 24)] * 3, torch.tensor([0, 1, 0]), None, seed=0, side=lambda epoch: 24)
     crops = dataset.__getitems__([(0, 2), (0, FILLER), (0, 0)])
     assert crops.labels.tolist() == [0, NO_LABEL, 0]
-    assert torch.equal(DeviceImages(images, CPU, side=24).cut(crops), torch.stack([images[i] for i in (2, 2, 0)]))
+    assert torch.equal(DeviceImages(images, CPU).cut(crops), torch.stack([images[i] for i in (2, 2, 0)]))
 
 
 @pytest.mark.parametrize(
@@ -103,17 +109,17 @@ def test_boxes_are_distributed_as_those_of_torchvision(size: tuple[int, int], op
 def test_shrinking_averages(images: list[Tensor]) -> None:
     checkers = (255 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2)).to(torch.uint8).expand(3, 64, 64)
     whole = Crops(
-        "train", torch.tensor([0]), torch.tensor([[0.0, 0, 64, 64]]), torch.tensor([False]), torch.tensor([0])
+        "train", 16, torch.tensor([0]), torch.tensor([[0.0, 0, 64, 64]]), torch.tensor([False]), torch.tensor([0])
     )
-    cut = DeviceImages([checkers], CPU, side=16).cut(whole)
+    cut = DeviceImages([checkers], CPU).cut(whole)
     assert (cut.float() - 127.5).abs().max() <= 1
 
 
 def test_padding_is_not_seen(images: list[Tensor]) -> None:
     white = [torch.full((3, 10, 20), 255, dtype=torch.uint8), torch.full((3, 30, 12), 255, dtype=torch.uint8)]
     boxes = torch.tensor([[0.0, 0, 20, 10], [0, 0, 12, 30]])
-    crops = Crops("train", torch.arange(2), boxes, torch.tensor([False, True]), torch.zeros(2))
-    assert bool((DeviceImages(white, CPU, side=8).cut(crops) == 255).all())
+    crops = Crops("train", 8, torch.arange(2), boxes, torch.tensor([False, True]), torch.zeros(2))
+    assert bool((DeviceImages(white, CPU).cut(crops) == 255).all())
 
 
 @pytest.mark.parametrize(

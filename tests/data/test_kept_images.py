@@ -107,14 +107,6 @@ def test_images_on_the_device_are_those_of_the_cpu(image_folder: Path) -> None:
     assert_equal_batches(cut_batches(on_device, on_device.val_dataloader()), batches_of(on_cpu.val_dataloader()))
 
 
-@pytest.mark.parametrize("cache", ["ram", "none", "device"])
-def test_crops_may_be_smaller_than_what_is_evaluated(image_folder: Path, cache: str) -> None:
-    data = make_data(image_folder, augment=AugmentConfig(crop_size=24), cache=cache)
-    for loader, size in ((data.train_dataloader(), 24), (data.val_dataloader(), 64)):
-        batches = cut_batches(data, loader) if cache == "device" else batches_of(loader)
-        assert {images.shape[1:] for images, _ in batches} == {(3, size, size)}
-
-
 def cut_batches(data: ImageDataModule, loader: Loader, epoch: int = 0) -> list[Batch]:
     return [data.on_after_batch_transfer(batch, 0) for batch in batches_of(loader, epoch)]
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.v2.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from thaw.data.sampling import (
     NO_LABEL,
     EpochSampler,
     FeatureDataset,
+    GrowingImages,
     ImageDataset,
     Position,
     SequentialPositions,
@@ -45,6 +47,21 @@ def augmented(samples: list[Sample], seed: int = 0, read: Callable[[Path], Tenso
 def order(sampler: EpochSampler, epoch: int) -> list[Position]:
     sampler.set_epoch(epoch)
     return list(sampler)
+
+
+# ---- the images
+
+
+def test_an_image_that_grows_shows_the_same_part_in_another_size() -> None:
+    ramps = [Sample(Path(str(number)), 0) for number in range(8)]
+    ramp = torch.linspace(0, 255, 48).round().to(torch.uint8).expand(3, 40, 48)
+    images = ImageDataset(ramps, training_transform(AugmentConfig(), EVALUATION), seed=0, read=lambda path: ramp)
+    growing = GrowingImages(images, AugmentConfig(), EVALUATION, [16, 24, 32])
+    for epoch, size in enumerate((16, 24, 32, 32)):
+        for number in range(8):
+            (small, label), (full, _) = growing[epoch, number], images[epoch, number]
+            assert (small.shape, small.dtype, label) == ((3, size, size), torch.uint8, 0)
+            assert (F.resize(full, [size, size]).float() - small.float()).abs().max() <= 2
 
 
 # ---- the order

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from thaw.config import AugmentConfig, DatasetConfig
-from thaw.data.transforms import EvaluationTransform, Mirrored, mixing_transform, training_transform
+from thaw.data.transforms import EvaluationTransform, Mirrored, growing_sides, mixing_transform, training_transform
 from thaw.errors import ThawError
 from thaw.model.weights import default_transform
 
@@ -197,19 +197,19 @@ def test_crop_takes_the_given_share_in_the_given_ratio() -> None:
     assert torch.stack(rise).div(255).mean() == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("options", [{}, {"policy": "trivial"}, {"degrees": 10, "erasing": 1.0}])
-def test_crops_are_of_the_size_that_is_asked_for(options: dict[str, Any]) -> None:
-    crop = augmented(AugmentConfig(crop_size=24, **options))
-    assert (crop.dtype, crop.shape) == (torch.uint8, (3, 24, 24))
+@pytest.mark.parametrize("num_epochs", [1, 2, 3, 5, 8, 25, 100])
+def test_crops_rest_at_their_start_then_grow_and_end_at_full_size(num_epochs: int) -> None:
+    sides = growing_sides(128, 224, num_epochs)
+    assert len(sides) == num_epochs
+    assert sides == sorted(sides)
+    assert {side % 16 for side in sides} == {0}
+    assert set(sides[: num_epochs // 2]) <= {128}
+    assert set(sides[-max(1, num_epochs // 5) :]) == {224}
+    assert num_epochs < 8 or len({*sides}) > 2
 
 
-def test_a_smaller_crop_shows_the_same_part_of_the_image() -> None:
-    small, whole = (augmented(AugmentConfig(crop_size=size), image=ramp()) for size in (16, None))
-    torch.testing.assert_close(resize(whole, [16, 16]).float(), small.float(), atol=2, rtol=0)
-
-
-def test_without_random_crops_images_are_of_the_size_that_they_are_evaluated_at() -> None:
-    assert torch.equal(augmented(AugmentConfig(policy="none", crop_size=24)), SMALL(noise()))
+def test_crops_grow_to_a_size_that_is_no_step() -> None:
+    assert growing_sides(64, 100, 10) == [64] * 7 + [80, 100, 100]
 
 
 @pytest.mark.parametrize(("flip", "expected"), [(0.0, 0), (1.0, 100), (0.5, 50)])

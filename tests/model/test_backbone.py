@@ -184,10 +184,10 @@ def test_unsuitable_image_size(name: str, image_size: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit_b_32", 160), ("squeezenet1_1", 16)])
-def test_unsuitable_size_of_crops(name: str, size: int) -> None:
+def test_unsuitable_size_of_crops_that_grow(name: str, size: int) -> None:
     backbone = Backbone(name, 224)
-    with pytest.raises(ThawError, match=rf"^augment\.crop_size={size} does not suit backbone={name}: .*[^.!]\.$"):
-        backbone.require_size(size, "augment.crop_size")
+    with pytest.raises(ThawError, match=rf"^augment\.start_size={size} does not suit backbone={name}: .*[^.!]\.$"):
+        backbone.require_size(size, "augment.start_size")
     assert backbone.training
 
 

@@ -33,10 +33,12 @@ def test_images_that_cannot_be_split_are_told_before_weights_are_looked_for(imag
         build(Config(dataset, BackboneConfig("squeezenet1_1", str(tmp_path / "none.pth"))))
 
 
-def test_crops_of_a_size_that_the_backbone_cannot_take_are_refused(image_folder: Path) -> None:
+def test_crops_that_cannot_grow_from_their_size_are_refused(image_folder: Path) -> None:
     dataset, backbone = DatasetConfig(root=str(image_folder), image_size=64), BackboneConfig("squeezenet1_1", None)
-    with pytest.raises(ThawError, match=r"^augment\.crop_size=16 does not suit backbone=squeezenet1_1: "):
-        build(Config(dataset, backbone, augment=AugmentConfig(crop_size=16)))
+    with pytest.raises(ThawError, match=r"^augment\.start_size=16 does not suit backbone=squeezenet1_1: "):
+        build(Config(dataset, backbone, augment=AugmentConfig(start_size=16)))
+    with pytest.raises(ThawError, match=r"^augment\.start_size must be at most dataset\.image_size, .*64, got 65\.$"):
+        build(Config(dataset, backbone, augment=AugmentConfig(start_size=65)))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from thaw.training.remarks import (
     closing_lines,
     features_left_out,
     frozen_epochs,
+    growing_crops,
     stages_left_frozen,
     warnings_before,
 )
@@ -56,8 +57,7 @@ def test_stages_that_would_thaw_after_the_last_epoch_are_told(
             "augment.transforms.blur._target_=m.Blur",
         ),
         ({"transforms": {"blur": {"_target_": "m.Blur"}}}, "fresh", None),
-        ({"crop_size": 160}, "mirror", "augment.crop_size=160"),
-        ({"crop_size": 160}, "fresh", None),
+        ({"start_size": 160}, "mirror", "augment.start_size=160"),
         ({"flip": 0.1}, "mirror", "augment.flip=0.1"),
         ({"flip": 0.1}, "fresh", None),
         ({"flip": 0.0, "vertical_flip": 0.5}, "mirror", None),
@@ -85,6 +85,17 @@ def test_one_epoch_and_one_option_are_spoken_of_as_one() -> None:
     both = features_left_out(Config(augment=AugmentConfig(mixup=0.2, cutmix=1)), 0)
     assert both is not None
     assert "augment.mixup=0.2 and augment.cutmix=1 mix images" in both
+
+
+def test_crops_that_grow_are_told_where_they_do_and_where_they_cannot() -> None:
+    line = growing_crops([128, 128, 160, 224, 224])
+    assert line == "Crops of 128 pixels until epoch 2, and of 224 from epoch 4 on (augment.start_size)"
+    config = Config(augment=AugmentConfig(start_size=128), strategy=StrategyConfig(feature_views="fresh"))
+    assert augmentation_left_out(config, 0) is None
+    assert augmentation_left_out(config, 5) == (
+        "Without effect in epochs 1 to 5, on features of the full size: augment.start_size=128 (set features=off to "
+        "train on augmented images)."
+    )
 
 
 @pytest.mark.parametrize("num_frozen", [0, 5])

@@ -18,9 +18,17 @@ from thaw.data.feature_views import FeatureViews
 from thaw.data.index import ImageIndex, build_index
 from thaw.data.kept_images import KeptImages, Loader
 from thaw.data.places import locate
-from thaw.data.sampling import NO_LABEL, Batch, EpochSampler, FeatureDataset, ImageDataset, SequentialPositions
+from thaw.data.sampling import (
+    NO_LABEL,
+    Batch,
+    EpochSampler,
+    FeatureDataset,
+    GrowingImages,
+    ImageDataset,
+    SequentialPositions,
+)
 from thaw.data.sources import fetch
-from thaw.data.transforms import EvaluationTransform, training_transform
+from thaw.data.transforms import EvaluationTransform, growing_sides, training_transform
 from thaw.data.unreadable import drop_unreadable
 from thaw.errors import ThawError
 
@@ -35,6 +43,7 @@ class ImageDataModule(LightningDataModule):
 
     Attributes:
         transform: The evaluation transform.
+        sides: Side of the training crops in each epoch, in pixels; empty where they do not grow.
         index: Paths, labels, class names and splits; made by `setup`, as are all below.
         datasets: The images of each split.
         images: Their cache, and the loaders that read from it.
@@ -51,12 +60,15 @@ class ImageDataModule(LightningDataModule):
         transform: EvaluationTransform,
         augment: AugmentConfig | None = None,
         seed: int = 0,
+        num_epochs: int = 0,
     ) -> None:
         super().__init__()
         self.options = locate(options)
         self.transform = transform.with_options(options)
         self.augment = augment or AugmentConfig()
         self.seed = seed
+        start = None if self.augment.policy == "none" else self.augment.start_size
+        self.sides = growing_sides(start, self.transform.crop, num_epochs) if start and num_epochs else []
         self.datasets: dict[str, ImageDataset] = {}
         self._loaders: dict[tuple[object, ...], Loader] = {}
 
@@ -211,6 +223,8 @@ class ImageDataModule(LightningDataModule):
         key = (split, *self._rank(), self.images.device)
         if key not in self._loaders:
             dataset, augment = self.datasets[split], self.augment if split == "train" else None
+            if augment and self.sides:
+                dataset = GrowingImages(dataset, augment, self.transform, self.sides)
             crops = self.images.crops(split, dataset, augment)
             self._loaders[key] = self._batch_loader(crops, sampler) if crops else self.images.loader(dataset, sampler)
         return self._loaders[key]

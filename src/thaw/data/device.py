@@ -24,6 +24,7 @@ class Crops(NamedTuple):
 
     Attributes:
         split: Whose images.
+        side: Of the square that each crop is resized to, in pixels.
         indices: Images (B,).
         boxes: Left, top, right and bottom (B, 4) in pixels; whole numbers, which no precision of a training rounds.
         mirrored: Whether to flip each from left to right (B,).
@@ -31,6 +32,7 @@ class Crops(NamedTuple):
     """
 
     split: str
+    side: int
     indices: Tensor
     boxes: Tensor
     mirrored: Tensor
@@ -38,7 +40,7 @@ class Crops(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Crops":
         """A function of each of the tensors."""
-        return Crops(self.split, *map(function, self[1:]))
+        return Crops(self.split, self.side, *map(function, self[2:]))
 
 
 class CropDataset(Dataset[Crops]):
@@ -50,16 +52,24 @@ class CropDataset(Dataset[Crops]):
         labels: Labels (N,).
         options: How to draw boxes, a function of (seed, epoch, draw); None takes the whole images.
         seed: Seed of the run.
+        side: Epoch -> side of the square that its crops are resized to, in pixels.
     """
 
     def __init__(
-        self, split: str, sizes: Sequence[tuple[int, int]], labels: Tensor, options: AugmentConfig | None, seed: int
+        self,
+        split: str,
+        sizes: Sequence[tuple[int, int]],
+        labels: Tensor,
+        options: AugmentConfig | None,
+        seed: int,
+        side: Callable[[int], int],
     ) -> None:
         self.split = split
         self.sizes = torch.tensor(sizes)
         self.labels = labels
         self.options = options
         self.seed = seed
+        self.side = side
         self.epoch = -1
         height, width = self.sizes.T
         self.boxes = torch.stack([torch.zeros_like(width), torch.zeros_like(height), width, height], dim=1)
@@ -78,7 +88,7 @@ class CropDataset(Dataset[Crops]):
             crops = random_crops(self.sizes[indices[is_further]], self.options, torch.cat(each, dim=1))
             boxes[is_further], mirrored[is_further] = crops
         labels = self.labels[indices].masked_fill(draws == FILLER, NO_LABEL)
-        return Crops(self.split, indices, boxes, mirrored, labels)
+        return Crops(self.split, self.side(epoch), indices, boxes, mirrored, labels)
 
     def _draw(self, epoch: int) -> None:
         """Draw the first crops of all images at once, if it has not been done for this epoch."""
@@ -137,11 +147,9 @@ class DeviceImages:
     Args:
         images: uint8 (3, h, w) each.
         device: Where they are kept.
-        side: Of the square that each crop of them is resized to, in pixels.
     """
 
-    def __init__(self, images: Sequence[Tensor], device: torch.device, side: int) -> None:
-        self.side = side
+    def __init__(self, images: Sequence[Tensor], device: torch.device) -> None:
         height, width = (max(image.shape[side] for image in images) for side in (1, 2))
         self.pixels = torch.empty(len(images), 3, height, width, dtype=torch.uint8, device=device)
         for place, image in zip(self.pixels, images, strict=True):
@@ -158,7 +166,7 @@ class DeviceImages:
         """
         numbers = torch.arange(len(crops.boxes), device=crops.boxes.device)[:, None]
         regions = torch.cat([numbers, crops.boxes], dim=1).float()
-        cut = roi_align(self.pixels[crops.indices].float(), regions, self.side, sampling_ratio=-1, aligned=True)
+        cut = roi_align(self.pixels[crops.indices].float(), regions, crops.side, sampling_ratio=-1, aligned=True)
         images = cut.round_().clamp_(0, 255).to(torch.uint8)
         return torch.where(crops.mirrored[:, None, None, None], images.flip(-1), images)
 

@@ -18,9 +18,9 @@ from thaw.data.device import SHARE_OF_FREE_MEMORY, CropDataset, Crops, DeviceIma
 from thaw.data.index import ImageIndex
 from thaw.data.memory import ImageMemory, fits_in_memory
 from thaw.data.readable import find_bad_once
-from thaw.data.sampling import EpochSampler, ImageDataset, Position, SequentialPositions
+from thaw.data.sampling import EpochSampler, GrowingImages, ImageDataset, Position, SequentialPositions
 from thaw.data.threads import num_cores
-from thaw.data.transforms import EvaluationTransform, training_side
+from thaw.data.transforms import EvaluationTransform
 from thaw.data.unreadable import are_read_whole, find_unreadable
 from thaw.signals import outlive
 
@@ -146,10 +146,10 @@ class KeptImages:
         if not fits_on_device(sizes, self.device, self.options.batch_size, others):
             self._tell(f"they would take more than {SHARE_OF_FREE_MEMORY:.0%} of the free memory of {self.device}")
             return None
-        side = training_side(augment, self.transform) if augment is not None else self.transform.crop
-        kept = self._on_device[split] = DeviceImages(images, self.device, side)
+        kept = self._on_device[split] = DeviceImages(images, self.device)
         log.info(f"Images of {split}: kept on {self.device} ({kept.pixels.nbytes / 1e9:.2f} GB)")
-        return CropDataset(split, sizes, dataset.labels, augment, dataset.seed)
+        side = dataset.side if isinstance(dataset, GrowingImages) else lambda epoch: self.transform.crop
+        return CropDataset(split, sizes, dataset.labels, augment, dataset.seed, side)
 
     def cut(self, crops: Crops) -> Tensor:
         """The images (B, 3, S, S) that crops of `crops` stand for, on the device."""

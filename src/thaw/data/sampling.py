@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from thaw.config import AugmentConfig
 from thaw.data.images import read_image
 from thaw.data.splits import Sample
-from thaw.data.transforms import ImageTransform
+from thaw.data.transforms import EvaluationTransform, ImageTransform, training_transform
 from thaw.seeding import derive_seed, seeded
 
 Batch = tuple[Tensor, Tensor]
@@ -50,6 +52,10 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def transform_in(self, epoch: int) -> ImageTransform:
+        """The transform in an epoch: the same in each."""
+        return self.transform
+
     def through(self, transform: ImageTransform) -> "ImageDataset":
         """The same images after another transform."""
         return ImageDataset(self.samples, transform, self.seed, self.read)
@@ -65,7 +71,33 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         sample = self.samples[index]
         image = self.read(sample.path)
         with seeded(self.seed, epoch, index if draw == FILLER else draw):
-            return self.transform(image), NO_LABEL if draw == FILLER else sample.label
+            return self.transform_in(epoch)(image), NO_LABEL if draw == FILLER else sample.label
+
+
+class GrowingImages(ImageDataset):
+    """Training images in crops that grow from `augment.start_size` to what is evaluated.
+
+    Args:
+        images: The images.
+        options: How they are augmented.
+        evaluation: The evaluation transform.
+        sides: Side of the crops in each epoch, in pixels; later ones are as the last.
+    """
+
+    def __init__(
+        self, images: ImageDataset, options: AugmentConfig, evaluation: EvaluationTransform, sides: Sequence[int]
+    ) -> None:
+        super().__init__(images.samples, images.transform, images.seed, images.read)
+        self.sides = sides
+        self.transforms = {side: training_transform(options, replace(evaluation, crop=side)) for side in {*sides}}
+
+    def side(self, epoch: int) -> int:
+        """Side of the crops in an epoch, in pixels."""
+        return self.sides[min(epoch, len(self.sides) - 1)]
+
+    def transform_in(self, epoch: int) -> ImageTransform:
+        """The transform to that side."""
+        return self.transforms[self.side(epoch)]
 
 
 class EpochSampler(Sampler[Position]):

@@ -15,6 +15,8 @@ from thaw.seeding import seeded
 
 ImageTransform = Callable[[Tensor], Tensor]
 
+STEP = 16
+"""Pixels by which crops grow."""
 LONG = 32
 """Length over width beyond which an image would, resized as a whole, take far more memory than what is seen of it."""
 
@@ -105,19 +107,13 @@ class Mirrored:
         return self.transform(image).flip(self.axes)
 
 
-def training_side(options: AugmentConfig, evaluation: EvaluationTransform) -> int:
-    """Side of the square that a network is trained on, in pixels."""
-    return evaluation.crop if options.policy == "none" else options.crop_size or evaluation.crop
-
-
 def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) -> ImageTransform:
-    """The random transform of one uint8 image (3, H, W) to one of (3, S, S), S as `training_side` has it.
+    """The random transform of one uint8 image (3, H, W) to one of (3, crop, crop).
 
     Raises:
         ThawError: One of `augment.transforms` cannot be made, or makes something else of an image.
     """
-    side = training_side(options, evaluation)
-    further = [_make_further(*each, side) for each in options.transforms.items()]
+    further = [_make_further(*each, evaluation.crop) for each in options.transforms.items()]
     if options.policy == "none":
         return cast(ImageTransform, v2.Compose([evaluation, *further])) if further else evaluation
     mean_colour = [round(255 * value) for value in evaluation.mean]
@@ -126,7 +122,7 @@ def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) 
         steps.append(v2.RandomRotation(options.degrees, v2.InterpolationMode.BILINEAR, fill=mean_colour))
     steps += [
         v2.RandomResizedCrop(
-            side,
+            evaluation.crop,
             scale=tuple(options.crop_scale),
             ratio=tuple(options.crop_ratio),
             interpolation=v2.InterpolationMode(evaluation.interpolation),
@@ -147,6 +143,16 @@ def training_transform(options: AugmentConfig, evaluation: EvaluationTransform) 
     if options.erasing:
         steps.append(v2.RandomErasing(options.erasing, value=mean_colour))
     return cast(ImageTransform, v2.Compose(steps))
+
+
+def growing_sides(start: int, end: int, num_epochs: int) -> list[int]:
+    """Side of the crops in each epoch, in pixels: progressive resizing, by the shares of MosaicML's Composer.
+
+    The start in the first half of the epochs, the end in the last fifth or the last one, linear between in steps of 16.
+    """
+    shares = [(epoch / num_epochs - 0.5) / 0.3 for epoch in range(num_epochs - 1)]
+    grown = [start + int((end - start) * min(max(share, 0), 1) / STEP) * STEP for share in shares]
+    return [*(end if share >= 1 else side for share, side in zip(shares, grown, strict=True)), end]
 
 
 def _make_further(name: str, recipe: Any, side: int) -> ImageTransform:

@@ -11,6 +11,7 @@ from thaw.data.sources import fetch
 from thaw.model.classifier import Classifier
 from thaw.model.loading import load_head, load_weights
 from thaw.model.weights import Weights, default_transform, find_weights
+from thaw.rules import require
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     index = build_index(fetch(dataset.name, Path(dataset.root)), dataset)  # tells faults before weights are fetched
     weights = _find_weights(config)
     transform = weights.transform if weights else default_transform(config.backbone.name)
-    data = ImageDataModule(dataset, transform, config.augment, config.seed)
+    data = ImageDataModule(dataset, transform, config.augment, config.seed, config.trainer.max_epochs)
     data.load(index)
     model = Classifier(
         config.backbone.name,
@@ -35,8 +36,10 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
         class_weights=data.class_weights(),
         seed=config.seed,
     )
-    if config.augment.crop_size:
-        model.backbone.require_size(config.augment.crop_size, "augment.crop_size")
+    if size := config.augment.start_size:
+        final, rule = data.transform.crop, "at most dataset.image_size, to which it grows"
+        require(size <= final, "augment.start_size", f"{rule} and which is {final}", size)
+        model.backbone.require_size(size, "augment.start_size")
     if weights is None:
         if config.strategy.backbone_factor == 0:
             log.warning(

@@ -32,7 +32,7 @@ from thaw.summary import Params, Seconds, Summary
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import stage_table
-from thaw.training.remarks import frozen_epochs, warnings_before
+from thaw.training.remarks import frozen_epochs, growing_crops, warnings_before
 from thaw.training.trainer import predict
 from thaw.writing import naming
 
@@ -76,6 +76,8 @@ class Training:
             log.info("The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU")
         if num_frozen := sum(map(self.data.features.replace_images, range(max_epochs))):
             log.info(frozen_epochs(num_frozen, config.strategy.feature_views))
+        if len({*self.data.sides}) > 1 and num_frozen < max_epochs:
+            log.info(growing_crops(self.data.sides))
         weights = None if config.strategy.from_scratch else config.backbone.weights
         for line in (
             *warnings_before(config, len(self.model.backbone.stages), num_frozen),

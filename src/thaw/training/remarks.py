@@ -1,6 +1,7 @@
 """What a training says of itself: before it, of what will have no effect; after it, of what has come out."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from thaw.run import Run
 from thaw.summary import Summary
 
 RANDOM_VIEWS_ONLY = {
-    f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "crop_size", "degrees", "erasing")
+    f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "start_size", "degrees", "erasing")
 }
 """Options that change nothing of an image's centre crop and its mirror images."""
 MIRRORS = {"augment.flip", "augment.vertical_flip"}
@@ -58,7 +59,7 @@ def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: in
 
 
 def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
-    """A line about augmentation that is asked for and that the policy, or `feature_views=mirror`, does without.
+    """A line about augmentation that is asked for and that the policy, or stored features, do without.
 
     Args:
         config: The options.
@@ -76,6 +77,9 @@ def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
         epochs = "epoch 1, which sees" if num_frozen == 1 else f"epochs 1 to {num_frozen}, which see"
         where = f"in {epochs} centre crops and their mirror images equally often"
         remedy = "strategy.feature_views=fresh"
+    elif num_frozen:
+        names, remedy = {"augment.start_size"}, "features=off"
+        where = f"in {'epoch 1' if num_frozen == 1 else f'epochs 1 to {num_frozen}'}, on features of the full size"
     else:
         return None
     asked = changed(asdict(config))
@@ -87,6 +91,14 @@ def frozen_epochs(num_frozen: int, views: int | str) -> str:
     """A line about the epochs on stored features, and by which `strategy.feature_views`."""
     epochs = "Epoch 1 runs" if num_frozen == 1 else f"Epochs 1 to {num_frozen} run"
     return f"{epochs} on stored features (strategy.feature_views={views})"
+
+
+def growing_crops(sides: Sequence[int]) -> str:
+    """A line about crops that grow, by their sides in each epoch."""
+    first, last = sides.count(sides[0]), sides.index(sides[-1]) + 1
+    return (
+        f"Crops of {sides[0]} pixels until epoch {first}, and of {sides[-1]} from epoch {last} on (augment.start_size)"
+    )
 
 
 def features_left_out(config: Config, num_frozen: int) -> str | None:
