@@ -54,7 +54,12 @@ def test_links_that_lead_nowhere_can_be_left_out(root: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("contents", "message"),
-    [("file\nants/1.jpg\n", "must have a column path"), ("", "must have a column path"), (None, "cannot be read")],
+    [
+        ("file\nants/1.jpg\n", "must have a column path: .* has file"),
+        ("", "must have a column path: .* has none"),
+        ('path,reason\nants/1.jpg,"blurred\nants/2.jpg,dark\n', "cannot be read: .*behind line 1: "),
+        (None, "cannot be read"),
+    ],
 )
 def test_another_table_is_refused(root: Path, tmp_path: Path, contents: str | None, message: str) -> None:
     if contents is not None:

@@ -195,7 +195,8 @@ def test_csv_split_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "column", ["is_valid", "valid", "Split", "set", "Subset", "partition", "fold", "k-fold", "phase", "is_train"]
+    "column",
+    ["is_valid", "valid", "Split", "set", "Subset", "partition", "fold", "k-fold", "phase", "is_train", "data set"],
 )
 def test_a_column_that_looks_like_a_split_and_is_not_used_is_told(tmp_path: Path, column: str) -> None:
     plant(tmp_path, {"": 10})
@@ -334,7 +335,29 @@ def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
     assert message.endswith(f"It was looked for in {tmp_path}.")
     write_csv(tmp_path, f"path,label\n0.jpg,{'a' * 200_000}\n")  # no field of a table is so long
     message = error_of(tmp_path, csv="labels.csv")
-    assert message == f"dataset.csv cannot be read: {tmp_path}/labels.csv (field larger than field limit (131072))."
+    assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (behind line 1: field larger than ")
+
+
+@pytest.mark.parametrize("note", ['"5 mm scale', '"5" mm scale'])
+def test_csv_with_a_quote_that_would_swallow_the_lines_behind_it(tmp_path: Path, note: str) -> None:
+    plant(tmp_path, {"": 20})
+    lines = [f"{i:03}.jpg,{'ants' if i % 2 else 'bees'},{note if i == 8 else 'plain'}\n" for i in range(20)]
+    write_csv(tmp_path, "path,label,note\n" + "".join(lines))
+    message = error_of(tmp_path, csv="labels.csv")
+    assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (behind line 9: ")
+    assert message.endswith("; is a quote missing there, or one too many?).")
+
+
+def test_csv_with_lines_within_quotes(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 2})
+    write_csv(tmp_path, 'path,label,note\n000.jpg,ants,"two\nlines, ""quoted"""\n001.jpg,bees,\n001.jpg,bees,\n')
+    assert "line 5 names an image that an earlier line names too" in error_of(tmp_path, csv="labels.csv")
+
+
+def test_blanks_around_names_of_columns_do_not_count(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, "path , label,split \n000.jpg,ants,Valid\n001.jpg,bees,train\n002.jpg,ants,train\n")
+    assert names(index_of(tmp_path, csv="labels.csv"), "val") == ["000.jpg"]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])

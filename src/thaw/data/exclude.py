@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from thaw.data.tables import Lines
 from thaw.errors import ThawError, name_some
 from thaw.writing import drafting_csv
 
@@ -32,7 +33,7 @@ def is_of_other_data(file: Path, root: Path) -> bool:
     """Whether a list is there already that names files, and none of those below `root`."""
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-            names = [line["path"] for line in csv.DictReader(stream) if line.get("path")]
+            names = [line["path"] for _, line in Lines(stream) if line.get("path")]
     except (OSError, csv.Error):
         return False
     return bool(names) and not any(os.path.lexists(root / name) for name in names)
@@ -56,10 +57,11 @@ def read_reasons(file: Path, root: Path) -> dict[str, str]:
     """
     try:
         with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            lines = csv.DictReader(stream, skipinitialspace=True)
-            if "path" not in (lines.fieldnames or []):
-                raise ThawError(f"dataset.exclude must have a column path: {file} has {lines.fieldnames}.")
-            reasons = {line["path"]: line.get("reason") or "" for line in lines if line["path"]}
+            lines = Lines(stream)
+            if "path" not in lines.columns:
+                others = ", ".join(lines.columns) or "none"
+                raise ThawError(f"dataset.exclude must have a column path: {file} has {others}.")
+            reasons = {line["path"]: line.get("reason") or "" for _, line in lines if line["path"]}
     except (OSError, UnicodeError, csv.Error) as error:
         raise ThawError(
             f"dataset.exclude cannot be read: {file} ({error}). It was looked for in {file.absolute().parent}."

@@ -8,6 +8,7 @@ from typing import NamedTuple, NoReturn
 
 from thaw.config import DatasetConfig
 from thaw.data.splits import SPLIT_NAMES, Row
+from thaw.data.tables import Lines
 from thaw.errors import ThawError, name_some
 
 COLUMN = re.compile("{([^{}]+)}")
@@ -20,7 +21,7 @@ BAD_LINES = {
 }
 """Why lines are refused or left out, and how to say so."""
 SPLIT_LIKE = re.compile(
-    r"(is|image|train|test|val|cv|k|[\W_])*(splits?|set|subset|partition|folds?|phase|usage|val|valid|validation)"
+    r"(is|image|data|train|test|val|cv|k|[\W_])*(splits?|set|subset|partition|folds?|phase|usage|val|valid|validation)"
     r"([\W_]?(id|name|\d+))?|is[\W_]?(train|test)(ing)?",
     re.IGNORECASE,
 )
@@ -58,20 +59,20 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             delimiter = _delimiter(stream.readline(), needed)
             stream.seek(0)
-            lines = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True)
-            columns = lines.fieldnames or []
+            lines = Lines(stream, delimiter)
+            columns = lines.columns
             if not set(needed) <= set(columns):
                 names, others = " and ".join(needed), ", ".join(columns)
-                advice = "" if options.csv_label in columns else _advise_on_flags(columns, list(lines))
+                advice = "" if options.csv_label in columns else _advise_on_flags(columns, [line for _, line in lines])
                 raise ThawError(
                     f"dataset.csv must have the columns {names}: {file} has {others}.{advice} Others are named by "
                     "dataset.csv_path='folder/{column}.jpg', dataset.csv_label=column and dataset.csv_split=column."
                 )
-            for line in lines:
-                where = f"dataset.csv: {file}, line {lines.line_num}"
+            for number, line in lines:
+                where = f"dataset.csv: {file}, line {number}"
                 row = _read_line(line, file, where, options, split_names)
                 if not row.name or not row.path.is_file():
-                    bad.append(("missing" if row.name else "without a label", row, lines.line_num))
+                    bad.append(("missing" if row.name else "without a label", row, number))
                     continue
                 if row.path in rows:
                     raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
@@ -155,7 +156,7 @@ def _delimiter(header: str, needed: list[str]) -> str:
 
     def found(delimiter: str) -> tuple[int, int]:
         columns = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-        return len(set(needed) & set(columns)), len(columns)
+        return len(set(needed) & {name.strip() for name in columns}), len(columns)
 
     return max(DELIMITERS, key=found)
 
