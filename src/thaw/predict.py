@@ -24,6 +24,7 @@ from thaw.data.threads import in_threads, num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid, fill
+from thaw.rules import require
 from thaw.run import Run
 from thaw.training.precision import keep_precision
 from thaw.tta import check_views
@@ -147,6 +148,7 @@ class Predictor:
         Several threads each read a batch and classify it: while one decodes another computes, all cores are busy
         without waiting for each other, and no more batches than threads are in memory.
         """
+        require(top >= 1, "top", "at least 1", top)
         keep_freed_memory()
         cores = num_cores()
         size = max(1, min(self.batch_size, -(-len(images) // cores)))

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from thaw.cli import main
+from thaw.errors import ThawError
 from thaw.predict import Prediction, Predictor, photo_grid, write_csv, write_json
 from thaw.run import Run
 
@@ -148,6 +149,9 @@ def test_a_predictor_answers_one_image_with_one_prediction(finished_run: Run, ph
     assert predictor(photos / "b.jpg").error
     assert torch.equal(predictor.read(str(photos / "a.png")), predictor.read(Image.open(photos / "a.png")))
     assert predictor([photos / "a.png"], top=2) == [expected]
+    for top in (0, -1):
+        with pytest.raises(ThawError, match=f"^top must be at least 1, got {top}"):
+            predictor(photos / "a.png", top)
     assert [each.path for each in predictor(photos)] == [each.path for each in finished_run.predict(photos)]
 
 

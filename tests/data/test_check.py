@@ -105,9 +105,9 @@ def test_class_names_that_differ_in_capitals_or_blanks_only(
     files = {line.partition(",")[0]: line for line in lines}
     index = plant(tmp_path, files | {"labels.csv": "\n".join(["path,label,split", *lines])}, csv="labels.csv")
     findings = find_problems(index)
-    assert [finding.title for finding in findings] == ["Class names that differ only in capitals or blanks"] * bool(
-        items
-    )
+    assert [finding.title for finding in findings] == [
+        "Class names that differ only in capitals, blanks or encoding"
+    ] * bool(items)
     assert [finding.items for finding in findings] == [items] * bool(items)
     assert all(finding.is_wrong for finding in findings)
 
@@ -115,8 +115,15 @@ def test_class_names_that_differ_in_capitals_or_blanks_only(
 def test_folders_of_like_names(tmp_path: Path) -> None:
     (finding,) = find_problems(plant_folders(tmp_path, {"bee": 5, "ant inv": 5, "Ant_inv": 5, "ant inv ": 5}))
     assert finding.message == (
-        "Class names that differ only in capitals or blanks: 1 (Ant_inv = ant inv = ant inv ). "
+        "Class names that differ only in capitals, blanks or encoding: 1 (Ant_inv = ant inv = ant inv ). "
         "Each is a class of its own: give those that are meant as one the same name."
+    )
+
+
+def test_a_name_in_two_forms_of_unicode(tmp_path: Path) -> None:
+    (finding,) = find_problems(plant_folders(tmp_path, {"bees": 5, "caf\u00e9": 5, "cafe\u0301": 5}))
+    assert finding.message.startswith(
+        "Class names that differ only in capitals, blanks or encoding: 1 (cafe\u0301 = caf\u00e9). "
     )
 
 

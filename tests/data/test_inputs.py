@@ -78,6 +78,13 @@ def test_nothing_found_is_said(folder: Path) -> None:
         list_images([])
 
 
+def test_an_empty_name_is_not_the_folder_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(ThawError, match="An empty name is no file"):
+        list_images([""])
+    assert list_images(["."])
+
+
 @pytest.mark.parametrize("address", ["https://example.org/z.jpg", "s3://bucket/photos", "HTTP://example.org/*.jpg"])
 def test_an_address_is_not_taken_for_a_file(folder: Path, address: str) -> None:
     for item in (address, Path(address)):  # in which two slashes are one

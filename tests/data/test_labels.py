@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
 from test_index import error_of, index_of, names, plant, sizes
+from test_scan import ignored
 
 from thaw.config import DatasetConfig
 from thaw.data.check import find_problems
 from thaw.data.index import survey
+from thaw.errors import ThawError
 
 # File-name pattern
 
@@ -33,7 +35,17 @@ def test_pattern_finds_the_class_in_the_file_name(tmp_path: Path, folder: str) -
 def test_pattern_looks_only_into_images_where_there_is_such_a_folder(tmp_path: Path) -> None:
     plant_pets(tmp_path / "images")
     plant(tmp_path, {"annotations/trimaps": 3})
-    assert len(index_of(tmp_path, label_pattern=PETS).splits["train"]) == 16
+    index = index_of(tmp_path, label_pattern=PETS)
+    assert len(index.splits["train"]) == 16
+    assert ignored(index) == {"outside images/": 1}
+
+
+def test_a_folder_images_beside_splits_is_none_of_them(tmp_path: Path) -> None:
+    for folder in ("train", "val", "images"):
+        plant_pets(tmp_path / folder)
+    index = index_of(tmp_path, label_pattern=PETS)
+    assert {split: len(samples) for split, samples in index.splits.items()} == {"train": 20, "val": 20}
+    assert ignored(index) == {"outside the splits": 1}
 
 
 def test_pattern_in_split_folders(tmp_path: Path) -> None:
@@ -316,6 +328,13 @@ def test_csv_of_which_no_file_exists(tmp_path: Path) -> None:
         assert error_of(tmp_path, csv="labels.csv", **options).endswith(
             f"(line 3). dataset.csv_path={path} makes these paths of the columns: change it, or mend the lines."
         )
+
+
+def test_a_survey_of_a_csv_of_which_no_file_exists_names_them(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 3})
+    write_csv(tmp_path, "path,label\n000,ants\n001,bees\n")
+    with pytest.raises(ThawError, match=r"^dataset\.root has no images: .*2 files ignored \(missing: 000, 001\)\.$"):
+        survey(tmp_path, DatasetConfig(csv="labels.csv", on_bad="skip"))
 
 
 def test_csv_of_other_columns(tmp_path: Path) -> None:

@@ -272,6 +272,13 @@ def test_a_missing_or_torn_shard_is_named(packed: Path) -> None:
     assert refused(packed).endswith("lacks chunk-0-0.bin, or a part of it. Copy or pack it again.")
 
 
+def test_an_image_that_shards_no_longer_have_is_named(packed: Path) -> None:
+    shards = index_of(packed, "stream").shards
+    assert shards
+    with pytest.raises(BadImage, match=r"gone\.png cannot be read as an image: it is not in the shards any more\.$"):
+        shards.contents(packed / "train/blue/gone.png")
+
+
 @pytest.mark.parametrize("cache", ["none", "ram"])
 def test_a_damaged_image_is_named(packed: Path, cache: str) -> None:
     index = index_of(packed, "stream")

@@ -152,6 +152,15 @@ def test_a_sweep_of_rejected_jobs_is_removed(tmp_path: Path, result: str, stays:
     assert (tmp_path / "sweep").exists() == stays
 
 
+def test_of_a_rejected_sweep_the_folder_here_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0_a" / ".hydra").mkdir(parents=True)
+    (tmp_path / "0_a" / "error.log").touch()
+    monkeypatch.chdir(tmp_path)
+    remove_if_rejected(Path())
+    assert tmp_path.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("is_broken_off", [True, False])
 def test_a_sweep_that_a_launcher_leaves_to_slurm_stays(tmp_path: Path, is_broken_off: bool) -> None:
     (tmp_path / "sweep" / ".submitit" / "1_0").mkdir(parents=True)

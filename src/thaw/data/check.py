@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from thaw.data.classes import name_deeper_folder, name_tables
 from thaw.data.copies import find_copies
@@ -125,7 +126,7 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
             f"Training needs two classes at least.{_name_deeper(index, only)}",
         ),
         Finding(
-            "Class names that differ only in capitals or blanks",
+            "Class names that differ only in capitals, blanks or encoding",
             _find_like_names(index.classes),
             "Each is a class of its own: give those that are meant as one the same name.",
         ),
@@ -154,10 +155,13 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
 
 
 def _find_like_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """Names that are one but for capitals, and for blanks, hyphens and underscores; single letters may be meant so."""
+    """Names that look alike: one but for capitals, for blanks, hyphens and underscores, or for how é is encoded.
+
+    Single letters may be meant so.
+    """
     alike: defaultdict[str, list[str]] = defaultdict(list)
     for name in classes:
-        alike[re.sub(r"[\s_-]+", "_", name.strip().casefold())].append(name)
+        alike[re.sub(r"[\s_-]+", "_", normalize("NFKC", name).strip().casefold())].append(name)
     return tuple(" = ".join(names) for plain, names in alike.items() if len(names) > 1 and len(plain) > 1)
 
 

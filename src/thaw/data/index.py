@@ -15,7 +15,7 @@ from thaw.data.cache import file_stamp
 from thaw.data.classes import keep_classes, learn_classes, sort_classes
 from thaw.data.images import read_image
 from thaw.data.labels import require_left
-from thaw.data.scan import Scan, scan_data
+from thaw.data.scan import Scan, name_ignored, scan_data
 from thaw.data.shards import Shards
 from thaw.data.splits import Row, Sample, by_split, draw, find_torn_groups, split_rows
 from thaw.errors import ThawError
@@ -118,10 +118,12 @@ def survey(root: Path, options: DatasetConfig) -> ImageIndex:
     """
     scan = scan_data(root, options)
     classes = sort_classes({row.name for row in scan.rows}, scan.by_folder)
-    if not scan.rows:
-        raise ThawError(f"dataset.root has no images: {root}.")
     rows_by_split = by_split(scan.rows)
-    return _index(root, classes, _number(rows_by_split, classes), "val", scan, find_torn_groups(rows_by_split))
+    index = _index(root, classes, _number(rows_by_split, classes), "val", scan, find_torn_groups(rows_by_split))
+    if not scan.rows:
+        others = name_ignored(index.ignored, index.place)
+        raise ThawError(f"dataset.root has no images: {root}." + f" {others}." * bool(others))
+    return index
 
 
 def _number(rows_by_split: Mapping[str, list[Row]], classes: tuple[str, ...]) -> dict[str, list[Sample]]:

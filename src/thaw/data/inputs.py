@@ -92,6 +92,8 @@ def _expand(item: Any, ignored: Ignored) -> Sequence[Listed]:
         return [_to_image(item)]
     if "\0" in str(item):
         raise ThawError("No path has a NUL byte in it: standard input (-) takes one path a line, and this is no text.")
+    if item == "":
+        raise ThawError("An empty name is no file, and not the folder here, which is `.`: is a variable not set?")
     path = _path(item)
     if ADDRESS.match(str(item)) and not path.exists():
         raise ThawError(f"{item} is an address, and nothing is downloaded: download it yourself, and name that file.")

@@ -82,7 +82,7 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     left_out = dict.fromkeys(excluded, "excluded")
     left_out |= {absolute(root / name): "known strays" for name in STRAYS.get(options.name, ())}
     top = _images_folder(root) if by_name else root
-    split_folders = _split_folders(top)
+    split_folders = _split_folders(top, by_name)
     has_splits = top not in split_folders
     misspelt = _misspelt(top, has_splits)
     scan = Scan(
@@ -91,6 +91,8 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     )
     if has_splits:
         scan.ignored["outside the splits"] += [path for path in _visible(top) if path not in split_folders]
+    if top != root:
+        scan.ignored["outside images/"] += [path for path in _visible(root) if path.is_dir() and path != top]
     if not by_name:
         exclude = _find_list(root, options.exclude) if options.exclude else None
         trains = [folder for folder, split in split_folders.items() if split == "train"]
@@ -121,16 +123,20 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
 
 
 def _images_folder(root: Path) -> Path:
-    """`root/images`, where pets keeps its images, unless `root` itself has some."""
+    """`root/images`, where pets keeps its images, unless `root` itself has some, or splits."""
     images = root / "images"
-    has_some = any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir())
-    return images if images.is_dir() and not has_some else root
+    has_others = any(
+        path.suffix.lower() in IMAGE_SUFFIXES or (path.name.lower() in SPLIT_NAMES and path.is_dir())
+        for path in root.iterdir()
+    )
+    return images if images.is_dir() and not has_others else root
 
 
-def _split_folders(root: Path) -> dict[Path, str]:
+def _split_folders(root: Path, by_name: bool) -> dict[Path, str]:
     """The split of each split folder, in whatever letters it is written; or `root` alone, of no split.
 
-    As a class may be called train, such folders are splits only if train holds folders or all folders are splits.
+    As a class may be called train, such folders are splits only if train holds folders or all folders are splits; where
+    names of files tell the classes, train is no class.
 
     Raises:
         ThawError: Two of them are the same split, as train and Training are; or they lie one folder deeper, as in an
@@ -139,10 +145,9 @@ def _split_folders(root: Path) -> dict[Path, str]:
     folders = [path for path in _visible(root) if path.is_dir()]
     splits = {path: SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in SPLIT_NAMES}
     trains = [path for path, split in splits.items() if split == "train"]
-    if not splits or not (
-        len(splits) == len(folders) or any(child.is_dir() for train in trains for child in train.iterdir())
-    ):
-        if len(folders) == 1 and folders[0] not in _split_folders(folders[0]):
+    holds_folders = any(child.is_dir() for train in trains for child in train.iterdir())
+    if not splits or not (len(splits) == len(folders) or holds_folders or (by_name and trains)):
+        if len(folders) == 1 and folders[0] not in _split_folders(folders[0], by_name):
             raise ThawError(
                 f"dataset.root has no folder but {folders[0].name}, and that has the splits: {root}. "
                 f"Did you mean {folders[0]}?"

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import local
 from typing import Any, NamedTuple
 
+from thaw.data.images import BadImage
 from thaw.data.splits import Row
 from thaw.errors import ThawError, first_line
 
@@ -62,7 +63,13 @@ class Shards:
         self.rows, self.images = self._read_table()
 
     def contents(self, path: Path) -> bytes:
-        """The encoded image. Any number of threads and forked processes may ask."""
+        """The encoded image. Any number of threads and forked processes may ask.
+
+        Raises:
+            BadImage: The shards have been made anew without it.
+        """
+        if path not in self.images:
+            raise BadImage(path, "it is not in the shards any more")
         return bytes(self._open()[self.images[path].number])
 
     def _open(self) -> Any:

@@ -207,10 +207,7 @@ def remove_if_empty(job: Path) -> None:
             if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == job.resolve():
                 with suppress(OSError):  # a full disk
                     handler.close()  # Windows removes no open file
-        for path in job.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with suppress(OSError):  # it is `.`
-            job.rmdir()
+        _remove(job)
 
 
 def remove_if_rejected(sweep: Path) -> None:
@@ -218,4 +215,12 @@ def remove_if_rejected(sweep: Path) -> None:
     jobs = find_jobs(sweep)
     others = {path for path in sweep.iterdir() if path.name not in SWEEPERS_OWN} - {*jobs}
     if not others and all((job / ERROR_LOG).exists() and is_empty(job) for job in jobs):
-        shutil.rmtree(sweep)
+        _remove(sweep)
+
+
+def _remove(folder: Path) -> None:
+    """Remove all that is in a folder and, unless it is `.`, the folder itself."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
