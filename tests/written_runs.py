@@ -19,6 +19,7 @@ def write_run(
     config: Config | None = None,
     wrong: Sequence[int] | None = None,
     images: str = "val/ants",
+    fingerprint: str = "",
 ) -> Path:
     """A run's folder with its summary and, if asked for, its config and its predictions, wrong on some images.
 
@@ -38,6 +39,7 @@ def write_run(
         "params": {"total": 10, "trainable": 5},
         "classes": ["ants", "bees"],
         "seed": seed,
+        "data_fingerprint": fingerprint,
         "command": None if overrides is None else f"python train.py {overrides}",
     }
     run = Run(folder)

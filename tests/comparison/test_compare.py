@@ -233,9 +233,11 @@ def test_a_missing_fold_is_said(tmp_path: Path) -> None:
     assert "(val of 1 of 5 folds, last epoch)" in str(compare([tmp_path]))
 
 
-def write_fold(folder: Path, fold: int, seed: int, wrong: int, lr: float = 0.1) -> None:
+def write_fold(folder: Path, fold: int, seed: int, wrong: int, lr: float = 0.1, fingerprint: str = "") -> None:
     overrides = f"optimizer.lr={lr} dataset.num_folds=3 dataset.fold={fold}"
-    write_run(folder, overrides, n=100, wrong=range(wrong), seed=seed, images=f"fold{fold}")
+    write_run(
+        folder, overrides, n=100, wrong=range(wrong), seed=seed, images=f"fold{fold}", fingerprint=fingerprint
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -262,6 +264,64 @@ def test_seeds_are_pooled_on_the_same_folds(tmp_path: Path, made: list[str], kep
     note = f"Left out: {len(made) - len(kept)} of a seed that lacks folds of another ("
     assert note in " ".join(str(board).split())
     assert note in board.markdown()
+
+
+def test_runs_on_images_that_have_changed_are_no_seeds_of_one_setting(tmp_path: Path) -> None:
+    for number, fingerprint in enumerate(("before", "before", "after")):
+        write_run(tmp_path / str(number), "dataset=digits", seed=number, wrong=[number], fingerprint=fingerprint)
+    (section,) = compare([tmp_path]).sections
+    assert section.option_names == ["data_fingerprint"]
+    assert {setting.option("data_fingerprint"): len(setting.records) for setting in section.settings} == {
+        "before": 2, "after": 1
+    }  # fmt: skip
+    assert [verdict.word for verdict in section.verdicts] == ["best", "undecided"]  # on images of the same names
+
+
+def test_a_part_of_the_training_images_makes_another_setting_on_the_same_images(tmp_path: Path) -> None:
+    for number in (5, 10):
+        config = Config(DatasetConfig(train_per_class=number))
+        write_run(
+            tmp_path / str(number), f"dataset.train_per_class={number}", config=config, wrong=[number],
+            fingerprint=str(number),
+        )  # fmt: skip
+    (section,) = compare([tmp_path]).sections
+    assert section.option_names == ["dataset.train_per_class"]
+    assert [verdict.word for verdict in section.verdicts] == ["best", "undecided"]
+
+
+def test_images_of_other_data_are_others_whatever_they_are_called(tmp_path: Path) -> None:
+    for site, wrong in (("a", 10), ("a", 20), ("b", 30), ("b", 40)):
+        config = Config(DatasetConfig(root=f"{site}/photos"), optimizer=OptimizerConfig(lr=wrong / 1000))
+        options = f"dataset.root={site}/photos optimizer.lr={wrong / 1000}"
+        write_run(
+            tmp_path / f"{site}{wrong}", options, config=config, wrong=range(wrong), fingerprint=site, n=100
+        )  # fmt: skip
+    board = compare([tmp_path])
+    assert [section.title.rpartition(", ")[2] for section in board.sections] == [
+        "image set 1 of 2", "image set 2 of 2"
+    ]  # fmt: skip
+    assert [[verdict.word for verdict in section.verdicts] for section in board.sections] == [["best", "worse"]] * 2
+    assert board.best is None
+
+
+def test_roots_that_end_alike_are_shown_in_full(tmp_path: Path) -> None:
+    for site in "ab":
+        config = Config(DatasetConfig(root=f"{site}/photos"))
+        write_run(tmp_path / site, f"dataset.root={site}/photos", config=config, wrong=[0], fingerprint=site)
+    text = str(compare([tmp_path]))
+    assert "a/photos" in text
+    assert "b/photos" in text
+
+
+@pytest.mark.parametrize("changed", [(), (1,), (0, 1, 2)])
+def test_folds_of_other_images_are_no_repeat(tmp_path: Path, changed: Sequence[int]) -> None:
+    for seed in (1, 2):
+        for fold in range(3):
+            fingerprint = f"{fold} {'after' if seed == 2 and fold in changed else 'before'}"
+            write_fold(tmp_path / f"{seed}_{fold}", fold, seed, wrong=10, fingerprint=fingerprint)
+    (setting,) = compare([tmp_path]).settings
+    assert len(setting.repeats) == (1 if changed else 2)
+    assert len(setting.left_out) == (3 if changed else 0)
 
 
 def test_a_fold_made_twice_counts_once(tmp_path: Path) -> None:

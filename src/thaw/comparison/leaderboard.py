@@ -56,8 +56,18 @@ class Section:
         full = [self._describe(setting, self.option_names) for setting in self.settings]
         return [short if short and brief.count(short) == 1 else long for short, long in zip(brief, full, strict=True)]
 
+    @cached_property
+    def _cells(self) -> dict[str, list[str]]:
+        """The value of each option that is shown, for each setting; in full where two would be shortened to one."""
+        cells = {}
+        for name in self.option_names:
+            values = [setting.option(name) for setting in self.settings]
+            short = [shorten(value) for value in values]
+            cells[name] = short if len({*short}) == len({*values}) else values
+        return cells
+
     def _describe(self, setting: Setting, names: Sequence[str]) -> str:
-        values = [shorten(setting.option(name)) for name in names]
+        values = [self._cells[name][self.settings.index(setting)] for name in names]
         if len(self.option_names) <= 1:
             return next(iter(values), _folder_name(setting))
         return ", ".join(
@@ -85,9 +95,9 @@ class Section:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Names of the options, and the rows: those options, or else the folder's name, and what `HEADINGS` says."""
-        rows = []
+        rows: list[list[str]] = []
         for setting, verdict in zip(self.settings, self.verdicts, strict=True):
-            options, figures = [shorten(setting.option(name)) for name in self.option_names], setting.figures()
+            options, figures = [self._cells[name][len(rows)] for name in self.option_names], setting.figures()
             spread = figures["spread" if len(setting.repeats) > 1 else "fold_spread"]
             rows.append(
                 [

@@ -3,12 +3,15 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from thaw.comparison.differences import Options, flat_config, options_of, relevant, typed_options
 from thaw.data.places import data_name
 from thaw.run import Run
 from thaw.summary import Metrics, Summary
+
+Place: TypeAlias = tuple[str, str, str]
+"""Name, root and CSV file of a data set."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,18 @@ class Record:
     """Number of folds; 0 without cross-validation."""
     data: str
     """Name of the data set, or of its folder."""
+    place: Place
+    """Where the options say that it lies."""
 
     @property
     def setting(self) -> tuple[tuple[str, str], ...]:
-        """What runs of one setting share: the options, but for the seed and the fold."""
+        """What runs of one setting share: the options, but for the seed and the fold, and the images."""
         return tuple(sorted(self.config.items()))
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the images, with their classes and splits; each fold has its own."""
+        return self.summary.get("data_fingerprint", "")
 
     @property
     def split(self) -> str:
@@ -70,15 +80,18 @@ def read_record(run: Run) -> Record | None:
         if typed.get("optimizer.lr") == "auto" or run.rate_curve.exists():
             config = {**config, "optimizer.lr": "auto"}
         fold, num_folds = (config.get(f"dataset.{key}", "null") for key in ("fold", "num_folds"))
-        name, root, csv = (config.get(f"dataset.{key}", "") for key in ("name", "root", "csv"))
+        place = config.get("dataset.name", ""), config.get("dataset.root", ""), config.get("dataset.csv", "")
+        name, root, table = place
+        images = {"data_fingerprint": summary.get("data_fingerprint", "")} if fold == "null" else {}
         record = Record(
             run=run,
             summary=summary,
             typed=relevant(typed),
-            config=relevant(config),
+            config={**relevant(config), **images},
             fold=None if fold == "null" else int(fold),
             num_folds=0 if num_folds == "null" else int(num_folds),
-            data=data_name(name, root, None if csv in ("", "null") else csv) if name else "",
+            data=data_name(name, root, None if table in ("", "null") else table) if name else "",
+            place=place,
         )
         _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"]
         _ = summary["params"]["trainable"], summary["seed"]

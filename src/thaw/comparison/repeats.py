@@ -1,7 +1,7 @@
 """Runs -> settings: the seeds and folds of one setting pooled, with their figures and their answers image by image."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -21,8 +21,8 @@ from thaw.summary import Metrics
 class Answers:
     """Correct answers of a setting by image."""
 
-    images: tuple[tuple[str, str], ...]
-    """Path and label of N images, in order."""
+    images: tuple[object, tuple[tuple[str, str], ...]]
+    """Which data they are of, and path and label of N images, in order."""
     num_right: NDArray[np.int64]
     """Number of repeats that are right, by image (N,)."""
     num_repeats: int
@@ -35,10 +35,12 @@ class Setting:
     Attributes:
         repeats: The runs of each repeat: one, or one a fold, of the same folds each.
         left_out: The runs of a repeat of other folds, on whose images the accuracy would be another.
+        data: What settings on the same data have in common; images of other data may have the same names.
     """
 
     repeats: Sequence[Sequence[Record]]
     left_out: Sequence[Record] = ()
+    data: object = None
 
     @property
     def records(self) -> list[Record]:
@@ -128,7 +130,7 @@ class Setting:
         if not images or any(set(answers) != set(images) for answers in repeats) or len(images) != self.n:
             return None
         num_right = np.array([sum(answers[path, label] == label for answers in repeats) for path, label in images])
-        return Answers(tuple(images), num_right, len(repeats))
+        return Answers((self.data, tuple(images)), num_right, len(repeats))
 
 
 def _pooled_acc(metrics: Sequence[Metrics]) -> float:
@@ -158,16 +160,33 @@ def pool(records: Iterable[Record]) -> list[Setting]:
     groups: dict[object, list[Record]] = defaultdict(list)
     for record in records:
         groups[record.setting].append(record)
-    return [_setting(group) for group in groups.values()]
+    data_of = _same_data([record for group in groups.values() for record in group])
+    return [_setting(group, data_of(group[0])) for group in groups.values()]
 
 
-def _setting(group: Sequence[Record]) -> Setting:
+def _same_data(records: Iterable[Record]) -> Callable[[Record], object]:
+    """Record -> what all on its data have in common: a place, or a fingerprint, by one or by way of others."""
+    same: dict[object, object] = {}
+
+    def find(fact: object) -> object:
+        while fact in same:
+            fact = same[fact]
+        return fact
+
+    for record in records:
+        first, second = find(record.place), find(record.fingerprint or record.place)
+        if first != second:
+            same[first] = second
+    return lambda record: find(record.place)
+
+
+def _setting(group: Sequence[Record], data: object) -> Setting:
     """The seeds of the most folds, and of as many, those that most seeds have; the others' runs are left out."""
     by_seed: dict[int, list[Record]] = defaultdict(list)
     for record in group:
         by_seed[record.summary["seed"]].append(record)
-    by_folds: dict[frozenset[int | None], list[list[Record]]] = defaultdict(list)
+    by_folds: dict[frozenset[tuple[int | None, str]], list[list[Record]]] = defaultdict(list)
     for repeat in by_seed.values():
-        by_folds[frozenset(record.fold for record in repeat)].append(repeat)
+        by_folds[frozenset((record.fold, record.fingerprint) for record in repeat)].append(repeat)
     kept, *others = sorted(by_folds.values(), key=lambda repeats: (-len(repeats[0]), -len(repeats)))
-    return Setting(kept, [record for repeats in others for repeat in repeats for record in repeat])
+    return Setting(kept, [record for repeats in others for repeat in repeats for record in repeat], data)
