@@ -151,6 +151,11 @@ def test_a_resumed_search_is_judged_by_its_own_trials_and_keeps_the_earlier_ones
         assert ("Failed: " in done.stderr) == (code == 2)
         assert {path: path.read_text() for path in before} == before
         before = {path: path.read_text() for path in sweep.glob("*/*.*") if path.is_file()}
+    for change in (["dataset.root=elsewhere"], ["strategy=finetune"]):
+        line = command(light, *search, "head.dropout=interval(0,0.3)", *change, f"sweep.resume={sweep}")
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "goes on with the options that it was started with" in done.stderr
     assert len(list(sweep.glob("*/error.log"))) >= 1
     assert len(load(sweep).get_trials()) == len(find_jobs(sweep)) == 12
 

@@ -26,7 +26,11 @@ from thaw.writing import locked
 
 ERROR_LOG = "error.log"
 SUBMITIT = ".submitit"
-SWEEPERS_OWN = ("multirun.yaml", "study.db", SUBMITIT)
+RECORD = "multirun.yaml"
+"""Hydra's record of a sweep, with the options that were typed for it."""
+STUDY = "study.db"
+"""Optuna's, of a search."""
+SWEEPERS_OWN = (RECORD, STUDY, SUBMITIT)
 LOCK = ".sweep.lock"
 """Of a sweep; a job of it, whose folder may be the same, has another."""
 TRACEBACK = "Traceback (most recent call last)"
@@ -56,7 +60,7 @@ class OutputFolder(Callback):
         OutputFolder.run = Path(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the sweep's folder and what has failed there, make it, and take it for this sweep.
+        """Note the sweep's folder and what has failed there, make it with a record, and take it for this sweep.
 
         Raises:
             SystemExit: Another sweep is writing there.
@@ -67,6 +71,8 @@ class OutputFolder(Callback):
                 sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
                 refusal = f"Another sweep is writing to {sweep}: wait for it, or set hydra.sweep.dir=FOLDER."
                 self.claim.enter_context(locked(sweep / LOCK, refusal))
+                if not (sweep / RECORD).exists():  # a search leaves none itself
+                    OmegaConf.save(config, sweep / RECORD)
         except ThawError as error:
             failure = Failure.of(error)
             print(failure, file=sys.stderr)

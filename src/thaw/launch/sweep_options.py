@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 
 from thaw.errors import ThawError
 from thaw.launch.resume import is_requeued
-from thaw.launch.sweep import find_jobs
+from thaw.launch.sweep import RECORD, STUDY, find_jobs
 from thaw.options import IRRELEVANT, flatten, is_one_of
 from thaw.overrides import folder_of, is_multirun, key_of, quoted
 from thaw.reading import read_yaml
@@ -88,34 +88,46 @@ def _resume(sweep: Path) -> str:
 
 
 def _read_record(sweep: Path) -> dict[str, Any]:
-    """What Hydra has recorded of a sweep, by full names; nothing of a search, whose jobs are not known beforehand.
+    """What is recorded of a sweep, by full names; nothing of a search of an earlier version.
 
     Raises:
         ThawError: The record is damaged.
     """
-    path = sweep / "multirun.yaml"
+    path = sweep / RECORD
     return flatten(read_yaml(path)) if path.exists() else {}
 
 
 def _refuse_another(sweep: Path, overrides: list[Override], options: list[str] | None) -> None:
     """Refuse to go on with other options: their jobs would be numbered anew, among those of the earlier ones.
 
+    A search may go on within other bounds: its study keeps what was tried, which has to be of the same data, though.
+
     Raises:
         ThawError: They differ.
     """
     if options is None:
         return
-    if _name_jobs(overrides) != _name_jobs(_parse(options) or []):
+    before, bounds_count = _parse(options) or [], not (sweep / STUDY).exists()
+    if _name_jobs(overrides, bounds_count) != _name_jobs(before, bounds_count):
         raise ThawError(
             f"{_resume(sweep)} goes on with the options that it was started with, {shlex.join(options)}. "
             "Start a new sweep for others: thaw compare takes the folders of both."
         )
 
 
-def _name_jobs(overrides: list[Override]) -> list[str | None]:
-    """The options that tell what a sweep's jobs are: all but Hydra's own and those that change no result of any job."""
+def _name_jobs(overrides: list[Override], bounds_count: bool) -> list[str | None]:
+    """The options that tell what a sweep's jobs are: all but Hydra's own and those that change no result of any job.
+
+    Args:
+        overrides: The options.
+        bounds_count: Whether those that have several values, or a range of them, are among them.
+    """
     own = [each for each in overrides if not each.is_hydra_override()]
-    return [each.input_line for each in own if each.is_sweep_override() or not is_one_of(each.key_or_group, IRRELEVANT)]
+    return [
+        each.input_line
+        for each in own
+        if (bounds_count if each.is_sweep_override() else not is_one_of(each.key_or_group, IRRELEVANT))
+    ]
 
 
 def _name_folders(overrides: list[Override], before: dict[str, Any]) -> list[str]:
