@@ -56,3 +56,8 @@ def test_a_table_aligns_names_left_and_numbers_right() -> None:
 
 def test_a_name_in_a_table_does_not_command_the_terminal() -> None:
     assert "\x1b" not in table_text(["class"], [["\x1b[31mred"]])
+
+
+def test_no_cell_is_cut_however_many_there_are() -> None:
+    cells = [f"species_number_{number:03}" for number in range(100)]
+    assert table_text(["image", *cells], [["a.jpg", *cells]]).split() == ["image", *cells, "a.jpg", *cells]

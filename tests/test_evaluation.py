@@ -233,6 +233,7 @@ def test_so_it_is_where_unreadable_ones_are_left_out(
         (data / "val" / "red" / "0.png").unlink()
         evaluate(run)
     assert "are no longer those of the training" in caplog.text
+    assert evaluate(run, "train").caution == "The classifier may have learned from these images, or from some of them."
 
 
 # ---- other images

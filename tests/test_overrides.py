@@ -38,7 +38,9 @@ def meaning(arguments: list[str]) -> dict[str, Any]:
         "true",
     ],
 )
-@pytest.mark.parametrize("key", ["dataset.root", "backbone.weights", "dataset.csv_label", "hydra.run.dir", "resume"])
+@pytest.mark.parametrize(
+    "key", ["dataset.root", "backbone.weights", "dataset.csv_label", "hydra.run.dir", "resume", "logger.project"]
+)
 def test_a_text_is_what_is_typed(key: str, text: str) -> None:
     assert {name: str(value) for name, value in meaning(readable([f"{key}={text}"])).items()} == {key: text}
 

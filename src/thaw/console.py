@@ -74,6 +74,10 @@ def silence_hints() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+UNBOUNDED = 10**6
+"""Letters of a line that none comes to: no cell is to be cut."""
+
+
 def table_text(columns: list[str], rows: list[list[Any]], title: str | None = None) -> str:
     """A table as text; the first column is aligned left, the others right."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -82,5 +86,6 @@ def table_text(columns: list[str], rows: list[list[Any]], title: str | None = No
     for row in rows:
         table.add_row(*(printable(str(cell)) for cell in row))
     text = StringIO()
-    Console(file=text, width=1000, markup=False, emoji=False).print(table)  # a file may be called [a].jpg
+    console = Console(file=text, width=UNBOUNDED, markup=False, emoji=False)  # a file may be called [a].jpg
+    console.print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

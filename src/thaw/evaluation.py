@@ -39,6 +39,7 @@ CAUTIONS = {
     "val": "The best epoch was chosen on these images, so the figures flatter.",
     "train": "The classifier has learned from these images.",
 }
+MAY_HAVE_LEARNED = "The classifier may have learned from these images, or from some of them."
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def evaluate(
     module = run.load_data(model)
     check_views(module.augment, tta, random_views)
     if data is None:
-        index, split = _own_images(run, module.options, split, label_pattern, columns)
+        index, split, is_same = _own_images(run, module.options, split, label_pattern, columns)
+        own = MAY_HAVE_LEARNED if split == "train" and not is_same else CAUTIONS.get(split, "")
     else:
         index = _other_images(data, model.classes, module.options, label_pattern, columns)
         split = _choose(index, split)
@@ -110,8 +112,7 @@ def evaluate(
     module.load(replace(index, splits={name: index.splits[split]}))
     images = module.datasets[name]
     is_fair = split == "val" and not run.chose_epoch
-    own = "" if is_fair else CAUTIONS.get(split, "")
-    caution = own if data is None else caution_of(run, images.samples)
+    caution = caution_of(run, images.samples) if data is not None else "" if is_fair else own
     device = device or run.trainer.accelerator
     trainer = make_predictor(keep_precision(run, device), device)
     views = [predict(trainer, model, module, name)]
@@ -181,8 +182,12 @@ def _own_images(
     split: str | None,
     label_pattern: str | None,
     columns: Mapping[str, str] | None,
-) -> tuple[ImageIndex, str]:
-    """The run's own data set as it is now, and the split; what tells the labels of other images is refused."""
+) -> tuple[ImageIndex, str, bool]:
+    """The run's own data set as it is now, the split, and whether they are still the images of the training.
+
+    Raises:
+        ThawError: What tells the labels of other images is given, or there are no such images.
+    """
     if label_pattern is not None or columns:
         option = "label_pattern" if label_pattern is not None else next(iter(columns or {}))
         raise ThawError(f"`{option}` is for the images of `data`, and that is not given. Name both, or none.")
@@ -196,7 +201,7 @@ def _own_images(
     if not is_same:
         log.warning(_what_is_judged(run, index, split))
     index = replace(index, splits={split: index.splits[split]})
-    return in_known_classes(index, run.full_summary["classes"]), split
+    return in_known_classes(index, run.full_summary["classes"]), split, is_same
 
 
 def _what_is_judged(run: Run, index: ImageIndex, split: str) -> str:
@@ -210,7 +215,7 @@ def _what_is_judged(run: Run, index: ImageIndex, split: str) -> str:
     if not num_left:
         raise ThawError(f"{changed}: none of its {split} images are there. Name labelled images by `data`.")
     if split == "train":
-        return f"{changed}. All are taken that were not its val or test; some may be new."
+        return f"{changed}. All are taken that were not its val or test; some may be new, or had been left out."
     metrics = run.full_summary["val" if split == "val" else "test"]
     num_recorded = metrics["n"] if metrics else num_left
     return f"{changed}. Judged are those of its {num_recorded} {split} images that are there: {num_left}."

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from thaw.cli import main
 from thaw.config import DatasetConfig
 from thaw.data.datamodule import ImageDataModule
+from thaw.data.index import build_index
+from thaw.data.places import locate
 from thaw.data.transforms import EvaluationTransform
 
 
@@ -250,7 +252,32 @@ def test_the_folder_may_be_a_link(
     assert main(["check", "photos", "--exclude", "exclude.csv"]) == 0
     capsys.readouterr()
     assert main(["check", "photos", "--csv", "labels.csv"]) == 1
-    assert "\n  train/red/leak.png = val/red/0.png\n" in capsys.readouterr().out
+    assert "\n  photos/train/red/leak.png = photos/val/red/0.png\n" in capsys.readouterr().out
+    assert main(["check", "photos", "--csv", "labels.csv", "--fix", "for_csv.csv"]) == 1
+    assert "Train with dataset.exclude=for_csv.csv\n" in capsys.readouterr().out
+    options = DatasetConfig(root="photos", csv="labels.csv", exclude="for_csv.csv")
+    index = build_index(Path(locate(options).root), locate(options))  # as a training does
+    assert [path.name for path in index.ignored["excluded"]] == ["leak.png"]
+    for exclude in ("for_csv.csv", str(tmp_path / "for_csv.csv")):
+        assert main(["check", "photos", "--csv", "labels.csv", "--exclude", exclude]) == 0
+
+
+def test_what_was_added_to_a_list_by_hand_is_kept(
+    dirty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(dirty)
+    assert main(["check", ".", "--fix"]) == 1
+    assert main(["check", ".", "--fix"]) == 1  # anew, with the same
+    made = Path("exclude.csv").read_text()
+    Path("exclude.csv").write_text(made + '"train/blue/0.png","mine: blurred"\n')
+    capsys.readouterr()
+    assert main(["check", ".", "--fix"]) == 2
+    assert capsys.readouterr().err == (
+        "exclude.csv names 1 of the images for reasons of its own: train/blue/0.png. Keep them by --exclude "
+        "exclude.csv, or name another file: --fix FILE.\n"
+    )
+    assert main(["check", ".", "--exclude", "exclude.csv", "--fix"]) in (0, 1)
+    assert "mine: blurred" in Path("exclude.csv").read_text()
 
 
 @pytest.mark.parametrize(

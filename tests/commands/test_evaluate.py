@@ -90,15 +90,18 @@ def test_other_images_views_and_places_can_be_named(
         (["--tta-views", "2"], "evaluation_2_views"),
         (["--data", "{here}/photos.v2", "--tta", "--tta-views", "1"], "evaluation_tta_1_views_of_photos.v2"),
         (["--data", "labels.csv", "--split", "val"], "evaluation_val_of_labels.csv"),
-        (["--data", "site/val"], "evaluation_of_site_val"),
+        (["--data", "site/val"], "evaluation_of_site__val"),
+        (["--data", "site_val"], "evaluation_of_site_val"),
         (["--data", "val"], "evaluation_of_val"),
+        (["--data", "breeds.csv", "--csv-label", "breed"], "evaluation_of_breeds.csv_by_breed"),
     ],
 )
 def test_what_is_evaluated_names_the_folder(
     run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], name: str
 ) -> None:
-    for folder in ("photos.v2", "site/val", "val"):
+    for folder in ("photos.v2", "site/val", "site_val", "val"):
         shutil.copytree(image_folder / "val", tmp_path / folder)
+    (tmp_path / "breeds.csv").write_text("path,breed\nval/red/0.png,red\n")
     (tmp_path / "labels.csv").write_text("path,label,split\nphotos.v2/red/0.png,red,val\n")
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", str(run.folder), *(flag.format(here=tmp_path) for flag in flags)]) == 0
@@ -120,7 +123,7 @@ def test_data_that_lies_elsewhere_names_the_folder_by_its_whole_path(
     monkeypatch.chdir(run.folder)
     data = shutil.copytree(image_folder / "val", tmp_path / "new")
     assert main(["evaluate", str(run.folder), "--data", "../new"]) == 0
-    assert (run.folder / "_".join(["evaluation_of", *data.resolve().parts[1:]])).is_dir()
+    assert (run.folder / f"evaluation_of_{'__'.join(data.resolve().parts[1:])}").is_dir()
 
 
 def test_mistakes_end_with_one_line_and_code_2(

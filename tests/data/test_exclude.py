@@ -39,7 +39,7 @@ def test_a_file_that_cannot_be_written_is_a_users_mistake(tmp_path: Path) -> Non
 def test_a_name_that_does_not_exist_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,reason\nants/1.jpg,\nants/7.jpg,\n")
     with pytest.raises(
-        ThawError, match=r"names 1 of 2 files that are not in .*: ants/7\.jpg\. Make it anew with `thaw"
+        ThawError, match=r"names 1 of 2 files that are not in .*: ants/7\.jpg\. `thaw check` with --fix makes it anew"
     ):
         read_excluded(tmp_path / "list.csv", root)
 

@@ -1,6 +1,7 @@
 """`thaw check`: what is wrong with a folder of images."""
 
 import argparse
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thaw.config import DatasetConfig
-from thaw.errors import ThawError, printable
+from thaw.errors import ThawError, name_some, printable
 from thaw.importing import heavy_imports
 from thaw.overrides import quoted
 
@@ -102,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
 def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     """The folder's images; mistakes are told in the words of the flags."""
     from thaw.data.index import survey
+    from thaw.data.places import locate
 
     def from_root(file: Path | None) -> str | None:
         """Below the folder as seen from there; else in full, for a folder that is a link has other parents."""
@@ -125,7 +127,10 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     csv, exclude = from_root(options.csv), from_root(options.exclude)
     try:
         labels = {"csv": csv, "label_pattern": options.label_pattern, **columns}
-        return survey(root, DatasetConfig(root=str(root), exclude=exclude, on_bad="skip", **labels))
+        dataset = locate(DatasetConfig(root=str(root), exclude=exclude, on_bad="skip", **labels))
+        if dataset.root != str(root) and options.exclude:  # as the list of a CSV file elsewhere, in a training too
+            dataset.exclude = str(options.exclude.absolute())
+        return survey(Path(dataset.root), dataset)
     except ThawError as error:
         raise ThawError(in_flags(str(error))) from error
 
@@ -159,11 +164,18 @@ def _print(finding: "Finding") -> None:
 
 def _write(index: "ImageIndex", reasons: dict[str, str], file: Path) -> None:
     """Write the list of images to leave out, and print the option that reads it."""
-    from thaw.data.exclude import is_of_other_data, write_excluded
+    from thaw.data.exclude import read_names, write_excluded
 
-    if is_of_other_data(file, index.root):
+    names = read_names(file)
+    found = [name for name in names if os.path.lexists(index.root / name)]
+    if names and not found:
         raise ThawError(
             f"{file} is a list of other data: none of its files is in {index.root}. Name another: --fix FILE."
+        )
+    if lost := [name for name in found if name not in reasons]:
+        raise ThawError(
+            f"{file} names {len(lost)} of the images for reasons of its own: {name_some(lost, most=3)}. Keep them by "
+            f"--exclude {file}, or name another file: --fix FILE."
         )
     write_excluded(file, reasons)
     root, place = index.root.resolve(), file.resolve()

@@ -122,5 +122,6 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
     if options.data:  # last, for it may be called like anything before it
         data, here = options.data.resolve(), Path.cwd()
         place = data.relative_to(here if data.is_relative_to(here) else data.anchor)
-        parts += ["of", *(place.parts or [data.name])]
+        parts += ["of", "__".join(place.parts or [data.name])]
+    parts += [f"by_{options.csv_label}"] * (options.csv_label is not None)
     return run.evaluation.with_name("_".join(parts))

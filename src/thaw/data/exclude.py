@@ -29,14 +29,13 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
         raise ThawError(f"{file} cannot be written ({error.strerror}). Name another file: --fix FILE.") from error
 
 
-def is_of_other_data(file: Path, root: Path) -> bool:
-    """Whether a list is there already that names files, and none of those below `root`."""
+def read_names(file: Path) -> list[str]:
+    """The images that a list names; none where there is no list, or another file."""
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-            names = [line["path"] for _, line in Lines(stream) if line.get("path")]
+            return [line["path"] for _, line in Lines(stream) if line.get("path")]
     except (OSError, csv.Error):
-        return False
-    return bool(names) and not any(os.path.lexists(root / name) for name in names)
+        return []
 
 
 def read_excluded(file: Path, root: Path) -> frozenset[Path]:
@@ -70,7 +69,7 @@ def read_reasons(file: Path, root: Path) -> dict[str, str]:
     if missing:
         raise ThawError(
             f"dataset.exclude: {file} names {len(missing)} of {len(reasons)} files that are not in {root}: "
-            f"{name_some(missing, most=3)}. Make it anew with `thaw check {root} --fix`."
+            f"{name_some(missing, most=3)}. `thaw check` with --fix makes it anew."
         )
     return reasons
 
