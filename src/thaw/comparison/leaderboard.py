@@ -52,8 +52,8 @@ class Section:
             [name for name in self.option_names if "." not in name or name in own or name not in anyone]
             for own in typed
         ]
-        brief = [self._describe(setting, each) for setting, each in zip(self.settings, names, strict=True)]
-        full = [self._describe(setting, self.option_names) for setting in self.settings]
+        brief = [self._describe(number, each) for number, each in enumerate(names)]
+        full = [self._describe(number, self.option_names) for number in range(len(self.settings))]
         return [short if short and brief.count(short) == 1 else long for short, long in zip(brief, full, strict=True)]
 
     @cached_property
@@ -66,10 +66,10 @@ class Section:
             cells[name] = short if len({*short}) == len({*values}) else values
         return cells
 
-    def _describe(self, setting: Setting, names: Sequence[str]) -> str:
-        values = [self._cells[name][self.settings.index(setting)] for name in names]
+    def _describe(self, number: int, names: Sequence[str]) -> str:
+        values = [self._cells[name][number] for name in names]
         if len(self.option_names) <= 1:
-            return next(iter(values), _folder_name(setting))
+            return next(iter(values), _folder_name(self.settings[number]))
         return ", ".join(
             f"{name} {value}" for name, value in zip(short_names(names), values, strict=True) if value != "–"
         )
