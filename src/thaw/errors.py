@@ -13,8 +13,14 @@ class ThawError(Exception):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """` Did you mean 'X'?` for the nearest of `choices`, capitals aside; an empty string where none is near."""
+    """` Did you mean 'X'?` for the nearest of `choices`, capitals aside; an empty string where none is near.
+
+    Where several begin with all of the name, as those of a family of networks do, it is ` Did you mean one of X, Y?`.
+    """
     known = {choice.lower(): choice for choice in choices}
+    longer = [known[choice] for choice in known if len(name) > 2 and choice.startswith(name.lower())]
+    if len(longer) > 1 and name.lower() not in known:
+        return f" Did you mean one of {name_some(longer, most=5)}?"
     near = get_close_matches(name.lower(), known, n=1)
     return f" Did you mean '{known[near[0]]}'?" if near else ""
 

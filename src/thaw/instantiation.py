@@ -1,9 +1,17 @@
 """Objects of the user's own, as an option describes them: `{_target_: MODULE.CLASS, …}`."""
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from thaw.errors import ThawError, one_line
+
+
+def look_here_too() -> None:
+    """Let modules of the user's own be found in the current folder, after all that is installed."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
 
 
 def make(key: str, recipe: Any) -> Any:
@@ -20,6 +28,7 @@ def make(key: str, recipe: Any) -> Any:
 
     if not isinstance(recipe, Mapping) or "_target_" not in recipe:
         raise ThawError(f"{key} must be {{_target_: MODULE.CLASS, …}}, got {recipe!r}.")
+    look_here_too()
     try:
         return instantiate(recipe, _convert_="all")
     except Exception as error:  # what a class that is not ours raises

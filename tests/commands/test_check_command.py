@@ -262,6 +262,14 @@ def test_the_folder_may_be_a_link(
         assert main(["check", "photos", "--csv", "labels.csv", "--exclude", exclude]) == 0
 
 
+def test_where_nothing_is_to_be_left_out_no_list_is_written(
+    image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(image_folder), "--fix"]) == 0
+    assert capsys.readouterr().out.endswith("No image is to be left out, so exclude.csv is not written.\n")
+    assert not Path("exclude.csv").exists()
+
+
 def test_what_was_added_to_a_list_by_hand_is_kept(
     dirty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -250,6 +250,13 @@ def test_did_you_mean_offers_the_nearest_name_if_one_is_near(name: str, hint: st
     assert did_you_mean(name, ["train", "val", "test"]) == hint
 
 
+def test_did_you_mean_offers_a_family() -> None:
+    choices = ["vit_b_16", "vit_b_32", "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn"]
+    assert did_you_mean("ViT", choices) == " Did you mean one of vit_b_16, vit_b_32?"
+    assert did_you_mean("vgg", choices) == " Did you mean one of vgg11, vgg13, vgg16, vgg19, vgg11_bn and 1 more?"
+    assert did_you_mean("VGG11", choices) == " Did you mean 'vgg11'?"
+
+
 def test_an_optional_launcher_that_is_not_installed_is_named_with_what_to_install() -> None:
     error = MissingConfigException("", "hydra/launcher/joblib", ["basic"])
     assert explain(error) == "hydra/launcher=joblib needs packages: pip install -e '.[sweeps]'."

@@ -95,6 +95,12 @@ def test_a_file_that_lacks_a_tensor_is_refused_and_changes_nothing(state: State,
     assert holds(backbone, before)
 
 
+def test_a_run_of_another_network_is_told_to_be_one(state: State, backbone: Backbone) -> None:
+    del state["features.0.weight"]
+    with pytest.raises(ThawError, match=r" It is of squeezenet1_0: set backbone=squeezenet1_0\.$"):
+        load_weights(backbone, Weights("outputs/run", state, TRANSFORM, backbone="squeezenet1_0"))
+
+
 def test_a_file_of_a_deeper_network_is_refused_by_name(empty_on_meta: Any) -> None:
     with empty_on_meta():
         backbone, deeper = Backbone("resnet18", 64), Backbone("resnet34", 64)

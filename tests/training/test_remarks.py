@@ -197,7 +197,7 @@ def test_a_training_that_ends_clearly_below_the_probe_is_told() -> None:
             Run("outputs/run"), Config(), SUMMARY | {"probe": {"acc": 0.9, "acc_ci95": [low, 0.95], "n": 50}}
         )
         assert "; the probe alone 0.9000\n" in lines
-        assert (f"\nThat is below the probe's 95 % interval, from {low:.3f}: " in lines) == told
+        assert (f"\nThe last epoch is below the probe's 95 % interval, from {low:.3f}: " in lines) == told
 
 
 def test_tensorboard_is_pointed_to_where_the_run_lies(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     if options.fix is not None and reasons:
         earlier = read_reasons(options.exclude, index.root) if options.exclude else {}
         _write(index, earlier | reasons, options.fix)
+    elif options.fix is not None:
+        print(f"No image is to be left out, so {options.fix} is not written.")
     elif reasons:
         print(printable(f"List them for dataset.exclude: {command_to_fix(options)}"))
     return int(num_wrong > 0)

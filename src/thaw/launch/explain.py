@@ -47,6 +47,15 @@ OTHER_NAMES = {
     "data": "dataset.root", "data_dir": "dataset.root", "data_path": "dataset.root", "folds": "dataset.num_folds",
     "gpus": "trainer.devices", "device": "trainer.accelerator", "amp": "trainer.precision", "fp16": "trainer.precision",
     "out": "hydra.run.dir", "output": "hydra.run.dir", "output_dir": "hydra.run.dir",
+    "rotate": "augment.degrees", "rotation": "augment.degrees", "hflip": "augment.flip",
+    "vflip": "augment.vertical_flip", "brightness": "augment.policy", "hue": "augment.policy",
+    "jitter": "augment.policy", "color_jitter": "augment.policy",
+    "reprob": "augment.erasing", "smoothing": "augment.label_smoothing", "train_crop_size": "augment.start_size",
+    "progressive": "augment.start_size", "class_weights": "dataset.balance", "imbalance": "dataset.balance",
+    "subset": "dataset.train_per_class", "cross_validation": "dataset.num_folds", "model_ema": "trainer.ema_decay",
+    "ema": "trainer.ema_decay", "clip_grad": "trainer.gradient_clip", "torchcompile": "trainer.compile",
+    "half": "trainer.precision", "mixed_precision": "trainer.precision", "gpu": "trainer.devices",
+    "drop": "head.dropout", "checkpoint": "resume", "continue": "resume",
 }  # fmt: skip
 """What other tools call an option."""
 

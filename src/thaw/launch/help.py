@@ -15,7 +15,7 @@ from thaw import config
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config
 from thaw.errors import ThawError, did_you_mean
-from thaw.launch.explain import in_words
+from thaw.launch.explain import OTHER_NAMES, in_words
 from thaw.options import typed
 
 FLAGS = {"-h", "--help"}
@@ -58,13 +58,17 @@ def _fill(names: Iterable[str]) -> str:
 
 
 def options_text(word: str) -> str:
-    """The options whose name has the word, else those whose meaning has it; `options` stands for all.
+    """The options that other tools call so, or whose name has the word, or else whose meaning has it.
+
+    `options` stands for all of them.
 
     Raises:
         ThawError: There are none.
     """
     options, lower = list(all_options()), word.lower()
     found = options if lower == "options" else [option for option in options if lower in option.name.lower()]
+    if meant := OTHER_NAMES.get(lower):
+        found = [option for option in options if f"{option.name}.".startswith(f"{meant}.")]
     found = found or [option for option in options if lower in f"{option.meaning} {option.rule}".lower()]
     if not found:
         near = did_you_mean(word, [part for option in options for part in option.name.split(".")])

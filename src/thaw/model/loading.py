@@ -17,6 +17,7 @@ from thaw.model.weights import Weights
 CONSTANTS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 """Last names of tensors that a network computes with or counts by, but does not learn: a file may lack them."""
 
+OF_ANOTHER = "Is it the file of another network?"
 LINEAR = "2."
 """How the names of the head's last layer begin, whose rows are those of the classes; see `make_head`."""
 
@@ -33,7 +34,7 @@ def load_weights(backbone: Backbone, weights: Weights) -> str:
     fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
     missing = [name for name in own if name not in fitting and not name.endswith(CONSTANTS)]
     dropped = [name for name in state if name not in fitting]
-    _refuse_another(backbone, weights.source, f"{len(fitting)} of its {len(own)}", missing, dropped)
+    _refuse_another(backbone, weights, f"{len(fitting)} of its {len(own)}", missing, dropped)
     require_finite(weights.source, fitting)
     own.update(fitting)
     network.load_state_dict(own)
@@ -81,7 +82,7 @@ def _of_classes(head: StateDict, classes: Sequence[str], chosen: Sequence[str]) 
     }
 
 
-def _refuse_another(backbone: Backbone, source: str, share: str, missing: list[str], dropped: list[str]) -> None:
+def _refuse_another(backbone: Backbone, weights: Weights, share: str, missing: list[str], dropped: list[str]) -> None:
     """Refuse what siblings of the network hold, which have most of its tensors; the head's module is none of it.
 
     Raises:
@@ -91,8 +92,9 @@ def _refuse_another(backbone: Backbone, source: str, share: str, missing: list[s
     layers = {name for name, _ in backbone.network.named_modules()}
     missing = [name for name in missing if _part(name) != head]
     foreign = [name for name in dropped if _part(name) in parts and name.rpartition(".")[0] not in layers]
-    begin = f"backbone.weights does not fit backbone={backbone.name}: {source} has"
-    end = "Is it the file of another network?"
+    begin = f"backbone.weights does not fit backbone={backbone.name}: {weights.source} has"
+    is_other = weights.backbone not in ("", backbone.name)
+    end = f"It is of {weights.backbone}: set backbone={weights.backbone}." if is_other else OF_ANOTHER
     if missing:
         names = name_some(missing, most=3)
         raise ThawError(f"{begin} {share} tensors; missing, or of another shape: {names}. {end}")
@@ -116,7 +118,7 @@ def _resize_positions(network: nn.Module, state: StateDict) -> StateDict:
         shape = tuple(state["encoder.pos_embedding"].shape)
         raise ThawError(
             f"backbone.weights: encoder.pos_embedding must be that of a class token and a square of patches, "
-            f"(1, 1 + N x N, {network.hidden_dim}), got {shape}. Is it the file of another network?"
+            f"(1, 1 + N x N, {network.hidden_dim}), got {shape}. {OF_ANOTHER}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer, SparseAdam
 
 from thaw.config import OptimizerConfig
 from thaw.errors import ThawError, one_line
+from thaw.instantiation import look_here_too
 from thaw.model.schedule import Pace
 
 
@@ -47,6 +48,7 @@ def make_optimizer(
         "sgd": (SGD, {"momentum": options.momentum, "nesterov": options.nesterov, "fused": fused}),
         "adamw": (AdamW, {"betas": (options.momentum, 0.999), "fused": fused}),
     }
+    look_here_too()
     try:
         kind, arguments = own[options.name] if options.is_own else (resolve_name(options.name), {})
         optimizer = kind(groups, **{"lr": options.rate} | arguments | options.extra)

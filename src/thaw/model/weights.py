@@ -37,6 +37,7 @@ class Weights:
         transform_input: GoogLeNet's and Inception's official weights undo ImageNet's normalisation themselves.
         head: Tensors of the head; empty unless the weights are an earlier run's.
         classes: Names of its classes; likewise.
+        backbone: Of which network they are, where they tell.
     """
 
     source: str
@@ -45,6 +46,7 @@ class Weights:
     transform_input: bool = False
     head: StateDict = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    backbone: str = ""
 
 
 def default_transform(backbone: str) -> EvaluationTransform:
@@ -146,6 +148,7 @@ def _from_file(backbone: str, path: Path) -> Weights:
                 content["thaw"]["transform_input"],
                 _under("head.", state),
                 classes,
+                content["thaw"]["backbone"],
             )
     for key in ("state_dict", "model"):  # common wrappers of a bare state dict
         if isinstance(content.get(key), Mapping):

@@ -167,8 +167,9 @@ def closing_lines(run: Run, config: Config, summary: Summary) -> str:
             f"last epoch {last['acc']:.4f}{probe}",
         ]
         if summary["probe"] and last["acc"] < (low := summary["probe"]["acc_ci95"][0]):
-            remedy = "" if config.starts_from_probe else "head.init=probe, or "
-            lines.append(f"That is below the probe's 95 % interval, from {low:.3f}: try {remedy}a lower optimizer.lr")
+            remedy = "" if config.starts_from_probe else "head.init=probe, "
+            advice = f"{remedy}more epochs, or another optimizer.lr"
+            lines.append(f"The last epoch is below the probe's 95 % interval, from {low:.3f}: try {advice}")
     if summary["test"]:
         which = f"the epoch chosen on {chosen_on}" if is_chosen else "that epoch"
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of {which}")
