@@ -555,9 +555,22 @@ def test_every_value_of_a_preset_takes_effect(compose: Compose, path: Path) -> N
 def test_a_strategys_own_values_win_over_the_other_presets(compose: Compose, strategy: str) -> None:
     values = compose("optimizer=sgd", "trainer=cpu", "schedule=one_cycle", f"strategy={strategy}")
     own = preset(CONF / "strategy" / f"{strategy}.yaml")
+    expected = OmegaConf.merge(OmegaConf.structured(Config), own)
     for key in keys_of(own):
-        assert OmegaConf.select(values, key) == OmegaConf.select(own, key), key
+        assert OmegaConf.select(values, key) == OmegaConf.select(expected, key), key
     assert (values.schedule.name, values.trainer.accelerator) == ("one_cycle", "cpu")
+
+
+@pytest.mark.parametrize(("strategy", "rates"), {"finetune": (3e-4, 1e-3), "boosted_head": (3e-3, 1e-2)}.items())
+def test_a_head_that_begins_as_the_probe_has_a_lower_rate(
+    compose: Compose, strategy: str, rates: tuple[float, float]
+) -> None:
+    from_probe, at_random = rates
+    for options in ([], ["head.init=probe"], ["head.init=weights", "backbone.weights=outputs/run"]):
+        assert compose(f"strategy={strategy}", *options).optimizer.lr == from_probe
+    for options in (["head.init=zeros"], ["features=off"], ["backbone.weights=null"]):
+        assert compose(f"strategy={strategy}", *options).optimizer.lr == at_random
+    assert compose(f"strategy={strategy}", "optimizer.lr=0.5").optimizer.lr == 0.5
 
 
 @pytest.mark.parametrize("strategy", CHOICES["strategy"])

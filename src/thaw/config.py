@@ -193,8 +193,8 @@ class HeadConfig:
     init: Annotated[str, one_of("auto", "probe", "default", "xavier", "zeros", "weights")] = "auto"
     """probe (a logistic regression fitted to the features of the backbone as it is before training), default (PyTorch's
     Linear), xavier (uniform, zero bias), zeros, or weights (of the run in backbone.weights, for the classes that both
-    have; the others' as by default). auto is probe where the head learns alone, always or at first, from pretrained
-    weights whose features are stored, and default elsewhere."""
+    have; the others' as by default). auto is probe where there are pretrained weights whose features are stored, and
+    default elsewhere."""
     dropout: Annotated[float, within("[0, 1)")] = 0.0
     """Probability that a feature is dropped in training."""
     standardize: bool = True
@@ -585,8 +585,7 @@ class Config:
     @property
     def starts_from_probe(self) -> bool:
         """True if the head begins as the probe."""
-        is_auto = self.head.init == "auto" and self.strategy.begins_with_head and self.has_probe
-        return self.head.init == "probe" or is_auto
+        return self.head.init == "probe" or (self.head.init == "auto" and self.has_probe)
 
     def _shortest_schedule(self) -> float:
         """Epochs that the schedule runs for; of the shorter phase where it begins anew after the head-only epochs."""

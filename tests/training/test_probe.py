@@ -138,12 +138,12 @@ def test_a_training_says_what_the_probe_reaches_and_may_begin_from_it(
     image_folder: Path, finished_run: Run, tmp_path: Path
 ) -> None:
     losses = {}
-    for init in ("auto", "probe"):
+    for init in ("default", "auto"):
         summary = train(config_of(image_folder, finished_run, max_epochs=1, init=init), tmp_path / init)
         assert summary["probe"]["n"] == 9
         rows = Run(tmp_path / init).metrics_csv.read_text().splitlines()
         losses[init] = float(dict(zip(rows[0].split(","), rows[1].split(","), strict=True))["train/loss"])
-    assert losses["probe"] < losses["auto"]
+    assert losses["auto"] < losses["default"]
 
 
 def test_an_average_of_the_weights_leaves_the_probe_as_it_is(
@@ -209,14 +209,13 @@ def test_no_epoch_at_all_needs_a_probe(options: dict[str, Any]) -> None:
         ({}, True),
         ({"features": "off"}, False),
         ({"backbone": BackboneConfig(weights=None)}, False),
-        ({"strategy": StrategyConfig(backbone_factor=0.1)}, False),
+        ({"strategy": StrategyConfig(backbone_factor=0.1)}, True),
+        ({"strategy": StrategyConfig(backbone_factor=1.0), "features": "off"}, False),
         ({"strategy": StrategyConfig(backbone_factor=0.1, head_epochs=1)}, True),
         ({"strategy": StrategyConfig(backbone_factor=0.1, head_epochs=1, from_scratch=True)}, False),
         ({"head": HeadConfig("default")}, False),
         ({"head": HeadConfig("probe"), "strategy": StrategyConfig(backbone_factor=0.1)}, True),
     ],
 )
-def test_a_head_that_learns_alone_at_first_begins_as_the_probe(
-    options: dict[str, Any], starts_from_probe: bool
-) -> None:
+def test_a_head_begins_as_the_probe_wherever_there_is_one(options: dict[str, Any], starts_from_probe: bool) -> None:
     assert Config(**options).starts_from_probe == starts_from_probe
