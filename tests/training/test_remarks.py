@@ -3,8 +3,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from thaw.config import AugmentConfig, Config, HeadConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.inspection.predictions import Predictions
 from thaw.run import Run
 from thaw.training.remarks import (
     augmentation_left_out,
@@ -198,6 +200,15 @@ def test_a_training_that_ends_clearly_below_the_probe_is_told() -> None:
         )
         assert "; the probe alone 0.9000\n" in lines
         assert (f"\nThe last epoch is below the probe's 95 % interval, from {low:.3f}: " in lines) == told
+
+
+@pytest.mark.parametrize(("num_right", "told"), [(6, True), (7, True), (8, False)])
+def test_a_classifier_no_better_than_a_single_answer_is_told(num_right: int, told: bool) -> None:
+    labels = torch.tensor([0] * 7 + [1] * 3)
+    answers = torch.where(torch.arange(10) < num_right, labels, 1 - labels)
+    judged = Predictions([""] * 10, labels, torch.eye(2)[answers], ("ants", "bees"))
+    lines = closing_lines(Run("outputs/run"), Config(), SUMMARY, judged).splitlines()
+    assert ("Always answering 'ants' would reach 0.7000: see macro-F1, and dataset.balance" in lines) == told
 
 
 def test_tensorboard_is_pointed_to_where_the_run_lies(tmp_path: Path) -> None:

@@ -109,6 +109,12 @@ class Predictions:
             metrics["top5_acc"] = int((self.logits.topk(5).indices == self.labels[:, None]).sum()) / n
         return metrics
 
+    @property
+    def most_common(self) -> tuple[str, float]:
+        """The class with most images and its share: what always answering it would reach."""
+        counts = self.labels.bincount(minlength=len(self.classes))
+        return self.classes[int(counts.argmax())], float(counts.max() / len(self.labels))
+
     def per_class(self) -> list[ClassScore]:
         """Number of images, precision, recall and F1 of each class."""
         from sklearn.metrics import precision_recall_fscore_support  # slow to import

@@ -81,7 +81,7 @@ def render(run: Run, most: int, summary: Summary, data: "DataNow") -> str:
         split=split,
         predictions=predictions,
         words=judgement(summary, predictions, run.chose_epoch),
-        common=most_common_class(predictions),
+        common=predictions.most_common,
         num_wrong=int((predictions.predicted != predictions.labels).sum()),
         chance_loss=math.log(len(predictions.classes)),
         calibration_error=predictions.calibration_error(),
@@ -132,17 +132,11 @@ def duration(seconds: float) -> str:
 # ---- what was reached
 
 
-def most_common_class(predictions: Predictions) -> tuple[str, float]:
-    """The class with most images and its share: what always answering it would reach."""
-    label, n = Counter(predictions.labels.tolist()).most_common(1)[0]
-    return predictions.classes[label], n / len(predictions.labels)
-
-
 def judgement(summary: Summary, predictions: Predictions, is_chosen: bool) -> list[str]:
     """What the accuracy means and what it does not, in sentences; whether its epoch was chosen among others, too."""
     judged, chosen_on = summary["test"] or summary["val"], summary["epoch_chosen_on"]
     low, high = (percent(bound) for bound in judged["acc_ci95"])
-    name, share = most_common_class(predictions)
+    name, share = predictions.most_common
     epoch = f"Epoch {summary['best_epoch']} of {summary['epochs']}"
     if not summary["epochs"]:
         origin = "Nothing was trained: this is the probe, a logistic regression on the frozen features."

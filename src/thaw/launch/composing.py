@@ -89,7 +89,7 @@ def adamw_rate(backbone_factor: float, from_scratch: bool) -> float:
     return 1e-4 if backbone_factor > 0.5 and not from_scratch else 1e-3
 
 
-for resolver in (head_epochs, unfreeze_epochs, joint_rate, adamw_rate):  # for conf/; a launcher's processes load this, too
+for resolver in (head_epochs, unfreeze_epochs, joint_rate, adamw_rate):  # for conf/, and in a launcher's processes
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from thaw.config import Config, StrategyConfig
-from thaw.inspection.predictions import accuracy_text
+from thaw.inspection.predictions import Predictions, accuracy_text
 from thaw.model.strategy import rate_factors
 from thaw.options import changed, typed
 from thaw.overrides import in_sweep
@@ -148,8 +148,15 @@ def chosen_on_a_part(config: Config) -> str | None:
     )
 
 
-def closing_lines(run: Run, config: Config, summary: Summary) -> str:
-    """What came out, where it lies, and what to type next."""
+def closing_lines(run: Run, config: Config, summary: Summary, judged: Predictions | None = None) -> str:
+    """What came out, where it lies, and what to type next.
+
+    Args:
+        run: The run.
+        config: Its options.
+        summary: Its figures.
+        judged: Answers of the best epoch on test or else val; None says nothing of how they compare with a single class.
+    """
     best, last, seconds = summary["val"], summary["last"], summary["seconds"]
     chosen_on, is_chosen = summary["epoch_chosen_on"], run.chose_epoch
     if not summary["epochs"]:
@@ -173,6 +180,8 @@ def closing_lines(run: Run, config: Config, summary: Summary) -> str:
     if summary["test"]:
         which = f"the epoch chosen on {chosen_on}" if is_chosen else "that epoch"
         lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of {which}")
+    if judged and judged.metrics()["acc"] <= (always := judged.most_common)[1]:
+        lines.append(f"Always answering {always[0]!r} would reach {always[1]:.4f}: see macro-F1, and dataset.balance")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
     pace = f", {seconds['epoch_median']:.2f} s an epoch" if summary["epochs"] else ""
     if 0 < summary["epochs"] < config.trainer.max_epochs:  # by early stopping, max_time, a callback of one's own

@@ -104,5 +104,5 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     summary = training.summarise(results, best["epoch"], seconds, command)
     if trainer.is_global_zero:
         training.write(results, summary)
-        log.info(closing_lines(run, config, summary))
+        log.info(closing_lines(run, config, summary, results.get("test", results["val"])))
     return summary
