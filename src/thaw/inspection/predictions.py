@@ -113,7 +113,7 @@ class Predictions:
     def most_common(self) -> tuple[str, float]:
         """The class with most images and its share: what always answering it would reach."""
         counts = self.labels.bincount(minlength=len(self.classes))
-        return self.classes[int(counts.argmax())], float(counts.max() / len(self.labels))
+        return self.classes[int(counts.argmax())], int(counts.max()) / len(self.labels)
 
     def per_class(self) -> list[ClassScore]:
         """Number of images, precision, recall and F1 of each class."""

@@ -155,7 +155,7 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
         run: The run.
         config: Its options.
         summary: Its figures.
-        judged: Answers of the best epoch on test or else val; None says nothing of how they compare with a single class.
+        judged: Answers of the best epoch on test, or else on val; None leaves out how they compare with a single one.
     """
     best, last, seconds = summary["val"], summary["last"], summary["seconds"]
     chosen_on, is_chosen = summary["epoch_chosen_on"], run.chose_epoch
