@@ -286,5 +286,5 @@ def test_two_trainings_in_one_folder_do_not_mix(image_folder: Path, tmp_path: Pa
     assert "Another run is writing to" in refusal(start(tmp_path, *options))
     assert (folder / "checkpoints").is_dir()
     first.send_signal(signal.SIGTERM)
-    assert "python train.py resume=" in first.communicate(timeout=300)[1]
+    assert "train.py resume=" in first.communicate(timeout=300)[1]
     assert first.returncode == 128 + signal.SIGTERM

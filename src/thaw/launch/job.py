@@ -159,6 +159,6 @@ def _advice(error: Interrupted, run: Run, begun: float) -> str:
         command = shlex.join(["thaw", "report", str(run.folder)])
         return f"Ended by {error.signal} after the training: all of it is saved. Next: {command}"
     if run.last.exists():
-        command = shlex.join(["python", Path(sys.argv[0]).name, f"resume={run.folder}"])
+        command = shlex.join(["python", sys.argv[0], f"resume={run.folder}"])
         return f"Ended by {error.signal}. To go on from the last saved epoch: {command}"
     return f"Ended by {error.signal} before an epoch was saved in {run.folder}: start anew."
