@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,7 @@ class Run:
         self._config = self.folder / "config.yaml"
         self._overrides = self.folder / "overrides.yaml"
         self._tracking_id = self.folder / "tracking_id.txt"
+        self._started_in = self.folder / "started_in.txt"
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -104,11 +105,29 @@ class Run:
             draft.write_text(tracking_id, encoding="utf-8")
 
     @property
-    def dataset(self) -> DatasetConfig:
-        """The options of its data."""
-        from thaw.data.places import locate
+    def started_in(self) -> Path:
+        """The folder from which the paths in its options are seen; here, if it is a run of an earlier version."""
+        if not self._started_in.exists():
+            return Path()
+        return Path(self._started_in.read_text(encoding="utf-8", errors="surrogateescape"))
 
-        return locate(read_group(self._require(self._config), DatasetConfig, "dataset"))
+    @property
+    def dataset(self) -> DatasetConfig:
+        """The options of its data, whose paths lead there from here or else from where it was started."""
+        from thaw.data.places import locate
+        from thaw.data.sources import find_again
+
+        return locate(find_again(read_group(self._require(self._config), DatasetConfig, "dataset"), self.started_in))
+
+    def find_again(self, config: Config) -> Config:
+        """Options to go on with, in which paths that lead nowhere from here are as seen from where it was started."""
+        from thaw.data.sources import find_again
+
+        base, weights = self.started_in, config.backbone.weights
+        if weights is not None and not Path(weights).exists() and (base / weights).exists():
+            weights = str(base / weights)
+        backbone = replace(config.backbone, weights=weights)
+        return replace(config, dataset=find_again(config.dataset, base), backbone=backbone)
 
     @property
     def augment(self) -> AugmentConfig:
@@ -249,6 +268,9 @@ class Run:
             self.require_new()
         with naming(self.figures):
             self.figures.mkdir(parents=True, exist_ok=True)
+        if self.find_again(config) == config:  # else its data is only seen from where it was started before
+            with replacing(self._started_in) as draft:
+                draft.write_text(str(Path.cwd()), encoding="utf-8", errors="surrogateescape")
         with replacing(self._config) as draft:
             OmegaConf.save(OmegaConf.create(asdict(config)), draft)
         if HydraConfig.initialized():
