@@ -81,18 +81,18 @@ class Run:
         return read_config(self._require(self._config))
 
     @property
+    def was_typed(self) -> bool:
+        """True if it was started from a command line."""
+        return self._overrides.exists()
+
+    @property
     def overrides(self) -> list[str]:
-        """The overrides that it was started with; Hydra's own record of it is for a moment empty at each start.
+        """What it was started with, if that was typed; Hydra's own record of it is for a moment empty at each start.
 
         Raises:
-            ThawError: It was not started from a command line, or the file is damaged.
+            ThawError: The file is damaged.
         """
-        if not self._overrides.exists():
-            raise ThawError(
-                f"{self.folder} was not started by train.py: it has no {self._overrides.name}. What was started from "
-                f"Python goes on there: train(config, FOLDER) with its own options, and config.resume = FOLDER."
-            )
-        return read_overrides(self._overrides)
+        return read_overrides(self._overrides) if self.was_typed else []
 
     @property
     def tracking_id(self) -> str | None:
