@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from thaw.data.splits import Sample
 from thaw.own_images import caution_of, caution_of_weights
@@ -48,6 +49,16 @@ def test_images_are_known_from_another_folder_too(make_run: Make, images: list[S
         f"Of 7 val images, backbone.weights={run.folder} was trained on 7, so the figures flatter. Fixed splits, by "
         "folders or dataset.csv_split, avoid it."
     ]
+
+
+def test_other_images_in_a_folder_of_that_name_are_not_taken_for_them(make_run: Make, images: list[Sample]) -> None:
+    run = make_run("a", dataset__root="clinic")
+    others = [Sample(Path("clinic", name, f"other{number}.png"), 0) for name in ("red", "blue") for number in range(4)]
+    for number, (path, _) in enumerate(others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 80), (number, 0, 0)).save(path)
+    assert caution_of(run, others) == ""
+    assert caution_of(run, images).startswith("Of 7 images, the run was trained on 7")
 
 
 def test_that_no_one_can_tell_is_said(make_run: Make, images: list[Sample], tmp_path: Path) -> None:

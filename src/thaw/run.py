@@ -17,6 +17,7 @@ from thaw.reading import (
     find_folder,
     read_config,
     read_figures,
+    read_first_image,
     read_group,
     read_metrics,
     read_overrides,
@@ -117,7 +118,8 @@ class Run:
         from thaw.data.places import locate
         from thaw.data.sources import find_again
 
-        return locate(find_again(read_group(self._require(self._config), DatasetConfig, "dataset"), self.started_in))
+        options = read_group(self._require(self._config), DatasetConfig, "dataset")
+        return locate(find_again(options, self.started_in, self._known_image(options)))
 
     def find_again(self, config: Config) -> Config:
         """Options to go on with, in which paths that lead nowhere from here are as seen from where it was started."""
@@ -127,7 +129,8 @@ class Run:
         if weights is not None and not Path(weights).exists() and (base / weights).exists():
             weights = str(base / weights)
         backbone = replace(config.backbone, weights=weights)
-        return replace(config, dataset=find_again(config.dataset, base), backbone=backbone)
+        dataset = find_again(config.dataset, base, self._known_image(config.dataset))
+        return replace(config, dataset=dataset, backbone=backbone)
 
     @property
     def augment(self) -> AugmentConfig:
@@ -281,6 +284,11 @@ class Run:
         """Keep the figures; the last step of a training."""
         with replacing(self.summary_json) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    def _known_image(self, options: DatasetConfig) -> str:
+        """A file of the run's data, as seen from its folder: the first image that it was judged on, if it is known."""
+        is_known = self.predictions_csv.exists() and options.name != "stream"
+        return read_first_image(self.predictions_csv) if is_known else "."
 
     def _require(self, path: Path) -> Path:
         if path.exists():

@@ -88,25 +88,26 @@ def name_place(place: Path | str) -> str:
     return str(place) if is_in_full else f"{place}, as seen from {Path.cwd()}"
 
 
-def find_again(options: DatasetConfig, base: Path) -> DatasetConfig:
+def find_again(options: DatasetConfig, base: Path, image: str = ".") -> DatasetConfig:
     """The options with paths that lead nowhere from here as seen from another folder, if they lead there from that.
 
     Args:
         options: Those of some data.
         base: The folder that their paths were seen from when they were given.
+        image: One of the data, which tells it from other data in a folder of that name.
     """
-    if not _is_there(options):
-        folder = data_folder(options.name, base / options.root)
-        seen = replace(options, root=str(base / options.root), csv=_find_file(options.csv, (folder, base)))
-        if _is_there(seen):
-            options = replace(seen, exclude=_find_file(options.exclude, (_folder(seen), base)))
-    return replace(options, exclude=_find_file(options.exclude, (_folder(options), Path(), base)))
+    folder = data_folder(options.name, base / options.root)
+    there = replace(options, root=str(base / options.root), csv=_find_file(options.csv, (folder, base)))
+    there = replace(there, exclude=_find_file(options.exclude, (_folder(there), base)))
+    places = [place for name in (image, ".") for place in (options, there) if _holds(place, name)]
+    found = places[0] if places else options
+    return replace(found, exclude=_find_file(found.exclude, (_folder(found), Path(), base)))
 
 
-def _is_there(options: DatasetConfig) -> bool:
-    """Whether the data lies where the options say, as seen from here; false of an address."""
+def _holds(options: DatasetConfig, name: str) -> bool:
+    """Whether the data lies where the options say, as seen from here, with a file of that name; false of an address."""
     folder, csv = _folder(options), locate(options).csv if options.name == "folder" else None
-    return folder.is_dir() if csv is None else (folder / csv).is_file()
+    return (folder / name).exists() and (csv is None or (folder / csv).is_file())
 
 
 def _folder(options: DatasetConfig) -> Path:
