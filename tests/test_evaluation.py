@@ -282,7 +282,7 @@ def test_a_class_without_images_is_not_said_to_be_unlearned(
         finished_run.evaluate(data=some_classes)
     assert "not learned" not in caplog.text
     assert "Training refuses" not in caplog.text
-    assert "images lacks blue" in caplog.text
+    assert "Splits that lack a class: 1 (no blue in the images)." in caplog.text
 
 
 def test_a_csv_file_may_list_them_in_any_order(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:

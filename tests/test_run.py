@@ -6,7 +6,7 @@ import pytest
 
 from thaw.cli import main
 from thaw.comparison.runs import find_runs, find_unfinished
-from thaw.config import Config
+from thaw.config import Config, DatasetConfig
 from thaw.errors import ThawError
 from thaw.run import Run
 
@@ -22,6 +22,28 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert run.config["dataset"]["resize"] == [64, 64]
     assert run.config["optimizer"]["lr"] == config.optimizer.lr
     assert run.summary == {"val": {"acc": 0.1 + 0.2}}
+
+
+def test_its_data_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("photos").mkdir()
+    run = Run(tmp_path / "run")
+    run.write_config(Config(DatasetConfig(root="photos")))
+    assert run.dataset.root == run.config["dataset"]["root"] == "photos"
+    monkeypatch.chdir(tmp_path / "there")
+    assert run.dataset.root == str(tmp_path / "here" / "photos")
+    run.write_config(Config(DatasetConfig(root="photos"), resume=str(run.folder)))  # it goes on from there
+    assert run.config["dataset"]["root"] == "photos"
+    assert run.started_in == tmp_path / "here"
+    (tmp_path / "here" / "photos").rename("photos")
+    assert run.dataset.root == "photos"
+    run.write_config(Config(DatasetConfig(root="photos"), resume=str(run.folder)))
+    assert run.started_in == tmp_path / "there"
+    (run.folder / "started_in.txt").unlink()  # of an earlier version
+    monkeypatch.chdir(tmp_path)
+    assert run.dataset.root == "photos"
 
 
 def test_a_run_is_printed_as_it_is_made(finished_run: Run) -> None:

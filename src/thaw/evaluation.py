@@ -16,6 +16,7 @@ from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.sampling import ImageDataset
 from thaw.data.scan import has_folders
 from thaw.data.shards import is_address
+from thaw.data.sources import name_place
 from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import write_figure
@@ -193,8 +194,8 @@ def _own_images(
         raise ThawError(f"`{option}` is for the images of `data`, and that is not given. Name both, or none.")
     if not (Path(options.root).is_dir() or is_address(options.root)):
         raise ThawError(
-            f"The images of {run.folder} are not at {options.root}, as seen from {Path.cwd()}. Go where the training "
-            "was started, or name labelled images by `data`."
+            f"The images of {run.folder} are not at {name_place(options.root)}. Go where the training was started, or "
+            "name labelled images by `data`."
         )
     index, is_same = own_images(run)
     split = _choose(index, split)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from thaw.data.images import BadImage, Read, read_image
 from thaw.data.index import build_index
 from thaw.data.inputs import list_images, spread
-from thaw.data.sources import data_folder
+from thaw.data.sources import data_folder, name_place
 from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
 from thaw.run import Run
@@ -164,7 +164,7 @@ def images_for_proof(run: Run, classifier: Classifier, items: Sequence[str] | No
     Raises:
         ThawError: Of the given files none can be read.
     """
-    paths, read = (list_images(items), read_image) if items else _evaluated_images(run)
+    paths, read, why_none = (list_images(items), read_image, "") if items else _evaluated_images(run)
     transform, crops = classifier.transform, []
     for path in spread(paths, NUM_IMAGES):
         with suppress(BadImage):
@@ -175,23 +175,28 @@ def images_for_proof(run: Run, classifier: Classifier, items: Sequence[str] | No
         raise ThawError(f"None of the images can be read: {name_some(list(items))}.")
     size, generator = transform.crop, torch.Generator().manual_seed(0)
     noise = torch.randint(256, (NUM_IMAGES, 3, size, size), dtype=torch.uint8, generator=generator)
-    return noise, f"{NUM_IMAGES} random images, since its data is not there any more (--images takes others)"
+    return noise, f"{NUM_IMAGES} random images, since {why_none} (--images takes others)"
 
 
-def _evaluated_images(run: Run) -> tuple[list[Path], Read]:
-    """The images in the run's `predictions.csv` that are still there, and what reads them."""
+def _evaluated_images(run: Run) -> tuple[list[Path], Read, str]:
+    """The images in the run's `predictions.csv` that are there, what reads them, and why there is none if there is."""
     if not run.predictions_csv.exists():
-        return [], read_image
+        return [], read_image, f"there is no {run.predictions_csv.name}"
     options = run.dataset
     root = data_folder(options.name, Path(options.root))
     with run.predictions_csv.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         paths = [root / row["path"] for row in csv.DictReader(file) if row.get("path")]
+    if not paths:
+        return [], read_image, f"{run.predictions_csv.name} names none of its data"
+    read: Read = read_image
+    there = [path for path in paths if path.is_file()]
     if options.name == "stream":
         with suppress(ThawError):  # gone, too
             index = build_index(root, options)
             assert index.shards
-            return [path for path in paths if path in index.shards.images], index.read
-    return [path for path in paths if path.is_file()], read_image
+            there, read = [path for path in paths if path in index.shards.images], index.read
+    place = name_place(options.root if options.name == "stream" else root)
+    return there, read, f"its data {'cannot be read' if there else 'is not'} at {place}"
 
 
 # ---- formats

@@ -19,7 +19,7 @@ from torch import Tensor
 from thaw.allocator import keep_freed_memory
 from thaw.console import silence_hints
 from thaw.data.images import BadImage, convert_image, read_image
-from thaw.data.inputs import Inputs, Listed, is_one, list_inputs
+from thaw.data.inputs import Inputs, Listed, is_one, list_inputs, matches_nothing
 from thaw.data.threads import in_threads, num_cores
 from thaw.errors import ThawError, abridge
 from thaw.inspection.figures import INK
@@ -177,7 +177,7 @@ class Predictor:
         try:
             return self.read(image)
         except BadImage as error:
-            return error.reason
+            return "no file matches" if matches_nothing(image) else error.reason
 
     def _name_top(self, probabilities: Tensor, top: int) -> Iterator[tuple[tuple[str, float], ...]]:
         """The likeliest classes of each row (B, K), with their probabilities."""

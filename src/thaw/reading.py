@@ -133,3 +133,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             {name: (int if name == "epoch" else float)(cell) if cell else None for name, cell in row.items()}
             for row in csv.DictReader(file)
         ]
+
+
+def read_first_image(path: Path) -> str:
+    """The path of the first image in a `predictions.csv`; `.` in a file without one."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return next(csv.DictReader(file), {}).get("path") or "."
+    except (OSError, csv.Error):
+        return "."

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from thaw.reading import (
     find_folder,
     read_config,
     read_figures,
+    read_first_image,
     read_group,
     read_metrics,
     read_overrides,
@@ -70,6 +71,7 @@ class Run:
         self._config = self.folder / "config.yaml"
         self._overrides = self.folder / "overrides.yaml"
         self._tracking_id = self.folder / "tracking_id.txt"
+        self._started_in = self.folder / "started_in.txt"
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -80,18 +82,18 @@ class Run:
         return read_config(self._require(self._config))
 
     @property
+    def was_typed(self) -> bool:
+        """True if it was started from a command line."""
+        return self._overrides.exists()
+
+    @property
     def overrides(self) -> list[str]:
-        """The overrides that it was started with; Hydra's own record of it is for a moment empty at each start.
+        """What it was started with, if that was typed; Hydra's own record of it is for a moment empty at each start.
 
         Raises:
-            ThawError: It was not started from a command line, or the file is damaged.
+            ThawError: The file is damaged.
         """
-        if not self._overrides.exists():
-            raise ThawError(
-                f"{self.folder} was not started by train.py: it has no {self._overrides.name}. What was started from "
-                f"Python goes on there: train(config, FOLDER) with its own options, and config.resume = FOLDER."
-            )
-        return read_overrides(self._overrides)
+        return read_overrides(self._overrides) if self.was_typed else []
 
     @property
     def tracking_id(self) -> str | None:
@@ -104,11 +106,31 @@ class Run:
             draft.write_text(tracking_id, encoding="utf-8")
 
     @property
-    def dataset(self) -> DatasetConfig:
-        """The options of its data."""
-        from thaw.data.places import locate
+    def started_in(self) -> Path:
+        """The folder from which the paths in its options are seen; here, if it is a run of an earlier version."""
+        if not self._started_in.exists():
+            return Path()
+        return Path(self._started_in.read_text(encoding="utf-8", errors="surrogateescape"))
 
-        return locate(read_group(self._require(self._config), DatasetConfig, "dataset"))
+    @property
+    def dataset(self) -> DatasetConfig:
+        """The options of its data, whose paths lead there from here or else from where it was started."""
+        from thaw.data.places import locate
+        from thaw.data.sources import find_again
+
+        options = read_group(self._require(self._config), DatasetConfig, "dataset")
+        return locate(find_again(options, self.started_in, self._known_image(options)))
+
+    def find_again(self, config: Config) -> Config:
+        """Options to go on with, in which paths that lead nowhere from here are as seen from where it was started."""
+        from thaw.data.sources import find_again
+
+        base, weights = self.started_in, config.backbone.weights
+        if weights is not None and not Path(weights).exists() and (base / weights).exists():
+            weights = str(base / weights)
+        backbone = replace(config.backbone, weights=weights)
+        dataset = find_again(config.dataset, base, self._known_image(config.dataset))
+        return replace(config, dataset=dataset, backbone=backbone)
 
     @property
     def augment(self) -> AugmentConfig:
@@ -249,6 +271,9 @@ class Run:
             self.require_new()
         with naming(self.figures):
             self.figures.mkdir(parents=True, exist_ok=True)
+        if self.find_again(config) == config:  # else its data is only seen from where it was started before
+            with replacing(self._started_in) as draft:
+                draft.write_text(str(Path.cwd()), encoding="utf-8", errors="surrogateescape")
         with replacing(self._config) as draft:
             OmegaConf.save(OmegaConf.create(asdict(config)), draft)
         if HydraConfig.initialized():
@@ -259,6 +284,11 @@ class Run:
         """Keep the figures; the last step of a training."""
         with replacing(self.summary_json) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    def _known_image(self, options: DatasetConfig) -> str:
+        """A file of the run's data, as seen from its folder: the first image that it was judged on, if it is known."""
+        is_known = self.predictions_csv.exists() and options.name != "stream"
+        return read_first_image(self.predictions_csv) if is_known else "."
 
     def _require(self, path: Path) -> Path:
         if path.exists():

@@ -301,7 +301,7 @@ def test_what_was_added_to_a_list_by_hand_is_kept(
         (
             [".", "--csv", "my labels.csv"],
             "--csv must have the columns path and label: my labels.csv has file, kind. Others are named by "
-            "--csv-path='folder/{column}.jpg', --csv-label=column and --csv-split=column.",
+            "--csv-path='folder/{column}.jpg' and --csv-label=column.",
         ),
         ([".", "--csv-label", "kind"], "--csv must be given beside --csv-label, got None."),
         ([".", "--csv", "my labels.csv", "--csv-path", "file"], "--csv-path must be made of columns in braces, such "),

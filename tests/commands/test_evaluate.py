@@ -147,7 +147,7 @@ def test_mistakes_end_with_one_line_and_code_2(
         (
             [*others, str(table)],
             f"--data must have the columns path and label: {table} has file, kind. Others are named by "
-            "--csv-path='folder/{column}.jpg', --csv-label=column and --csv-split=column.",
+            "--csv-path='folder/{column}.jpg' and --csv-label=column.",
         ),
         ([str(finished_run.folder), "--csv", str(tmp_path / "no" / "x.csv")], "there is no folder"),
         ([str(finished_run.folder), "--csv", str(tmp_path)], " is a folder: name a file."),

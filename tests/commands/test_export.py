@@ -137,7 +137,7 @@ def test_a_table_of_another_form_is_as_good_as_none(finished_run: Run, tmp_path:
     run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
     run.predictions_csv.write_text("no,such\ntable,at all\n")
     _, whose = images_for_proof(run, run.load_classifier())
-    assert whose.startswith("16 random images")
+    assert whose.startswith("16 random images, since predictions.csv names none of its data")
 
 
 def test_data_that_is_gone_is_said(finished_run: Run, tmp_path: Path) -> None:
@@ -147,7 +147,22 @@ def test_data_that_is_gone_is_said(finished_run: Run, tmp_path: Path) -> None:
     OmegaConf.save(config, run.folder / "config.yaml")
     images, whose = images_for_proof(run, run.load_classifier())
     assert images.shape == (16, 3, 64, 64)
-    assert "16 random images, since its data is not there any more" in whose
+    assert whose == f"16 random images, since its data is not at {tmp_path}/gone (--images takes others)"
+
+
+def test_data_is_looked_for_where_the_training_was_started(
+    finished_run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    config = OmegaConf.create(run.config)
+    config.dataset.root = image_folder.name
+    OmegaConf.save(config, run.folder / "config.yaml")
+    monkeypatch.chdir(tmp_path)
+    why = f"since its data is not at {image_folder.name}, as seen from {tmp_path} (--images takes others)"
+    (run.folder / "started_in.txt").unlink()
+    assert images_for_proof(run, run.load_classifier())[1] == f"16 random images, {why}"
+    (run.folder / "started_in.txt").write_text(str(image_folder.parent))
+    assert images_for_proof(run, run.load_classifier())[1] == "9 images of its data"
 
 
 @pytest.mark.slow

@@ -276,6 +276,19 @@ def test_a_missing_file_alone_is_told_not_raised(finished_run: Run, capsys: pyte
     assert printed.err == "1 of 1 files cannot be read: nowhere.jpg (No such file or directory)\n"
 
 
+def test_so_is_a_pattern_that_matches_nothing_beside_what_is_found(
+    finished_run: Run, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(finished_run.folder), f"{photos}/x*.jpg", str(photos / "a.png")]) == 1
+    printed = capsys.readouterr()
+    assert f"{photos}/x*.jpg  cannot be read" in printed.out
+    assert printed.err == f"1 of 2 files cannot be read: {photos}/x*.jpg (no file matches)\n"
+    first, second = Predictor(finished_run)([f"{photos}/x*.jpg", str(photos / "a.png")])
+    assert (first.path, first.error, second.error) == (photos / "x*.jpg", "no file matches", None)
+    assert main(["predict", str(finished_run.folder), f"{photos}/x*.jpg"]) == 2
+    assert capsys.readouterr().err.startswith(f"No images in {photos}/x*.jpg. Name files, folders or patterns.")
+
+
 def test_the_grid_is_drawn(finished_run: Run, photos: Path, tmp_path: Path) -> None:
     grid = tmp_path / "grid.png"
     assert main(["predict", str(finished_run.folder), str(photos), "--grid", str(grid)]) == 1

@@ -73,7 +73,7 @@ def test_a_class_that_a_split_lacks(tmp_path: Path) -> None:
     folders = {"train/ants": 3, "train/bees": 2, "val/ants": 1, "test/bees": 1}
     (finding,) = find_problems(plant_folders(tmp_path, folders))
     assert finding.message == (
-        "Splits that lack a class: 2 (val lacks bees, test lacks ants). "
+        "Splits that lack a class: 2 (no bees in val, no ants in test). "
         "It is learned, but not judged there: macro-F1 leaves it out, unless it is predicted."
     )
 
@@ -84,7 +84,7 @@ def test_a_class_that_train_lacks_is_not_learned(tmp_path: Path) -> None:
     (tmp_path / "val/wasps/0.jpg").write_text("wasps")
     (finding,) = find_problems(survey(tmp_path, DatasetConfig()))
     assert finding.message == (
-        "Classes that are not learned: 1 (train lacks wasps). Training refuses the images of them in other splits."
+        "Classes that are not learned: 1 (no wasps in train). Training refuses the images of them in other splits."
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from thaw.data.inputs import is_one, list_images, list_inputs, spread
+from thaw.data.inputs import is_one, list_images, list_inputs, matches_nothing, spread
 from thaw.errors import ThawError
 
 
@@ -71,9 +71,18 @@ def test_some_are_taken_evenly() -> None:
     assert spread([], 5) == []
 
 
+def test_a_pattern_that_matches_nothing_is_kept_beside_others(folder: Path) -> None:
+    assert names(folder, f"{folder}/*.gif", f"{folder}/a*", folder / "x.jpg") == ["*.gif", "a.png", "x.jpg"]
+    (folder / "empty").mkdir()
+    assert names(folder, folder / "empty", f"{folder}/a*") == ["a.png"]
+    assert matches_nothing(folder / "*.gif")
+    assert not matches_nothing(folder / "deep/[1].jpg")
+    assert not matches_nothing(folder / "x.jpg")
+
+
 def test_nothing_found_is_said(folder: Path) -> None:
     with pytest.raises(ThawError, match=r"No images in .*\*\.gif"):
-        list_images([f"{folder}/*.gif"])
+        list_images([f"{folder}/*.gif", f"{folder}/[x].jpg"])
     with pytest.raises(ThawError, match="No images in an empty list"):
         list_images([])
 

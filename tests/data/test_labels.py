@@ -194,7 +194,7 @@ def test_csv_split_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
     write_csv(tmp_path, "path,label,fold\n000.jpg,ants,1\n")
     assert error_of(tmp_path, csv="labels.csv", csv_split="is_valid") == (
         "dataset.csv must have the columns path and label and is_valid: "
-        f"{tmp_path}/labels.csv has path, label, fold. {OTHERS.format()}"
+        f"{tmp_path}/labels.csv has path, label, fold. Others are named by dataset.csv_split=column."
     )
     assert error_of(tmp_path, csv="labels.csv", csv_split="fold") == (
         f"dataset.csv: {tmp_path}/labels.csv, line 2: fold must be train, val or test, got '1'."
@@ -219,17 +219,21 @@ def test_a_column_that_looks_like_a_split_and_is_not_used_is_told(tmp_path: Path
     assert index_of(tmp_path, csv="labels.csv", csv_label=column).unused_splits == ()
 
 
-OTHERS = (
-    "Others are named by dataset.csv_path='folder/{{column}}.jpg', dataset.csv_label=column and "
-    "dataset.csv_split=column."
-)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file;label\n", f"dataset.csv must have the columns path and label: {{file}} has file, label. {OTHERS}"),
-        ("file,label\n", f"dataset.csv must have the columns path and label: {{file}} has file, label. {OTHERS}"),
+        *(
+            (
+                f"file{delimiter}{label}\n",
+                f"dataset.csv must have the columns path and label: {{file}} has file, {label}. Others are named by "
+                f"dataset.csv_path='folder/{{{{column}}}}.jpg'{also}.",
+            )
+            for delimiter, label, also in (
+                (";", "label", ""),
+                (",", "label", ""),
+                (",", "name", " and dataset.csv_label=column"),
+            )
+        ),
         (
             "path,label\n000.jpg,ants\n001.jpg,\n",
             "dataset.csv: {file} has 1 of 2 lines without a label: 001.jpg (line 3). "
@@ -253,7 +257,7 @@ OTHERS = (
         (
             "path,label,split\n000.jpg,ants,train\n001.jpg,bees,train\n002.jpg,wasps,val\n",
             "val has a class that train lacks: 'wasps' (1 image in labels.csv). "
-            "Classes are taken from train: ants, bees.",
+            "Classes are taken from train: ants, bees. dataset.classes=[ants,bees] leaves it out.",
         ),
         ("path,label\n", "train has no images. The data needs some in a train split, or no splits at all."),
     ],
@@ -269,7 +273,7 @@ def test_a_column_for_each_label_is_not_what_thaw_reads(tmp_path: Path) -> None:
     start = f"dataset.csv must have the columns path and label: {tmp_path}/labels.csv has path, MEL, NV, age, sex. "
     assert error_of(tmp_path, csv="labels.csv") == (
         f"{start}The columns MEL, NV hold only 0 and 1: Thaw is for one label per image, its name in one column. "
-        f"{OTHERS.format()}"
+        "Others are named by dataset.csv_label=column."
     )
     write_csv(tmp_path, "path,label,one,two\n000.jpg,ants,0,1\n")
     assert "one label" not in error_of(tmp_path, csv="labels.csv", csv_path="{file}")

@@ -1,8 +1,11 @@
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from thaw import compose
+from thaw import Run, compose, train
 from thaw.errors import ThawError
 
 
@@ -39,6 +42,28 @@ def test_where_images_of_ones_own_lie_has_to_be_said(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("options", [("dataset.root=data",), ("dataset.root=${oc.env:HOME}",), ("dataset.csv=a.csv",)])
 def test_said_is_any_root_or_a_csv_file(options: tuple[str, ...]) -> None:
     assert compose("dataset=folder", *options).dataset.name == "folder"
+
+
+@pytest.mark.parametrize("typed", [["strategy=scratch", "optimizer.lr=0.5"], None], ids=["a shell", "Python"])
+def test_a_run_is_gone_on_with_by_the_options_that_it_has_recorded(
+    changed_run: Callable[[str, object], Run], image_folder: Path, typed: list[str] | None
+) -> None:
+    run = changed_run("optimizer.lr", 0.125)
+    if typed:
+        OmegaConf.save(typed, run.folder / "overrides.yaml")
+    with pytest.raises(ThawError, match=r"is finished\. To train it for longer, add trainer\.max_epochs=N\.$"):
+        compose(f"resume={run.folder}")
+    config = compose(f"resume={run.folder}", "trainer.max_epochs=3", "head.dropout=0.5")
+    assert (config.trainer.max_epochs, config.head.dropout, config.resume) == (3, 0.5, str(run.folder))
+    assert (config.optimizer.lr, config.backbone.weights, config.strategy.from_scratch) == (0.125, None, True)
+    assert config.dataset.root == str(image_folder)
+
+
+@pytest.mark.slow
+def test_so_it_is_trained_for_longer(finished_run: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished_run.folder, tmp_path / "run")
+    summary = train(compose(f"resume={folder}", "trainer.max_epochs=3"), folder)
+    assert (summary["epochs"], summary["command"]) == (3, None)
 
 
 def test_presets_have_to_be_there(tmp_path: Path) -> None:

@@ -134,6 +134,28 @@ def test_what_a_run_began_with_stays_as_it_was(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_from_another_folder(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    shutil.copytree(image_folder, "photos")
+    config = Config(
+        dataset=DatasetConfig(root="photos", image_size=64, batch_size=8),
+        backbone=BackboneConfig("squeezenet1_1", None),
+        strategy=StrategyConfig("scratch", backbone_factor=1.0, from_scratch=True),
+        trainer=TrainerConfig(max_epochs=1, accelerator="cpu", precision="32"),
+        logger=LoggerConfig("csv"),
+        figures=False,
+    )
+    run = Run(tmp_path / "run")
+    train(config, run.folder)
+    monkeypatch.chdir(tmp_path / "there")
+    train(replace(config, trainer=replace(config.trainer, max_epochs=2), resume=str(run.folder)), run.folder)
+    assert (run.summary["epochs"], run.config["dataset"]["root"]) == (2, "photos")
+    assert run.evaluate().metrics() == run.summary["val"]
+
+
 def test_a_resume_that_lightning_refuses_leaves_the_record_as_it_was(finished_run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished_run.folder, folder)

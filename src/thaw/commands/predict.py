@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from thaw.predict import Prediction, Predictor
 
 DESCRIPTION = (
-    "Classify images with a run's best checkpoint. A file that cannot be read is one row with its reason, and the exit "
-    "code is then 1."
+    "Classify images with a run's best checkpoint. A file that cannot be read, or a pattern that matches none, is one "
+    "row with its reason, and the exit code is then 1."
 )
 EXAMPLE = "thaw predict outputs/RUN photos '*.jpg' --out predictions.csv --grid grid.png"
 TABLES, PICTURES = (".csv", ".json"), (".png", ".jpg", ".pdf")

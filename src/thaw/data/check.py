@@ -106,8 +106,9 @@ def _find_class_problems(index: ImageIndex) -> list[Finding]:
     sizes = counts.get(main, Counter())
     rare = {label for label in sizes if sizes[label] == 1}
     lone = [sample.path for sample in index.splits.get(main, ()) if sample.label in rare]
+    places = {"all": "the images of no split", "images": "the images"}
     missing = [
-        (split, f"{split} lacks {name}")
+        (split, f"no {name} in {places.get(split, split)}")
         for split, present in counts.items()
         for label, name in enumerate(index.classes)
         if label not in present

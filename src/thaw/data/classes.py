@@ -9,6 +9,10 @@ from thaw.data.splits import Row
 from thaw.errors import ThawError, did_you_mean, name_some, printable
 
 WHOLE_NUMBER = re.compile("-?[0-9]{1,100}")
+PLAIN = re.compile("[A-Za-z][A-Za-z0-9_-]*")
+"""A name that may be typed as it is."""
+MOST_TYPED = 5
+"""Classes that a message tells to type."""
 
 
 def keep_classes(rows: list[Row], classes: Collection[str] | None) -> list[Row]:
@@ -50,9 +54,12 @@ def learn_classes(splits: dict[str, list[Row]], by_folder: bool = True, tables: 
         if strange:
             name, source = strange[0].name, strange[0].source
             count = sum(row.name == name for row in strange)
+            kept = ",".join(classes) if len(classes) <= MOST_TYPED and all(map(PLAIN.fullmatch, classes)) else "…"
             raise ThawError(
                 f"{split} has a class that train lacks: {name!r} ({count} image{'s' * (count > 1)} in {source}). "
                 f"Classes are taken from train: {name_some(classes)}."
+                + f" dataset.classes=[{kept}] leaves it out."
+                * (len(classes) > 1)
             )
     if len(classes) < 2:
         first = splits["train"][0]

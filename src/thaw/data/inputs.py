@@ -40,7 +40,8 @@ def list_inputs(inputs: Inputs) -> list[Listed]:
         inputs: One, or several: a file; a folder, whose images are taken at any depth; as a string, a pattern as in a
             shell (`**` for any depth); the contents of a file as bytes, or a binary file that is open; or an image in
             memory: Pillow's, an array uint8 (H, W, 3) in RGB or (H, W) in grey, or a tensor uint8 (3, H, W) or (H, W).
-            Files that are named are taken whatever their suffix, and whether or not they exist.
+            Files that are named are taken whatever their suffix, and whether or not they exist; so is, as it is
+            written, a pattern that matches none.
 
     Raises:
         ThawError: There are none, or something is an address or no text.
@@ -48,12 +49,13 @@ def list_inputs(inputs: Inputs) -> list[Listed]:
     """
     items: list[Any] = list(inputs) if _are_several(inputs) else [inputs]
     ignored = Ignored(list)
-    listed = [image for item in items for image in _expand(item, ignored)]
+    found = [_expand(item, ignored) for item in items]
+    listed = [image for item, images in zip(items, found, strict=True) for image in images or _unmatched(item)]
     taken = {image for image in listed if isinstance(image, Path)}  # by a pattern, some in one way and not in another
     left_out = {why: [path for path in dict.fromkeys(files) if path not in taken] for why, files in ignored.items()}
     if line := name_ignored(left_out):
         log.warning(line)
-    if not listed:
+    if not any(found):
         where = name_some([str(item) for item in items]) or "an empty list"
         raise ThawError(f"No images in {where}. Name files, folders or patterns.")
     return listed
@@ -70,6 +72,11 @@ def is_one(inputs: Inputs) -> bool:
         return not _are_several(inputs)
     path = _path(inputs)
     return not path.is_dir() and not _is_pattern(inputs, path)
+
+
+def matches_nothing(image: Any) -> bool:
+    """True of a pattern that stands in a list of files because it matches none."""
+    return isinstance(image, Path) and has_magic(str(image)) and not image.exists()
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
@@ -103,6 +110,12 @@ def _expand(item: Any, ignored: Ignored) -> Sequence[Listed]:
         matches = sorted(glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         return list(dict.fromkeys(image for match in matches for image in _expand(Path(match), ignored)))
     return [path]
+
+
+def _unmatched(item: str | Path) -> list[Path]:
+    """A pattern where no file is found by it; none of a folder."""
+    path = _path(item)
+    return [path] if _is_pattern(item, path) else []
 
 
 def _path(item: str | Path) -> Path:

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -52,9 +53,13 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
     rows: dict[Path, Row] = {}
     bad: list[tuple[str, Row, int]] = []
     split_names = _split_names(options.csv_split)
-    needed = [*COLUMN.findall(options.csv_path), options.csv_label]
-    needed += [options.csv_split] if options.csv_split != "split" else []
-    needed += [options.csv_group] if options.csv_group is not None else []
+    needed_by = {
+        "csv_path='folder/{column}.jpg'": COLUMN.findall(options.csv_path),
+        "csv_label=column": [options.csv_label],
+        "csv_split=column": [options.csv_split] if options.csv_split != "split" else [],
+        "csv_group=column": [options.csv_group] if options.csv_group is not None else [],
+    }
+    needed = list(chain.from_iterable(needed_by.values()))
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             delimiter = _delimiter(stream.readline(), needed)
@@ -64,9 +69,10 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
             if not set(needed) <= set(columns):
                 names, others = " and ".join(needed), ", ".join(columns)
                 advice = "" if options.csv_label in columns else _advise_on_flags(columns, [line for _, line in lines])
+                ways = [f"dataset.{way}" for way, some in needed_by.items() if not set(some) <= set(columns)]
                 raise ThawError(
                     f"dataset.csv must have the columns {names}: {file} has {others}.{advice} Others are named by "
-                    "dataset.csv_path='folder/{column}.jpg', dataset.csv_label=column and dataset.csv_split=column."
+                    f"{' and '.join(ways)}."
                 )
             for number, line in lines:
                 where = f"dataset.csv: {file}, line {number}"

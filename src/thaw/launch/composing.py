@@ -11,7 +11,9 @@ from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.explain import explain, refuse_unknown
-from thaw.overrides import readable
+from thaw.launch.resume import as_begun, expand_resume, find_resume
+from thaw.overrides import folder_of, readable
+from thaw.run import Run
 
 CONF = Path(__file__).parents[3] / "conf"
 MOST_HEAD_EPOCHS, MOST_THAWING_EPOCHS = 10, 3
@@ -30,6 +32,8 @@ def register() -> None:
 def compose(*options: str, conf: Path | str = CONF) -> Config:
     """The options of `python train.py OPTIONS`, from Python: `compose("strategy=gradual", "optimizer.lr=1e-3")`.
 
+    `resume=RUN` brings the options of RUN along, as it does in a shell.
+
     Args:
         options: As they are typed, without the shell's quotes.
         conf: Folder of the presets; the one beside this package's source by default.
@@ -42,7 +46,11 @@ def compose(*options: str, conf: Path | str = CONF) -> Config:
     register()
     try:
         with hydra.initialize_config_dir(str(Path(conf).absolute()), version_base="1.3"):
-            return accept(hydra.compose("config", readable(list(options))))
+            arguments = expand_resume(readable(list(options)), in_python=True)
+            values = hydra.compose("config", arguments)
+            if resume := find_resume(arguments):
+                values = as_begun(values, Run(folder_of(resume)), arguments)
+            return accept(values)
     except Exception as error:
         text = explain(error)
         if text is None:

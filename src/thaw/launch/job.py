@@ -114,7 +114,7 @@ class Job:
         """What the experiment returns, or what a search is to know of one that has finished before."""
         config, run, overrides = accept(values), Run(folder), typed_overrides()
         if config.resume:
-            config = accept(as_begun(values, Run(config.resume)))
+            config = accept(as_begun(values, Run(config.resume), overrides))
         goes_on = self.skip_finished or (is_requeued() and not config.resume)
         if goes_on and is_finished(run, config):
             is_undrawn = any(getattr(config, key) and not run.config[key] for key in ("figures", "report"))

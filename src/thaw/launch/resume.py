@@ -1,6 +1,7 @@
 """`resume=RUN`: a run goes on with the options that it was begun with. Imports no torch."""
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import hydra
@@ -8,13 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import ThawError
 from thaw.launch.explain import option_names
-from thaw.overrides import folder_of, key_of, quoted, typed_overrides
+from thaw.overrides import folder_of, key_of, quoted
 from thaw.run import Run
 from thaw.writing import claimed
 
 
-def expand_resume(arguments: list[str]) -> list[str]:
+def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
     """`resume=RUN` as the options that RUN was started with, the same folder, and what stands beside it on the line.
+
+    Args:
+        arguments: The command line.
+        in_python: Whether RUN may be one that was started from Python, for which nothing was typed.
 
     Raises:
         ThawError: There is nothing to go on from, or without `resume` the folder holds a run.
@@ -31,6 +36,11 @@ def expand_resume(arguments: list[str]) -> list[str]:
     new_keys = {key_of(argument) for argument in arguments}
     if run.is_finished and "trainer.max_epochs" not in new_keys:
         raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
+    if not (run.was_typed or in_python):
+        raise ThawError(
+            f"{folder} was not started by train.py: it has no overrides.yaml. What was started from Python goes on "
+            f"there: train(compose({f'resume={folder}'!r}), {str(folder)!r})."
+        )
     kept = [override for override in run.overrides if key_of(override) not in new_keys]
     others = [argument for argument in arguments if argument is not resume]
     return [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
@@ -64,7 +74,7 @@ def refuse_taken(arguments: list[str]) -> None:
                 Run(folder).require_new()
 
 
-def as_begun(values: DictConfig, run: Run) -> DictConfig:
+def as_begun(values: DictConfig, run: Run, typed: Iterable[str]) -> DictConfig:
     """The options of a run that is gone on with, as it has recorded them, and those that are typed for the rest of it.
 
     Presets may have been changed since; they count where a choice of one is typed anew.
@@ -72,13 +82,14 @@ def as_begun(values: DictConfig, run: Run) -> DictConfig:
     Args:
         values: The options that the run was started with and those for the rest, by the presets as they are now.
         run: The run.
+        typed: All that is typed for it, before and now.
     """
     own, recorded = values.copy(), run.config
     # As they are written: a preset's value that depends on another option is as before, though that one may not be.
     now, before = (
         OmegaConf.to_container(each, resolve=False) for each in (values, hydra.compose("config", run.overrides))
     )
-    typed_anew = {key_of(each) for each in set(typed_overrides()) - set(run.overrides)}
+    typed_anew = {key_of(each) for each in set(typed) - set(run.overrides)}
     for key in option_names():
         value = _value(recorded, key)
         is_as_before = _value(now, key) == _value(before, key) and key not in typed_anew

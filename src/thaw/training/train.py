@@ -64,7 +64,7 @@ def train(
 def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> Summary:
     started = time.perf_counter()
     earlier = earlier_seconds(run) if config.resume else EarlierSeconds()
-    data, model, weights_line = build(config)
+    data, model, weights_line = build(run.find_again(config) if config.resume else config)
     if config.resume:
         require_own_checkpoint(run.last, model, config.trainer)  # before the run is changed
     config, range_test = settle_rate(config, run, data, model)
