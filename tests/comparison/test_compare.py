@@ -462,6 +462,43 @@ def test_a_best_run_is_named_where_there_is_one(
             assert "Best:" not in printed
 
 
+@pytest.mark.parametrize(("num_seeds", "median"), [(3, 2), (4, 2)])
+def test_of_several_seeds_the_best_run_is_the_median_one(
+    tmp_path: Path, num_seeds: int, median: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for strategy, accuracies in (("frozen", (0.8, 0.95, 0.9, 0.99)), ("finetune", (0.7, 0.7, 0.7, 0.7))):
+        for seed, acc in enumerate(accuracies[:num_seeds]):
+            write_run(tmp_path / f"{strategy}{seed}", f"strategy={strategy}", acc, seed=seed)
+    runpy.run_path(str(ROOT / "train.py"))["close_sweep"](tmp_path)
+    best = tmp_path / f"frozen{median}"
+    end = f"\nBest: {best} (the median of its {num_seeds} seeds)\nNext: thaw report {best}\n"
+    assert capsys.readouterr().out.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["optimizer.lr=0.1", "optimizer.lr=0.2"], "lr 0.1"),
+        (["strategy=a head.dropout=1", "strategy=b"], "strategy a"),
+    ],
+)
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_of_folds_the_best_setting_is_named_and_no_run(
+    tmp_path: Path, options: Sequence[str], words: str, num_seeds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, option in enumerate(options):
+        for seed in range(num_seeds):
+            for fold in range(3):
+                dataset = f"dataset.num_folds=3 dataset.fold={fold}"
+                images = f"fold{fold}"
+                folder = tmp_path / f"{number}_{seed}_{fold}"
+                write_run(folder, f"{option} {dataset}", n=50, wrong=range(number), seed=seed, images=images)
+    runpy.run_path(str(ROOT / "train.py"))["close_sweep"](tmp_path)
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith(f"Best: {words}")
+    assert last.endswith(f"; a run a fold, in {tmp_path}")
+
+
 def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
     write_run(tmp_path / "b", "strategy=finetune", acc=0.9)

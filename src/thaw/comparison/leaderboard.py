@@ -74,6 +74,12 @@ class Section:
             f"{name} {value}" for name, value in zip(short_names(names), values, strict=True) if value != "–"
         )
 
+    @property
+    def best_description(self) -> str:
+        """That of the best setting, with the option's name where it is a value alone."""
+        names = short_names(self.option_names)
+        return " ".join([*(names if len(names) == 1 else []), self.descriptions[0]])
+
     def text(self) -> str:
         """The table; where it would be too wide, the options stand below it."""
         names, rows = self.table()
@@ -144,18 +150,34 @@ class Leaderboard:
 
     @property
     def best(self) -> Path | None:
-        """Folder of the first run of the best setting; None where nothing tells which that is.
+        """Folder of the best setting's run, of several seeds the median one; None where nothing tells which that is.
 
-        So it is of settings on other images, and of the seeds or folds of a single one.
+        So it is of settings on other images, of the seeds or folds of a single one, and of folds, each run of which has
+        learned from other images.
         """
+        runs = self._best.median.records if self._best else []
+        return runs[0].run.folder if len(runs) == 1 else None
+
+    @property
+    def _best(self) -> Setting | None:
         first = self.settings[0]
         is_alone = len(self.settings) == 1 and len([*first.records, *first.left_out]) > 1
-        return None if self.spans_images or is_alone else first.records[0].run.folder
+        return None if self.spans_images or is_alone else first
+
+    def _best_line(self) -> str | None:
+        """The best run, or of folds the best setting; None where nothing tells which that is."""
+        if self._best is None:
+            return None
+        if self.best is None:
+            holders = list(dict.fromkeys(str(record.run.folder.parent) for record in self._best.records))
+            return f"Best: {self.sections[0].best_description}; a run a fold, in {name_some(holders)}"
+        num_seeds = len(self._best.repeats)
+        return f"Best: {self.best}" + (f" (the median of its {num_seeds} seeds)" if num_seeds > 1 else "")
 
     def __str__(self) -> str:
         notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())
         text = "\n\n".join([*(section.text() for section in self.sections), "\n".join(notes)]).strip()
-        return f"{text}\nBest: {self.best}" if self.best else text
+        return f"{text}\n{line}" if (line := self._best_line()) else text
 
     def markdown(self) -> str:
         """The tables and the notes in Markdown."""

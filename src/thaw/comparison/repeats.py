@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
 from statistics import mean, stdev, variance
@@ -121,6 +121,12 @@ class Setting:
         values = [_macro_f1(repeat) for repeat in self.repeats]
         known = [value for value in values if value is not None]
         return mean(known) if len(known) == len(values) else None
+
+    @property
+    def median(self) -> "Setting":
+        """This setting with the repeat of median accuracy alone, of an even number the lower of the middle two."""
+        repeats = [replace(self, repeats=[repeat]) for repeat in self.repeats]
+        return sorted(repeats, key=lambda repeat: repeat.acc)[(len(repeats) - 1) // 2]
 
     @cached_property
     def answers(self) -> Answers | None:
