@@ -23,6 +23,7 @@ from thaw.launch.sweep import (
     find_jobs,
     is_finished,
     job_name,
+    objective,
     record_failure,
     remove_if_empty,
     remove_if_rejected,
@@ -120,6 +121,12 @@ def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("10_a", "2_b", "1_c"):
         (tmp_path / name / ".hydra").mkdir(parents=True)
     assert [job.name for job in find_jobs(tmp_path)] == ["1_c", "2_b", "10_a"]
+
+
+@pytest.mark.parametrize(("monitor", "value"), [("val/acc", 0.9), ("val/macro_f1", 0.7), ("val/loss", -0.4)])
+def test_a_search_maximises_the_monitored_metric_of_the_last_epoch(monitor: str, value: float) -> None:
+    summary = {"val": {"acc": 1.0, "macro_f1": 1.0, "loss": 0.1}, "last": {"acc": 0.9, "macro_f1": 0.7, "loss": 0.4}}
+    assert objective(summary, monitor) == value
 
 
 @pytest.mark.parametrize(
