@@ -24,7 +24,7 @@ def test_the_command_prints_the_table_and_writes_it_in_every_form(
     with table.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["acc"]) == finished_run.summary["last"]["acc"]
-    assert (row["runs"], row["n"], row["verdict"], row["p"]) == ("1", "9", "best", "")
+    assert (row["runs"], row["n"], row["verdict"], row["p"]) == ("1", "9", "", "")
 
 
 def test_a_folder_whose_name_is_not_utf8_is_written_as_its_bytes(tmp_path: Path) -> None:

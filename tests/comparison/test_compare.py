@@ -508,6 +508,38 @@ def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> N
     assert verdicts(tmp_path / "a", tmp_path / "b") == ["best", "no predictions"]
 
 
+def test_equal_accuracies_are_ranked_by_macro_f1_and_then_by_loss(tmp_path: Path) -> None:
+    for lr, macro_f1, loss in ((1, 0.48, 0.3), (2, 0.73, 0.9), (3, 0.73, 0.5)):
+        write_run(tmp_path / f"{lr}", f"optimizer.lr={lr}", macro_f1=macro_f1, loss=loss)
+    write_run(tmp_path / "4", "optimizer.lr=4", acc=0.91, macro_f1=0.1)
+    board = compare([tmp_path])
+    assert board.sections[0].descriptions == ["4", "3", "2", "1"]
+    assert "Ranked by" not in str(board)
+
+
+@pytest.mark.parametrize(("others", "order"), [("val/macro_f1", ["1", "0", "2"]), ("val/acc", ["2", "0", "1"])])
+def test_runs_that_all_go_by_macro_f1_are_ranked_by_it(tmp_path: Path, others: str, order: list[str]) -> None:
+    for lr, (num_wrong, macro_f1) in enumerate(((10, 0.6), (40, 0.8), (5, 0.5))):
+        monitor = "val/macro_f1" if lr == 0 else others
+        options = f"optimizer.lr={lr} trainer.monitor={monitor}"
+        write_run(tmp_path / f"{lr}", options, wrong=range(num_wrong), macro_f1=macro_f1)
+    board = compare([tmp_path])
+    (section,) = board.sections
+    assert [setting.option("optimizer.lr") for setting in section.settings] == order
+    is_by_macro_f1 = others == "val/macro_f1"
+    assert (
+        "Ranked by macro F1, as trainer.monitor says. The test is one of accuracies." in board.notes()
+    ) == is_by_macro_f1
+    if is_by_macro_f1:
+        assert [verdict.word for verdict in section.verdicts] == ["best", "more accurate", "more accurate"]
+
+
+@pytest.mark.parametrize("wrong", [[0], None])
+def test_a_setting_without_others_is_not_called_the_best(tmp_path: Path, wrong: list[int] | None) -> None:
+    write_run(tmp_path / "only", "strategy=frozen", wrong=wrong)
+    assert verdicts(tmp_path) == ["–"]
+
+
 # ---- what is found
 
 

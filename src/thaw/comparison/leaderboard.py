@@ -1,4 +1,4 @@
-"""Settings in the order of their accuracy, as text, as Markdown and as CSV."""
+"""Settings in the order of their merit, as text, as Markdown and as CSV."""
 
 import csv
 import textwrap
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.comparison.differences import short_names, tell_apart
-from thaw.comparison.repeats import Setting
+from thaw.comparison.repeats import Setting, go_by_macro_f1
 from thaw.comparison.verdicts import ALPHA, OTHER_IMAGES, Verdict
 from thaw.console import table_text
 from thaw.errors import abridge, name_some
@@ -220,6 +220,10 @@ class Leaderboard:
             pairs = max(verdict.num_pairs for verdict in verdicts)
             over = f"; Bonferroni over the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
             notes.append(f"p: McNemar's exact test against the best{shares}{over}. Worse: p is below {ALPHA}.")
+        by_macro_f1 = [section for section in self.sections if go_by_macro_f1(section.settings)]
+        if any(len(section.settings) > 1 for section in by_macro_f1):
+            which = "" if len(by_macro_f1) == len(self.sections) else " where it is that of all runs"
+            notes.append(f"Ranked by macro F1, as trainer.monitor says{which}. The test is one of accuracies.")
         if self.spans_images:
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
         failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]
