@@ -142,7 +142,8 @@ def job_name(overrides: str) -> str:
     Args:
         overrides: The options that tell it from the other jobs, as Hydra joins them.
     """
-    short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), overrides)
+    plain = re.sub(r"\\([\\()\[\]:={}\s,])", r"\1", overrides)  # Hydra's escapes, as of a blank
+    short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), plain)
     name = re.sub(r'[<>:"/\\|?*]+', "-", short)
     return os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
 
