@@ -164,6 +164,11 @@ class Leaderboard:
         is_alone = len(self.settings) == 1 and len([*first.records, *first.left_out]) > 1
         return None if self.spans_images or is_alone else first
 
+    @property
+    def leader(self) -> Setting | None:
+        """The best setting, or the only one, with its median seed alone; None of settings on other images."""
+        return None if self.spans_images else self.settings[0].median
+
     def _best_line(self) -> str | None:
         """The best run, or of folds the best setting; None where nothing tells which that is."""
         if self._best is None:
