@@ -216,7 +216,7 @@ def test_a_resumed_sweep_skips_the_finished_jobs_and_retries_the_others(image_fo
     first = run(ROOT / "train.py", *command, f"hydra.sweep.dir={sweep}", cwd=tmp_path)
     assert first.returncode == 2
     assert str(weights) in (file / "error.log").read_text()
-    assert f"sweep.resume={sweep}" in first.stderr
+    assert "sweep.resume=" not in first.stderr  # it would fail again, unless the file comes to be there
     finished = (null / "summary.json").stat()
     torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
     second = run(ROOT / "train.py", *command, "figures=true", f"sweep.resume={sweep}", cwd=tmp_path)

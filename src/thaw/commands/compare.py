@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
-from thaw.run import Run
 
 if TYPE_CHECKING:
     from thaw.comparison.leaderboard import Leaderboard
@@ -40,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table; returns the exit code."""
     from thaw.comparison.compare import compare
+    from thaw.run import Run
     from thaw.writing import drafting
 
     for flag, suffixes in {"csv": (), "markdown": (), "plot": CHARTS, "predictions": ()}.items():
