@@ -16,7 +16,7 @@ def experiment(config: "Config", folder: Path, command: str) -> float:
     with heavy_imports():
         from thaw.training.train import train
 
-    return objective(train(config, folder, command))
+    return objective(train(config, folder, command), config.trainer.monitor)
 
 
 def close_sweep(folder: Path) -> None:

@@ -19,7 +19,7 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 from hydra.core.hydra_config import HydraConfig  # noqa: E402 - after what may be absent
 
 from thaw.config import SweepConfig  # noqa: E402
-from thaw.launch.sweep import find_jobs  # noqa: E402
+from thaw.launch.sweep import find_jobs, objective  # noqa: E402
 from thaw.training.pruning import current_trial  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -179,7 +179,8 @@ def test_two_trials_are_tried_at_once(light: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* is experimental")
-def test_a_hopeless_trial_is_stopped_early(image_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("monitor", ["val/acc", "val/macro_f1", "val/loss"])
+def test_a_hopeless_trial_is_stopped_early(image_folder: Path, tmp_path: Path, monitor: str) -> None:
     sweep = tmp_path / "sweep"
     sweep.mkdir()
     study = optuna.create_study(f"sqlite:///{sweep}/study.db", study_name="thaw", direction="maximize")
@@ -188,7 +189,7 @@ def test_a_hopeless_trial_is_stopped_early(image_folder: Path, tmp_path: Path) -
     search = [
         "sweep=search", "optimizer.lr=tag(log,interval(1e-9,1))", "hydra.sweeper.n_trials=2",
         "optimizer.name=adamw", "trainer.max_epochs=6", "sweep.prune_after_trials=1", "sweep.prune_after_epochs=3",
-        "dataset.batch_size=4", f"dataset.root={image_folder}",
+        "dataset.batch_size=4", f"dataset.root={image_folder}", f"trainer.monitor={monitor}",
     ]  # fmt: skip
     environment = os.environ | {"THAW_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -200,7 +201,9 @@ def test_a_hopeless_trial_is_stopped_early(image_folder: Path, tmp_path: Path) -
     assert [run["epochs"] for run in runs] == [6, 3], done.stdout
     assert re.findall(r"Stopped after epoch (\d)", done.stdout) == ["3"]
     trials = study.get_trials()
-    assert [trial.values[0] for trial in trials] == [run["last"]["acc"] for run in runs]
+    assert [trial.values[0] for trial in trials] == [objective(run, monitor) for run in runs]
+    for trial in trials:
+        assert [*trial.intermediate_values.values()][-1] == pytest.approx(trial.values[0])
     assert [[*trial.intermediate_values] for trial in trials] == [[1, 2, 3, 4, 5, 6], [1, 2, 3]]
 
 

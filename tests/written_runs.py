@@ -20,6 +20,8 @@ def write_run(
     wrong: Sequence[int] | None = None,
     images: str = "val/ants",
     fingerprint: str = "",
+    macro_f1: float | None = None,
+    loss: float = 1.0,
 ) -> Path:
     """A run's folder with its summary and, if asked for, its config and its predictions, wrong on some images.
 
@@ -29,7 +31,13 @@ def write_run(
         acc = 1 - len(wrong) / n
 
     def metrics(value: float) -> dict[str, Any]:
-        return {"acc": value, "n": n, "macro_f1": value, "loss": 1.0, "acc_ci95": [0, 1]}
+        return {
+            "acc": value,
+            "n": n,
+            "macro_f1": value if macro_f1 is None else macro_f1,
+            "loss": loss,
+            "acc_ci95": [0, 1],
+        }
 
     summary = {
         "val": metrics(min(acc + 0.02, 1)),

@@ -411,7 +411,7 @@ class TrainerConfig:
     ] = "auto"
     """auto (bf16 where the device is fast at it), 32, bf16-mixed, 16-mixed, bf16-true or 64."""
     monitor: Annotated[str, one_of("val/acc", "val/loss", "val/macro_f1")] = "val/acc"
-    """Which metric chooses the best epoch: val/acc, val/loss or val/macro_f1."""
+    """Which metric chooses the best epoch, and a search's best trial: val/acc, val/loss or val/macro_f1."""
     ties: Annotated[str, one_of("first", "last")] = "first"
     """Which of several equally good epochs is the best one: first or last."""
     eval_every: Annotated[int, at_least(1)] = 1
@@ -490,7 +490,7 @@ class SweepConfig:
     resume: str | None = None
     """Folder of an interrupted sweep: the same command with it skips the finished jobs and goes on with the others."""
     prune: bool = False
-    """Stop a trial of a search whose best val/acc so far is below the median of the others' at the same epoch."""
+    """Stop a trial of a search whose best epoch so far is worse than the median of the others at the same epoch."""
     prune_after_trials: Annotated[int, at_least(0)] = 5
     """Trials that run to their end before any is stopped."""
     prune_after_epochs: Annotated[int, at_least(0)] = 3

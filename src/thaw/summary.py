@@ -3,6 +3,11 @@
 from typing import NotRequired, TypedDict
 
 
+def merit(metric: str, value: float) -> float:
+    """A metric's value as a search maximises it: a loss is negated."""
+    return -value if metric.endswith("loss") else value
+
+
 class Metrics(TypedDict):
     """How good predictions of the images of one split are."""
 

@@ -462,6 +462,43 @@ def test_a_best_run_is_named_where_there_is_one(
             assert "Best:" not in printed
 
 
+@pytest.mark.parametrize(("num_seeds", "median"), [(3, 2), (4, 2)])
+def test_of_several_seeds_the_best_run_is_the_median_one(
+    tmp_path: Path, num_seeds: int, median: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for strategy, accuracies in (("frozen", (0.8, 0.95, 0.9, 0.99)), ("finetune", (0.7, 0.7, 0.7, 0.7))):
+        for seed, acc in enumerate(accuracies[:num_seeds]):
+            write_run(tmp_path / f"{strategy}{seed}", f"strategy={strategy}", acc, seed=seed)
+    runpy.run_path(str(ROOT / "train.py"))["close_sweep"](tmp_path)
+    best = tmp_path / f"frozen{median}"
+    end = f"\nBest: {best} (the median of its {num_seeds} seeds)\nNext: thaw report {best}\n"
+    assert capsys.readouterr().out.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["optimizer.lr=0.1", "optimizer.lr=0.2"], "lr 0.1"),
+        (["strategy=a head.dropout=1", "strategy=b"], "strategy a"),
+    ],
+)
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_of_folds_the_best_setting_is_named_and_no_run(
+    tmp_path: Path, options: Sequence[str], words: str, num_seeds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, option in enumerate(options):
+        for seed in range(num_seeds):
+            for fold in range(3):
+                dataset = f"dataset.num_folds=3 dataset.fold={fold}"
+                images = f"fold{fold}"
+                folder = tmp_path / f"{number}_{seed}_{fold}"
+                write_run(folder, f"{option} {dataset}", n=50, wrong=range(number), seed=seed, images=images)
+    runpy.run_path(str(ROOT / "train.py"))["close_sweep"](tmp_path)
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith(f"Best: {words}")
+    assert last.endswith(f"; a run a fold, in {tmp_path}")
+
+
 def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
     write_run(tmp_path / "b", "strategy=finetune", acc=0.9)
@@ -469,6 +506,38 @@ def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> N
     (tmp_path / "b" / "predictions_last.csv").write_text("half a file")
     assert verdicts(tmp_path) == ["best", "undecided, p = 1", "no predictions"]
     assert verdicts(tmp_path / "a", tmp_path / "b") == ["best", "no predictions"]
+
+
+def test_equal_accuracies_are_ranked_by_macro_f1_and_then_by_loss(tmp_path: Path) -> None:
+    for lr, macro_f1, loss in ((1, 0.48, 0.3), (2, 0.73, 0.9), (3, 0.73, 0.5)):
+        write_run(tmp_path / f"{lr}", f"optimizer.lr={lr}", macro_f1=macro_f1, loss=loss)
+    write_run(tmp_path / "4", "optimizer.lr=4", acc=0.91, macro_f1=0.1)
+    board = compare([tmp_path])
+    assert board.sections[0].descriptions == ["4", "3", "2", "1"]
+    assert "Ranked by" not in str(board)
+
+
+@pytest.mark.parametrize(("others", "order"), [("val/macro_f1", ["1", "0", "2"]), ("val/acc", ["2", "0", "1"])])
+def test_runs_that_all_go_by_macro_f1_are_ranked_by_it(tmp_path: Path, others: str, order: list[str]) -> None:
+    for lr, (num_wrong, macro_f1) in enumerate(((10, 0.6), (40, 0.8), (5, 0.5))):
+        monitor = "val/macro_f1" if lr == 0 else others
+        options = f"optimizer.lr={lr} trainer.monitor={monitor}"
+        write_run(tmp_path / f"{lr}", options, wrong=range(num_wrong), macro_f1=macro_f1)
+    board = compare([tmp_path])
+    (section,) = board.sections
+    assert [setting.option("optimizer.lr") for setting in section.settings] == order
+    is_by_macro_f1 = others == "val/macro_f1"
+    assert (
+        "Ranked by macro F1, as trainer.monitor says. The test is one of accuracies." in board.notes()
+    ) == is_by_macro_f1
+    if is_by_macro_f1:
+        assert [verdict.word for verdict in section.verdicts] == ["best", "more accurate", "more accurate"]
+
+
+@pytest.mark.parametrize("wrong", [[0], None])
+def test_a_setting_without_others_is_not_called_the_best(tmp_path: Path, wrong: list[int] | None) -> None:
+    write_run(tmp_path / "only", "strategy=frozen", wrong=wrong)
+    assert verdicts(tmp_path) == ["–"]
 
 
 # ---- what is found

@@ -402,7 +402,17 @@ def test_a_table_that_cannot_be_written_hides_no_failure(tmp_path: Path, light: 
     assert outcome.code == 2
     assert outcome.messages[:2] == ["Failed: seed=1", "  dataset.root has no images of seed 1."]
     assert outcome.messages[2].startswith("s/table.csv: No such file or directory.")
-    assert outcome.messages[3:] == ["To retry what failed: the same command and sweep.resume=s"]
+    assert outcome.messages[3:] == []
+
+
+def test_a_mistake_is_not_to_be_retried_unless_it_left_an_epoch_to_go_on_from(tmp_path: Path, light: Path) -> None:
+    command = ["-m", "seed=0,1,3", "hydra.sweep.dir=s"]
+    hint = "To retry what failed: the same command and sweep.resume=s"
+    assert hint not in run(light, *command, cwd=tmp_path).messages
+    checkpoint = Run(tmp_path / "s" / "2_seed=3").last
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    assert run(light, "-m", "seed=0,1,3", "sweep.resume=s", cwd=tmp_path).messages[-1] == hint
 
 
 @pytest.mark.slow

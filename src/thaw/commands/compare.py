@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
+
+if TYPE_CHECKING:
+    from thaw.comparison.leaderboard import Leaderboard
 
 DESCRIPTION = (
     "A leaderboard of all finished runs in the folders. Runs that differ in the seed or the fold alone are pooled; "
@@ -23,17 +27,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures in full to this file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracies and intervals: .png, .svg or .pdf")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="write what the best setting said of each image to this file, highest loss first; of folds, of all their "
+        "images, and print their scores by class",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; returns the exit code."""
     from thaw.comparison.compare import compare
+    from thaw.run import Run
     from thaw.writing import drafting
 
-    for flag, suffixes in {"csv": (), "markdown": (), "plot": CHARTS}.items():
+    for flag, suffixes in {"csv": (), "markdown": (), "plot": CHARTS, "predictions": ()}.items():
         if path := getattr(options, flag):
             refuse_unwritable(f"--{flag}", path, *suffixes)
+    if options.predictions and Run(options.predictions.parent).is_started:
+        raise ThawError(f"--predictions={options.predictions} lies among the files of a run: name a file elsewhere.")
     leaderboard = compare(options.folders)
+    if options.predictions and leaderboard.spans_images:
+        raise ThawError(
+            "--predictions is of the best setting, and there is none of settings on other images: name the folders of "
+            "one of them."
+        )
     print(leaderboard)
     try:
         if options.csv:
@@ -47,6 +66,26 @@ def run(options: argparse.Namespace) -> int:
                 from thaw.inspection.figures import write_figure
 
             write_figure(accuracy_chart(leaderboard), options.plot)
+        if options.predictions:
+            _write_predictions(leaderboard, options.predictions)
     except OSError as error:
         raise ThawError(f"The table cannot be written: {error}.") from error
     return 0
+
+
+def _write_predictions(leaderboard: "Leaderboard", path: Path) -> None:
+    """Keep what the best setting said of each image, and print the scores of folds."""
+    with heavy_imports():
+        from thaw.inspection.prediction_files import pool_predictions
+        from thaw.inspection.scores import score_text
+
+    leader = leaderboard.leader
+    assert leader is not None
+    first, *others = leader.records
+    tables = [record.predictions_csv for record in leader.records]
+    predictions = pool_predictions(tables, first.split, path)
+    if others:
+        name = f"{leaderboard.sections[0].best_description}, seed {first.summary['seed']}"
+        print(f"\n{name}, {leader.judged_on}; no image is judged by a run that has learned from it\n")
+        print(score_text(predictions))
+    print(f"\nPredictions, highest loss first, are in {path}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thaw.comparison.leaderboard import Leaderboard, Section
 from thaw.comparison.records import Record, read_record
-from thaw.comparison.repeats import Setting, pool
+from thaw.comparison.repeats import Setting, pool, rank
 from thaw.comparison.runs import find_runs, find_unfinished
 from thaw.comparison.verdicts import judge
 from thaw.errors import ThawError
@@ -21,7 +21,8 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
     its accuracy is that of all folds' images together, and a seed that lacks some of another's folds is left out. What
     stands behind ± is the accuracy's standard deviation over the seeds, or, of one seed, over its folds. A setting
     is tested against the best of those with the same images, by `paired_test`; p is multiplied by the number of pairs
-    of them, for the best one was picked by its result (Bonferroni).
+    of them, for the best one was picked by its result (Bonferroni). Settings are ranked by accuracy, then by macro-F1,
+    then by loss; by macro-F1 first where it was `trainer.monitor` in all of them.
 
     Args:
         folders: Run folders, or folders of them.
@@ -64,12 +65,12 @@ def _latest(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:
 
 def _sections(settings: Sequence[Setting]) -> list[Section]:
     """The settings by data, split and images; the section with the most settings first."""
-    ranked = sorted(settings, key=lambda setting: -setting.acc)
+    ranked = sorted(settings, key=lambda setting: setting.merit, reverse=True)
     titles = [_title(setting) for setting in ranked]
     sections = []
     for title, _ in Counter(titles).most_common():
         group = [setting for setting, its_title in zip(ranked, titles, strict=True) if its_title == title]
-        parts = _by_images(group)
+        parts = [rank(part) for part in _by_images(group)]
         for number, part in enumerate(parts, 1):
             name = f"{title}, image set {number} of {len(parts)}" if len(parts) > 1 else title
             sections.append(Section(name, part, judge(part, has_others=len(part) < len(ranked))))

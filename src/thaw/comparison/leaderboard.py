@@ -1,4 +1,4 @@
-"""Settings in the order of their accuracy, as text, as Markdown and as CSV."""
+"""Settings in the order of their merit, as text, as Markdown and as CSV."""
 
 import csv
 import textwrap
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.comparison.differences import short_names, tell_apart
-from thaw.comparison.repeats import Setting
+from thaw.comparison.repeats import Setting, go_by_macro_f1
 from thaw.comparison.verdicts import ALPHA, OTHER_IMAGES, Verdict
 from thaw.console import table_text
 from thaw.errors import abridge, name_some
@@ -73,6 +73,12 @@ class Section:
         return ", ".join(
             f"{name} {value}" for name, value in zip(short_names(names), values, strict=True) if value != "–"
         )
+
+    @property
+    def best_description(self) -> str:
+        """That of the best setting, with the option's name where it is a value alone."""
+        names = short_names(self.option_names)
+        return " ".join([*(names if len(names) == 1 else []), self.descriptions[0]])
 
     def text(self) -> str:
         """The table; where it would be too wide, the options stand below it."""
@@ -144,18 +150,39 @@ class Leaderboard:
 
     @property
     def best(self) -> Path | None:
-        """Folder of the first run of the best setting; None where nothing tells which that is.
+        """Folder of the best setting's run, of several seeds the median one; None where nothing tells which that is.
 
-        So it is of settings on other images, and of the seeds or folds of a single one.
+        So it is of settings on other images, of the seeds or folds of a single one, and of folds, each run of which has
+        learned from other images.
         """
+        runs = self._best.median.records if self._best else []
+        return runs[0].run.folder if len(runs) == 1 else None
+
+    @property
+    def _best(self) -> Setting | None:
         first = self.settings[0]
         is_alone = len(self.settings) == 1 and len([*first.records, *first.left_out]) > 1
-        return None if self.spans_images or is_alone else first.records[0].run.folder
+        return None if self.spans_images or is_alone else first
+
+    @property
+    def leader(self) -> Setting | None:
+        """The best setting, or the only one, with its median seed alone; None of settings on other images."""
+        return None if self.spans_images else self.settings[0].median
+
+    def _best_line(self) -> str | None:
+        """The best run, or of folds the best setting; None where nothing tells which that is."""
+        if self._best is None:
+            return None
+        if self.best is None:
+            holders = list(dict.fromkeys(str(record.run.folder.parent) for record in self._best.records))
+            return f"Best: {self.sections[0].best_description}; a run a fold, in {name_some(holders)}"
+        num_seeds = len(self._best.repeats)
+        return f"Best: {self.best}" + (f" (the median of its {num_seeds} seeds)" if num_seeds > 1 else "")
 
     def __str__(self) -> str:
         notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())
         text = "\n\n".join([*(section.text() for section in self.sections), "\n".join(notes)]).strip()
-        return f"{text}\nBest: {self.best}" if self.best else text
+        return f"{text}\n{line}" if (line := self._best_line()) else text
 
     def markdown(self) -> str:
         """The tables and the notes in Markdown."""
@@ -198,6 +225,10 @@ class Leaderboard:
             pairs = max(verdict.num_pairs for verdict in verdicts)
             over = f"; Bonferroni over the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
             notes.append(f"p: McNemar's exact test against the best{shares}{over}. Worse: p is below {ALPHA}.")
+        by_macro_f1 = [section for section in self.sections if go_by_macro_f1(section.settings)]
+        if any(len(section.settings) > 1 for section in by_macro_f1):
+            which = "" if len(by_macro_f1) == len(self.sections) else " where it is that of all runs"
+            notes.append(f"Ranked by macro F1, as trainer.monitor says{which}. The test is one of accuracies.")
         if self.spans_images:
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
         failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]

@@ -53,10 +53,14 @@ class Record:
         return test if test and self.split == "test" else self.summary["last"]
 
     @property
+    def predictions_csv(self) -> Path:
+        """The table of the answers that the figures count."""
+        return self.run.predictions_csv if self.split == "test" else self.run.predictions_last_csv
+
+    @property
     def answers(self) -> dict[tuple[str, str], str]:
         """The class predicted for each image, by its path and label, as the figures count it; empty if not kept."""
-        path = self.run.predictions_csv if self.split == "test" else self.run.predictions_last_csv
-        return read_answers(path, self.split)
+        return read_answers(self.predictions_csv, self.split)
 
 
 def read_answers(path: Path, split: str) -> dict[tuple[str, str], str]:

@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import sqrt
+from math import inf, sqrt
 from statistics import mean, stdev, variance
 from typing import Any
 
@@ -122,6 +122,24 @@ class Setting:
         known = [value for value in values if value is not None]
         return mean(known) if len(known) == len(values) else None
 
+    @property
+    def loss(self) -> float:
+        """Mean loss of an image; infinite where a run tells none."""
+        losses = [record.metrics.get("loss", inf) * record.metrics["n"] for record in self.records]
+        return sum(losses) / sum(record.metrics["n"] for record in self.records)
+
+    @property
+    def merit(self) -> tuple[float, float, float]:
+        """What settings are ranked by, higher is better: the accuracy, then the macro-F1, then the loss."""
+        acc = round(self.acc, 9)  # sums in another order differ in later digits
+        return acc, round(self.macro_f1 or 0.0, 9), -self.loss
+
+    @property
+    def median(self) -> "Setting":
+        """This setting with the repeat of median merit alone, of an even number the lower of the middle two."""
+        repeats = [replace(self, repeats=[repeat]) for repeat in self.repeats]
+        return sorted(repeats, key=lambda repeat: repeat.merit)[(len(repeats) - 1) // 2]
+
     @cached_property
     def answers(self) -> Answers | None:
         """What its accuracy counts; None if a run has kept no answers, or its repeats are not on the same images."""
@@ -153,6 +171,19 @@ def _macro_f1(repeat: Sequence[Record]) -> float | None:
 def _answers(repeat: Sequence[Record]) -> dict[tuple[str, str], str]:
     """Those of all folds."""
     return {image: said for record in repeat for image, said in record.answers.items()}
+
+
+def rank(settings: Iterable[Setting]) -> list[Setting]:
+    """The settings by their merit, best first, or by macro-F1 before all else where they go by it."""
+    ranked = sorted(settings, key=lambda setting: setting.merit, reverse=True)
+    if go_by_macro_f1(ranked):
+        ranked.sort(key=lambda setting: setting.merit[1], reverse=True)  # of equals the order stays
+    return ranked
+
+
+def go_by_macro_f1(settings: Iterable[Setting]) -> bool:
+    """True if the macro-F1 has chosen the best epochs of all runs."""
+    return all(setting.option("trainer.monitor") == "val/macro_f1" for setting in settings)
 
 
 def pool(records: Iterable[Record]) -> list[Setting]:

@@ -18,7 +18,7 @@ class Verdict:
     """What the paired test says of a setting against the best one on the same images."""
 
     reason: str = ""
-    """Instead of a test: why there is none, or that this is the best one."""
+    """Instead of a test: why there is none, or that this is the best one; empty of a setting without others."""
     p: float | None = None
     """Two-sided p of `paired_test`."""
     num_pairs: int = 1
@@ -27,6 +27,8 @@ class Verdict:
     """Images on which this setting is right more often than the best."""
     num_worse: int = 0
     """Images on which it is right less often."""
+    is_more_accurate: bool = False
+    """True if this setting is right more often in all, as it may be where the macro-F1 ranks."""
 
     @property
     def corrected(self) -> float | None:
@@ -38,11 +40,13 @@ class Verdict:
         """The verdict without its p."""
         if self.corrected is None:
             return self.reason
-        return "worse" if self.corrected < ALPHA else "undecided"
+        if self.corrected >= ALPHA:
+            return "undecided"
+        return "more accurate" if self.is_more_accurate else "worse"
 
     def __str__(self) -> str:
         if self.corrected is None:
-            return self.word
+            return self.word or "–"
         return f"{self.word}, p {f'= {self.corrected:.2g}' if self.corrected >= 0.0001 else '< 0.0001'}"
 
 
@@ -64,11 +68,13 @@ def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
             verdicts.append(_test(setting, best, counts[its_images]))
         elif its_images and (counts[its_images] > 1 or (is_first and not has_others)):
             best = setting
-            verdicts.append(Verdict(BEST))
+            verdicts.append(Verdict(BEST) if len(ranked) > 1 else Verdict())
         elif its_images and has_others:
             verdicts.append(Verdict(OTHER_IMAGES))
+        elif is_first and not has_others:
+            verdicts.append(Verdict(BEST) if len(ranked) > 1 else Verdict())
         else:
-            verdicts.append(Verdict(BEST if is_first and not has_others else NO_ANSWERS))
+            verdicts.append(Verdict(NO_ANSWERS))
     return verdicts
 
 
@@ -82,4 +88,5 @@ def _test(setting: Setting, best: Setting, num_settings: int) -> Verdict:
         num_pairs=num_settings * (num_settings - 1) // 2,
         num_better=int((differences > 0).sum()),
         num_worse=int((differences < 0).sum()),
+        is_more_accurate=bool(differences.sum() > 0),
     )

@@ -1,7 +1,7 @@
 """Predictions as a table on disk, predictions.csv: written, and read back."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from thaw.errors import ThawError
-from thaw.inspection.predictions import Predictions
+from thaw.inspection.predictions import Predictions, collect
 from thaw.writing import drafting_csv
 
 COLUMNS = ["split", "path", "label", "predicted", "loss"]
@@ -44,13 +44,30 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
         ThawError: The file is missing, or is no such table.
     """
     with _reading(path) as (header, rows):
-        classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS) :])
-        labels = {name: label for label, name in enumerate(classes)}
-        by_split: dict[str, list[_Row]] = {}
-        for split, image, label, predicted, loss, *shares in rows:
-            row = _Row(image, labels[label], labels[predicted], float(loss), np.array(shares, np.float32))
-            by_split.setdefault(split, []).append(row)
-        return {split: _from_rows(own, classes) for split, own in by_split.items()}
+        return _by_split(header, rows)
+
+
+def pool_predictions(tables: Sequence[Path], split: str, out: Path) -> Predictions:
+    """Write the rows that several tables have of a split as one table, highest loss first; returns what it says.
+
+    Raises:
+        ThawError: A file is missing, is no such table, has other classes than the first, or has no rows of the split.
+        OSError: The system refuses to write.
+    """
+    header, rows, parts = list[str](), list[list[str]](), list[Predictions]()
+    for path in tables:
+        with _reading(path) as (own_header, lines):
+            own = [line for line in lines if line[:1] == [split]]
+            part = _by_split(own_header, own).get(split)
+        if part is None or own_header != (header or own_header):
+            fault = f"other classes than {tables[0]}" if part else f"no rows of {split}"
+            raise ThawError(f"{path} has {fault}: train that run again.")
+        header, rows, parts = own_header, rows + own, [*parts, part]
+    rows.sort(key=lambda row: -float(row[COLUMNS.index("loss")]))
+    with drafting_csv(out) as file:
+        csv.writer(file).writerows([header, *rows])
+    paths = [path for part in parts for path in part.paths]
+    return collect([(part.logits, part.labels) for part in parts], paths, parts[0].classes)
 
 
 def read_splits(path: Path) -> dict[str, str]:
@@ -76,6 +93,17 @@ def _reading(path: Path) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
     except (OSError, ValueError, KeyError, csv.Error) as error:
         columns = ", ".join([*COLUMNS, "p_CLASS, …"])
         raise ThawError(f"{path} cannot be read as predictions: expected the columns {columns} ({error}).") from error
+
+
+def _by_split(header: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Predictions]:
+    """What the rows of a table say of each split."""
+    classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS) :])
+    labels = {name: label for label, name in enumerate(classes)}
+    by_split: dict[str, list[_Row]] = {}
+    for split, image, label, predicted, loss, *shares in rows:
+        row = _Row(image, labels[label], labels[predicted], float(loss), np.array(shares, np.float32))
+        by_split.setdefault(split, []).append(row)
+    return {split: _from_rows(own, classes) for split, own in by_split.items()}
 
 
 class _Row(NamedTuple):

@@ -33,6 +33,7 @@ from thaw.launch.sweep import (
     remove_if_rejected,
 )
 from thaw.ranks import STARTED_BY_THAW, ProcessRank, find_rank
+from thaw.run import Run
 from thaw.signals import Interrupted, catching, drop_output
 
 SECONDS_TO_SPEAK = 10
@@ -135,10 +136,16 @@ def _tell(failures: Sequence[Failure], ended_by: Interrupted | None, process: Pr
             print(failure, file=sys.stderr)
     elif failures:
         time.sleep(SECONDS_TO_SPEAK)
-    if OutputFolder.sweep is not None and OutputFolder.sweep.is_dir() and (failures or ended_by):
+    if OutputFolder.sweep is not None and OutputFolder.sweep.is_dir() and (ended_by or _may_be_retried(failures)):
         goal = f"Ended by {ended_by.signal}. To go on" if ended_by else "To retry what failed"
         option = shlex.quote(f"sweep.resume={OutputFolder.sweep}")
         print(f"{goal}: the same command and {option}", file=sys.stderr)
     if ended_by:
         return ended_by.code
     return min((failure.code for failure in failures), default=0)
+
+
+def _may_be_retried(failures: Sequence[Failure]) -> bool:
+    """True if one of the failures may not come again: a mistake in the options does, and it leaves no epoch saved."""
+    failed = find_failed(OutputFolder.sweep) if OutputFolder.sweep and failures else {}
+    return any(not failure.is_mistake for failure in failures) or any(Run(job).last.exists() for job in failed)

@@ -120,7 +120,7 @@ class Job:
             is_undrawn = any(getattr(config, key) and not run.config[key] for key in ("figures", "report"))
             advice = f" To draw it: {shlex.join(['thaw', 'report', str(folder)])}" if is_undrawn else ""
             log.info(f"Finished already.{advice}")
-            return objective(run.summary)
+            return objective(run.summary, config.trainer.monitor)
         if goes_on and run.last.exists():
             config.resume = str(folder)
             overrides.append(f"resume={quoted(folder)}")
@@ -131,7 +131,7 @@ class Job:
             if config.figures is None and in_sweep():
                 overrides.append("figures=false")  # to them it is a run of its own
             start_processes(number, [str(self.script), *overrides, f"hydra.run.dir={quoted(folder)}"])
-            return objective(run.summary) if run.is_finished else None
+            return objective(run.summary, config.trainer.monitor) if run.is_finished else None
         typed = [each for each in overrides if not each.startswith("resume=")]  # its options stand there in full
         return self.experiment(config, folder, shlex.join(["python", self.script.name, *typed]))
 

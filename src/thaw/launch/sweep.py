@@ -22,6 +22,7 @@ from thaw.launch.explain import explain
 from thaw.options import IRRELEVANT, in_full, is_one_of
 from thaw.run import Run
 from thaw.signals import Interrupted
+from thaw.summary import merit
 from thaw.writing import locked
 
 ERROR_LOG = "error.log"
@@ -112,9 +113,9 @@ class Failure:
         return cls(explain(error) or "".join(traceback.format_exception(error)).rstrip())
 
 
-def objective(summary: Mapping[str, Any]) -> float:
-    """What a search maximises: accuracy of the last epoch on val, which no one has chosen among the epochs."""
-    return float(summary["last"]["acc"])
+def objective(summary: Mapping[str, Any], monitor: str) -> float:
+    """What a search maximises: `trainer.monitor` of the last epoch, which no one has chosen among the epochs."""
+    return merit(monitor, float(summary["last"][monitor.removeprefix("val/")]))
 
 
 def is_finished(run: Run, config: Config) -> bool:
@@ -141,7 +142,8 @@ def job_name(overrides: str) -> str:
     Args:
         overrides: The options that tell it from the other jobs, as Hydra joins them.
     """
-    short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), overrides)
+    plain = re.sub(r"\\([\\()\[\]:={}\s,])", r"\1", overrides)  # Hydra's escapes, as of a blank
+    short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), plain)
     name = re.sub(r'[<>:"/\\|?*]+', "-", short)
     return os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
 

@@ -55,7 +55,7 @@ def make_callbacks(
     if probe is not None:
         callbacks.append(probe)
     if config.sweep.prune and (trial := current_trial(config.sweep)):
-        callbacks.append(TrialPruning(trial))
+        callbacks.append(TrialPruning(trial, options.monitor))
     callbacks += [_make_own(*each) for each in options.callbacks.items()]
     return callbacks
 

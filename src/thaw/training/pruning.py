@@ -8,6 +8,7 @@ from hydra.types import RunMode
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from thaw.config import SweepConfig
+from thaw.summary import merit
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -18,19 +19,23 @@ log = logging.getLogger(__name__)
 class TrialPruning(Callback):
     """Ends a training after a validation that Optuna's pruner finds hopeless; what it has reached is its result.
 
-    The sweeper knows finished and failed trials only, so a pruned one counts as finished, with its low accuracy.
+    The sweeper knows finished and failed trials only, so a pruned one counts as finished, with what it has reached.
+
+    Args:
+        trial: The trial.
+        monitor: Metric that decides: the one that the search goes by.
     """
 
-    def __init__(self, trial: "Trial") -> None:
+    def __init__(self, trial: "Trial", monitor: str) -> None:
         super().__init__()
-        self.trial = trial
+        self.trial, self.monitor = trial, monitor
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch, and ask."""
-        accuracy, epoch = float(trainer.callback_metrics["val/acc"]), trainer.current_epoch + 1
+        value, epoch = merit(self.monitor, float(trainer.callback_metrics[self.monitor])), trainer.current_epoch + 1
         is_hopeless = False
         if trainer.is_global_zero:
-            self.trial.report(accuracy, epoch)
+            self.trial.report(value, epoch)
             is_hopeless = self.trial.should_prune()
         if trainer.strategy.broadcast(is_hopeless) and epoch < (trainer.max_epochs or 0):
             trainer.should_stop = True
