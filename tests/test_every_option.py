@@ -71,7 +71,7 @@ def is_accepted(key: str, value: str) -> bool:
     if key == "dataset.root":
         return value in ("nan", "-1")
     is_free = key in UNCHECKED and kind in (str, str | None)
-    return (is_free and value != "${nothing}") or (kind is bool and value == "-1")
+    return (is_free and value != "${nothing}") or (kind in (bool, bool | None) and value == "-1")
 
 
 @pytest.mark.slow
