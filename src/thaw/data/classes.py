@@ -55,11 +55,10 @@ def learn_classes(splits: dict[str, list[Row]], by_folder: bool = True, tables: 
             name, source = strange[0].name, strange[0].source
             count = sum(row.name == name for row in strange)
             kept = ",".join(classes) if len(classes) <= MOST_TYPED and all(map(PLAIN.fullmatch, classes)) else "…"
+            advice = f" dataset.classes=[{kept}] leaves it out." if len(classes) > 1 else ""
             raise ThawError(
                 f"{split} has a class that train lacks: {name!r} ({count} image{'s' * (count > 1)} in {source}). "
-                f"Classes are taken from train: {name_some(classes)}."
-                + f" dataset.classes=[{kept}] leaves it out."
-                * (len(classes) > 1)
+                f"Classes are taken from train: {name_some(classes)}.{advice}"
             )
     if len(classes) < 2:
         first = splits["train"][0]
