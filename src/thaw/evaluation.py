@@ -13,10 +13,10 @@ from torch import Tensor
 from thaw.config import DatasetConfig
 from thaw.data.index import ImageIndex
 from thaw.data.known_classes import in_known_classes, index_known_classes
+from thaw.data.places import name_place
 from thaw.data.sampling import ImageDataset
 from thaw.data.scan import has_folders
 from thaw.data.shards import is_address
-from thaw.data.sources import name_place
 from thaw.errors import ThawError
 from thaw.inspection.charts import calibration_chart, confusion_chart
 from thaw.inspection.figures import write_figure

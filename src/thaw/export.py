@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from thaw.data.images import BadImage, Read, read_image
 from thaw.data.index import build_index
 from thaw.data.inputs import list_images, spread
-from thaw.data.sources import data_folder, name_place
+from thaw.data.places import name_place
+from thaw.data.sources import data_folder
 from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
 from thaw.run import Run

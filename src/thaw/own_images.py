@@ -7,7 +7,8 @@ from pathlib import Path
 
 from thaw.data.copies import count_known
 from thaw.data.index import ImageIndex, survey
-from thaw.data.sources import data_folder, fetch, name_place
+from thaw.data.places import name_place
+from thaw.data.sources import data_folder, fetch
 from thaw.data.splits import Sample
 from thaw.data.unreadable import index_again
 from thaw.errors import ThawError, one_line

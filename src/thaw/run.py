@@ -116,14 +116,14 @@ class Run:
     def dataset(self) -> DatasetConfig:
         """The options of its data, whose paths lead there from here or else from where it was started."""
         from thaw.data.places import locate
-        from thaw.data.sources import find_again
+        from thaw.data.relocated import find_again
 
         options = read_group(self._require(self._config), DatasetConfig, "dataset")
         return locate(find_again(options, self.started_in, self._known_image(options)))
 
     def find_again(self, config: Config) -> Config:
         """Options to go on with, in which paths that lead nowhere from here are as seen from where it was started."""
-        from thaw.data.sources import find_again
+        from thaw.data.relocated import find_again
 
         base, weights = self.started_in, config.backbone.weights
         if weights is not None and not Path(weights).exists() and (base / weights).exists():

@@ -38,6 +38,12 @@ def data_name(name: str, root: str, csv: str | None) -> str:
     return Path(place.root).resolve().name if name in ("folder", "stream") else name
 
 
+def name_place(place: Path | str) -> str:
+    """Where something is looked for, in words: an address and a path in full are the same from anywhere."""
+    is_in_full = Path(place).is_absolute() or "://" in str(place)
+    return str(place) if is_in_full else f"{place}, as seen from {Path.cwd()}"
+
+
 def holds_images(root: Path) -> bool:
     """True if the folder looks like one of images: by class folders in it, or below train; a few entries tell."""
     return _holds_classes(root) or _holds_classes(root / "train")
