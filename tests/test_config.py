@@ -568,7 +568,7 @@ def test_a_head_that_begins_as_the_probe_has_a_lower_rate(
     from_probe, at_random = rates
     for options in ([], ["head.init=probe"], ["head.init=weights", "backbone.weights=outputs/run"]):
         assert compose(f"strategy={strategy}", *options).optimizer.lr == from_probe
-    for options in (["head.init=zeros"], ["features=off"], ["backbone.weights=null"]):
+    for options in (["head.init=zeros"], ["features=off"], ["backbone.weights=null"], ["strategy.from_scratch=true"]):
         assert compose(f"strategy={strategy}", *options).optimizer.lr == at_random
     assert compose(f"strategy={strategy}", "optimizer.lr=0.5").optimizer.lr == 0.5
 

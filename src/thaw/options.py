@@ -7,8 +7,8 @@ from typing import Any
 from thaw.config import Config
 
 IRRELEVANT = (
-    "resume", "sweep", "report", "figures", "logger", "dataset.num_workers", "trainer.progress_bar",
-    "trainer.checkpoint_seconds",
+    "resume", "sweep", "report", "figures", "logger", "dataset.num_workers", "trainer.devices",
+    "trainer.progress_bar", "trainer.checkpoint_seconds",
 )  # fmt: skip
 """Options, and groups of them, that change nothing in a result."""
 

@@ -122,15 +122,16 @@ class Run:
         return locate(find_again(options, self.started_in, self._known_image(options)))
 
     def find_again(self, config: Config) -> Config:
-        """Options to go on with, in which paths that lead nowhere from here are as seen from where it was started."""
+        """Options to go on with: paths as seen from where it was started, but for data that is named anew."""
         from thaw.data.relocated import find_again
 
-        base, weights = self.started_in, config.backbone.weights
-        if weights is not None and not Path(weights).exists() and (base / weights).exists():
+        base, weights, dataset = self.started_in, config.backbone.weights, config.dataset
+        if weights is not None and not Path(weights).exists() and _holds_weights(base / weights):
             weights = str(base / weights)
-        backbone = replace(config.backbone, weights=weights)
-        dataset = find_again(config.dataset, base, self._known_image(config.dataset))
-        return replace(config, dataset=dataset, backbone=backbone)
+        recorded = read_group(self._require(self._config), DatasetConfig, "dataset")
+        if (dataset.name, dataset.root, dataset.csv) == (recorded.name, recorded.root, recorded.csv):
+            dataset = find_again(dataset, base, self._known_image(dataset))
+        return replace(config, dataset=dataset, backbone=replace(config.backbone, weights=weights))
 
     @property
     def augment(self) -> AugmentConfig:
@@ -271,7 +272,8 @@ class Run:
             self.require_new()
         with naming(self.figures):
             self.figures.mkdir(parents=True, exist_ok=True)
-        if self.find_again(config) == config:  # else its data is only seen from where it was started before
+        is_new = not self._config.exists()
+        if is_new or self.find_again(config) == config:  # else its data is only seen from where it was started before
             with replacing(self._started_in) as draft:
                 draft.write_text(str(Path.cwd()), encoding="utf-8", errors="surrogateescape")
         with replacing(self._config) as draft:
@@ -300,3 +302,8 @@ class Run:
         inner = next(self.folder.glob(f"*/{self.summary_json.name}"), None)
         advice = f" It holds runs: name one, such as {inner.parent}." if inner else ""
         raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.{advice}")
+
+
+def _holds_weights(path: Path) -> bool:
+    """True of a file, and of a run's folder: `default` may be any other one's name."""
+    return path.is_file() or (path / "checkpoints" / "best.ckpt").is_file()

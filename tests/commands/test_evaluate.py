@@ -93,7 +93,7 @@ def test_other_images_views_and_places_can_be_named(
         (["--data", "site/val"], "evaluation_of_site__val"),
         (["--data", "site_val"], "evaluation_of_site_val"),
         (["--data", "val"], "evaluation_of_val"),
-        (["--data", "breeds.csv", "--csv-label", "breed"], "evaluation_of_breeds.csv_by_breed"),
+        (["--data", "breeds.csv", "--csv-label", "kind/breed"], "evaluation_of_breeds.csv_by_kind-breed"),
     ],
 )
 def test_what_is_evaluated_names_the_folder(
@@ -101,7 +101,7 @@ def test_what_is_evaluated_names_the_folder(
 ) -> None:
     for folder in ("photos.v2", "site/val", "site_val", "val"):
         shutil.copytree(image_folder / "val", tmp_path / folder)
-    (tmp_path / "breeds.csv").write_text("path,breed\nval/red/0.png,red\n")
+    (tmp_path / "breeds.csv").write_text("path,kind/breed\nval/red/0.png,red\n")
     (tmp_path / "labels.csv").write_text("path,label,split\nphotos.v2/red/0.png,red,val\n")
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", str(run.folder), *(flag.format(here=tmp_path) for flag in flags)]) == 0

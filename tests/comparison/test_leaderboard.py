@@ -83,7 +83,7 @@ def test_a_row_has_every_option_that_differs_also_one_that_a_preset_sets(tmp_pat
         finetune, frozen = csv.DictReader(file)
     assert (finetune["strategy"], finetune["optimizer.lr"], finetune["trainer.max_epochs"]) == (
         "finetune",
-        "0.001",
+        "0.0003",
         "8",
     )
     assert frozen["optimizer.lr"] == "0.003"

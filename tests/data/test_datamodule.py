@@ -182,7 +182,8 @@ def test_crops_of_training_images_grow_with_the_epoch(image_folder: Path, cache:
         for loader in (kept, data.train_dataloader()):
             batches = [data.on_after_batch_transfer(batch, 0) for batch in batches_of(loader, epoch)]
             assert {images.shape[1:] for images, _ in batches} == {(3, size, size)}
-    others = (*data.val_dataloader(), data.preview(4))
+    assert data.preview(4)[0].shape == (4, 3, 32, 32)
+    others = data.val_dataloader()
     assert {data.on_after_batch_transfer(batch, 0)[0].shape[1:] for batch in others} == {(3, 64, 64)}
     data.features.backbone = left_and_right("fresh")
     assert next(iter(data.train_dataloader()))[0].shape == (4, 6)  # of crops of the full size, as the head is judged

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw.data.exclude import read_excluded, write_excluded
+from thaw.data.exclude import read_excluded, read_names, write_excluded
 from thaw.errors import ThawError
 
 
@@ -50,6 +50,18 @@ def test_links_that_lead_nowhere_can_be_left_out(root: Path, tmp_path: Path) -> 
         (root / name).symlink_to(target)
     write_excluded(tmp_path / "list.csv", dict.fromkeys(links, "unreadable"))
     assert read_excluded(tmp_path / "list.csv", root) == {root / name for name in links}
+
+
+def test_a_list_that_is_damaged_is_not_taken_for_none(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text('path,reason\nants/3.jpg,"blurred\n')
+    with pytest.raises(ThawError, match=r"list\.csv cannot be read \(behind line 1: .*Mend it, or name another file"):
+        read_names(file)
+    file.write_text("\ufeffpath,reason\nants/3.jpg,blurred\n")  # as a spreadsheet saves it
+    assert read_names(file) == ["ants/3.jpg"]
+    write_excluded(file, {"ants/3.jpg": "blurred"})
+    file.write_text('name\n"')
+    assert read_names(file) == []
 
 
 @pytest.mark.parametrize(

@@ -377,6 +377,18 @@ def test_csv_with_lines_within_quotes(tmp_path: Path) -> None:
     assert "line 5 names an image that an earlier line names too" in error_of(tmp_path, csv="labels.csv")
 
 
+def test_blanks_behind_a_closing_quote_do_not_count(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 2})
+    write_csv(tmp_path, '"path" ,"label" \n"000.jpg" ,"ants" \n001.jpg, "bees" \n')
+    assert survey(tmp_path, DatasetConfig(csv="labels.csv")).classes == ("ants", "bees")
+
+
+def test_columns_that_differ_by_blanks_alone_are_refused(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 2})
+    write_csv(tmp_path, "path,label,label \n000.jpg,ants,x\n001.jpg,bees,x\n")
+    assert "two columns are called 'label', but for blanks around it" in error_of(tmp_path, csv="labels.csv")
+
+
 def test_blanks_around_names_of_columns_do_not_count(tmp_path: Path) -> None:
     plant(tmp_path, {"": 3})
     write_csv(tmp_path, "path , label,split \n000.jpg,ants,Valid\n001.jpg,bees,train\n002.jpg,ants,train\n")

@@ -43,8 +43,9 @@ def test_data_is_found_again_from_another_folder(elsewhere: Path, given: dict[st
     assert find_again(DatasetConfig(**options), Path()) == DatasetConfig(**options)
 
 
-def test_data_that_is_here_is_that_which_is_meant(elsewhere: Path) -> None:
+def test_data_of_the_same_name_here_is_not_that_which_is_meant(elsewhere: Path) -> None:
+    before = elsewhere.parent / "before"
     (elsewhere / "photos").mkdir()
-    (elsewhere / "exclude.csv").touch()
-    options = DatasetConfig(root="photos", exclude="exclude.csv")
-    assert find_again(options, elsewhere.parent / "before") == options
+    assert find_again(DatasetConfig(root="photos"), before) == DatasetConfig(root=str(before / "photos"))
+    (before / "photos").rename(before / "gone")
+    assert find_again(DatasetConfig(root="photos"), before) == DatasetConfig(root="photos")

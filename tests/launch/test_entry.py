@@ -211,6 +211,7 @@ def test_help_is_each_commands_own_and_names_what_there_is(tmp_path: Path) -> No
         ("trainer.extra", "trainer.extra    a mapping\n    Any other flag "),
         ("SLURM", "trainer.num_nodes    default 1; at least 1\n    Number of machines; "),
         ("patience", "trainer.early_stopping    default null; null or at least 1\n    Validations "),
+        ("device", "trainer.accelerator    default auto; a text\n"),
         ("AMP", "trainer.precision    default auto; one of auto, "),
         ("freeze", "strategy.name    default frozen; "),
     ],

@@ -125,7 +125,7 @@ def test_a_file_may_be_called_as_if_it_were_at_somebodys_home(tmp_path: Path, mo
     [
         ("IMAGENET1K_V3", " Did you mean 'IMAGENET1K_V[12]'[?]"),
         ("defualt", " Did you mean 'default'[?]"),
-        ("imagenet", " Did you mean 'IMAGENET1K_V[12]'[?]"),
+        ("imagenet", " Did you mean one of IMAGENET1K_V1, IMAGENET1K_V2[?]"),
         ("mine", ""),
     ],
 )

@@ -15,6 +15,7 @@ from thaw.training.remarks import (
     features_left_out,
     frozen_epochs,
     growing_crops,
+    growth_left_out,
     stages_left_frozen,
     warnings_before,
 )
@@ -59,7 +60,7 @@ def test_stages_that_would_thaw_after_the_last_epoch_are_told(
             "augment.transforms.blur._target_=m.Blur",
         ),
         ({"transforms": {"blur": {"_target_": "m.Blur"}}}, "fresh", None),
-        ({"start_size": 160}, "mirror", "augment.start_size=160"),
+        ({"start_size": 160}, "mirror", None),
         ({"flip": 0.1}, "mirror", "augment.flip=0.1"),
         ({"flip": 0.1}, "fresh", None),
         ({"flip": 0.0, "vertical_flip": 0.5}, "mirror", None),
@@ -90,14 +91,15 @@ def test_one_epoch_and_one_option_are_spoken_of_as_one() -> None:
 
 
 def test_crops_that_grow_are_told_where_they_do_and_where_they_cannot() -> None:
-    line = growing_crops([128, 128, 160, 224, 224])
-    assert line == "Crops of 128 pixels until epoch 2, and of 224 from epoch 4 on (augment.start_size)"
-    config = Config(augment=AugmentConfig(start_size=128), strategy=StrategyConfig(feature_views="fresh"))
-    assert augmentation_left_out(config, 0) is None
-    assert augmentation_left_out(config, 5) == (
-        "Without effect in epochs 1 to 5, on features of the full size: augment.start_size=128 (set features=off to "
-        "train on augmented images)."
+    sides = [128, 128, 160, 224, 224]
+    assert (
+        growing_crops(sides, 0) == "Crops of 128 pixels until epoch 2, and of 224 from epoch 4 on (augment.start_size)"
     )
+    assert growing_crops(sides, 2).startswith("Crops of 160 pixels until epoch 3, and of 224 from epoch 4 on")
+    config = Config(augment=AugmentConfig(start_size=128), trainer=TrainerConfig(max_epochs=5))
+    assert [growth_left_out(config, num_frozen) for num_frozen in (0, 4)] == [None, None]
+    line = "Without effect: augment.start_size=128, as all epochs run on features of images of the full size."
+    assert growth_left_out(config, 5) == line
 
 
 @pytest.mark.parametrize("num_frozen", [0, 5])

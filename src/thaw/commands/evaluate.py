@@ -124,4 +124,4 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
         place = data.relative_to(here if data.is_relative_to(here) else data.anchor)
         parts += ["of", "__".join(place.parts or [data.name])]
     parts += [f"by_{options.csv_label}"] * (options.csv_label is not None)
-    return run.evaluation.with_name("_".join(parts))
+    return run.evaluation.with_name(re.sub(r'[<>:"/\\|?*]', "-", "_".join(parts)))

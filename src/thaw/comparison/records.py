@@ -84,8 +84,7 @@ def read_record(run: Run) -> Record | None:
         if typed.get("optimizer.lr") == "auto" or run.rate_curve.exists():
             config = {**config, "optimizer.lr": "auto"}
         fold, num_folds = (config.get(f"dataset.{key}", "null") for key in ("fold", "num_folds"))
-        place = config.get("dataset.name", ""), config.get("dataset.root", ""), config.get("dataset.csv", "")
-        name, root, table = place
+        name, root, table = (config.get(f"dataset.{key}", "") for key in ("name", "root", "csv"))
         images = {"data_fingerprint": summary.get("data_fingerprint", "")} if fold == "null" else {}
         record = Record(
             run=run,
@@ -95,7 +94,7 @@ def read_record(run: Run) -> Record | None:
             fold=None if fold == "null" else int(fold),
             num_folds=0 if num_folds == "null" else int(num_folds),
             data=data_name(name, root, None if table in ("", "null") else table) if name else "",
-            place=place,
+            place=(name, str(run.started_in / root), table),
         )
         _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"]
         _ = summary["params"]["trainable"], summary["seed"]

@@ -200,7 +200,7 @@ class ImageDataModule(LightningDataModule):
 
     def preview(self, most: int) -> Batch:
         """Some images (B, 3, S, S) of the first training batch, also where its epoch runs on features of them."""
-        dataset = self.features.as_images() if self.features.replace_images(0) else self.datasets["train"]
+        dataset = self.features.as_images() if self.features.replace_images(0) else self._training_images()
         first = list(islice(self._train_sampler(), min(most, self.options.batch_size)))
         images, labels = default_collate(self.images.take(dataset, first))
         return images, labels
@@ -218,13 +218,18 @@ class ImageDataModule(LightningDataModule):
         num_drawn = len(labels) - (len(labels) % batch_size if drop_last else 0)
         return EpochSampler(len(labels), self.seed, rank, num_processes, weights, num_drawn)
 
+    def _training_images(self) -> ImageDataset:
+        """The training images as an epoch cuts them."""
+        images = self.datasets["train"]
+        return GrowingImages(images, self.augment, self.transform, self.sides) if self.sides else images
+
     def _image_loader(self, split: str, sampler: EpochSampler | SequentialPositions) -> Loader:
         """Images of a split, or crops that the Trainer's device cuts if it keeps them; the same loader each time."""
         key = (split, *self._rank(), self.images.device)
         if key not in self._loaders:
-            dataset, augment = self.datasets[split], self.augment if split == "train" else None
-            if augment and self.sides:
-                dataset = GrowingImages(dataset, augment, self.transform, self.sides)
+            dataset, augment = (
+                (self._training_images(), self.augment) if split == "train" else (self.datasets[split], None)
+            )
             crops = self.images.crops(split, dataset, augment)
             self._loaders[key] = self._batch_loader(crops, sampler) if crops else self.images.loader(dataset, sampler)
         return self._loaders[key]

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
         ThawError: The file cannot be written, or is another one, which stays as it is.
     """
     try:
-        if file.exists() and not file.read_bytes().startswith(HEADER):
+        if file.exists() and not _is_list(file):
             raise ThawError(f"{file} is there already and no list of images to leave out. Name another: --fix FILE.")
         with drafting_csv(file) as stream:
             csv.writer(stream).writerow(HEADER.decode().split(","))
@@ -30,12 +31,25 @@ def write_excluded(file: Path, reasons: Mapping[str, str]) -> None:
 
 
 def read_names(file: Path) -> list[str]:
-    """The images that a list names; none where there is no list, or another file."""
+    """The images that a list names; none where there is no list, or another file.
+
+    Raises:
+        ThawError: It is a list that cannot be read to its end.
+    """
     try:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
             return [line["path"] for _, line in Lines(stream) if line.get("path")]
-    except (OSError, csv.Error):
+    except OSError:
         return []
+    except csv.Error as error:
+        if not _is_list(file):
+            return []
+        raise ThawError(f"{file} cannot be read ({error}). Mend it, or name another file: --fix FILE.") from error
+
+
+def _is_list(file: Path) -> bool:
+    """Whether a file begins as a list does, a byte-order mark of a spreadsheet aside."""
+    return file.read_bytes().removeprefix(BOM_UTF8).startswith(HEADER)
 
 
 def read_excluded(file: Path, root: Path) -> frozenset[Path]:

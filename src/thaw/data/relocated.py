@@ -9,17 +9,19 @@ from thaw.data.sources import data_folder
 
 
 def find_again(options: DatasetConfig, base: Path, image: str = ".") -> DatasetConfig:
-    """The options with paths that lead nowhere from here as seen from another folder, if they lead there from that.
+    """The options with paths as seen from the folder that they were given in, or, where that leads nowhere, from here.
 
     Args:
         options: Those of some data.
         base: The folder that their paths were seen from when they were given.
         image: One of the data, which tells it from other data in a folder of that name.
     """
+    if base.absolute() == Path.cwd():
+        return options
     folder = data_folder(options.name, base / options.root)
     there = replace(options, root=str(base / options.root), csv=_find_file(options.csv, (folder, base)))
     there = replace(there, exclude=_find_file(options.exclude, (_folder(there), base)))
-    places = [place for name in (image, ".") for place in (options, there) if _holds(place, name)]
+    places = [place for name in (image, ".") for place in (there, options) if _holds(place, name)]
     found = places[0] if places else options
     return replace(found, exclude=_find_file(found.exclude, (_folder(found), Path(), base)))
 

@@ -1,8 +1,12 @@
 """CSV files, strictly: a quote that no other closes would swallow all lines behind it, without a word."""
 
 import csv
+import re
 from collections.abc import Iterator
 from typing import TextIO
+
+BEHIND_A_QUOTE = re.compile(r'(?<=") +(?=[,;\t\r\n]|$)')
+"""Blanks between a field's closing quote and what divides fields."""
 
 
 class Lines:
@@ -10,11 +14,18 @@ class Lines:
 
     Attributes:
         columns: Their names, in order.
+
+    Raises:
+        csv.Error: The first line is no CSV, or two columns have one name.
     """
 
     def __init__(self, stream: TextIO, delimiter: str = ",") -> None:
-        self._reader = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
-        self.columns = [name.strip() for name in self._reader.fieldnames or []]
+        lines = (BEHIND_A_QUOTE.sub("", line) for line in stream)
+        self._reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        names = list(self._reader.fieldnames or [])
+        self.columns = [name.strip() for name in names]
+        if alike := {name for name in self.columns if self.columns.count(name) > max(1, names.count(name))}:
+            raise csv.Error(f"two columns are called {min(alike)!r}, but for blanks around it")
         self._reader.fieldnames = self.columns
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, str]]]:

@@ -72,20 +72,25 @@ def unfreeze_epochs(max_epochs: int, head_epochs: int) -> int:
     return max(1, min(MOST_THAWING_EPOCHS, round(3 / 5 * (max_epochs - head_epochs))))
 
 
-def joint_rate(from_probe: float, at_random: float, init: str, features: str, weights: str | None) -> float:
-    """Rate of a preset whose backbone learns from the first step on: lower where the head begins as the probe.
+def joint_rate(
+    from_probe: float, at_random: float, init: str, features: str, weights: str | None, from_scratch: bool
+) -> float:
+    """Rate of a preset whose backbone learns from the first step on: lower where the head knows something already.
+
+    That is, where it begins as the probe, or as an earlier run's (`head.init=weights`).
 
     Last epoch, five seeds. Ants and bees, SqueezeNet, finetune: 0.8993 ± 0.0119 at random and 1e-3, 0.9176 ± 0.0150
     from the probe, there at 3e-4 0.9333 ± 0.0107; digits, ResNet-18: 0.8982 ± 0.0110, 0.9397 ± 0.0047, 0.9375 ± 0.0027.
 
     Args:
-        from_probe: The rate there.
-        at_random: The rate elsewhere.
+        from_probe: The lower rate.
+        at_random: That of a random head.
         init: `head.init`.
         features: `features`.
         weights: `backbone.weights`.
+        from_scratch: `strategy.from_scratch`.
     """
-    is_random = init in ("default", "xavier", "zeros") or features == "off" or weights is None
+    is_random = init in ("default", "xavier", "zeros") or features == "off" or weights is None or from_scratch
     return at_random if is_random else from_probe
 
 

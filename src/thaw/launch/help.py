@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -68,7 +69,9 @@ def options_text(word: str) -> str:
     options, lower = list(all_options()), word.lower()
     found = options if lower == "options" else [option for option in options if lower in option.name.lower()]
     if meant := OTHER_NAMES.get(lower):
-        found = [option for option in options if f"{option.name}.".startswith(f"{meant}.")]
+        first = [option for option in options if f"{option.name}.".startswith(f"{meant}.")]
+        by_part = [option for option in found if lower in re.split(r"[._]", option.name)]
+        found = [*first, *(option for option in by_part if option not in first)]
     found = found or [option for option in options if lower in f"{option.meaning} {option.rule}".lower()]
     if not found:
         near = did_you_mean(word, [part for option in options for part in option.name.split(".")])

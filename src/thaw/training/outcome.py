@@ -76,8 +76,8 @@ class Training:
             log.info("The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU")
         if num_frozen := sum(map(self.data.features.replace_images, range(max_epochs))):
             log.info(frozen_epochs(num_frozen, config.strategy.feature_views))
-        if len({*self.data.sides}) > 1 and num_frozen < max_epochs:
-            log.info(growing_crops(self.data.sides))
+        if len({*self.data.sides[num_frozen:]}) > 1:
+            log.info(growing_crops(self.data.sides, num_frozen))
         weights = None if config.strategy.from_scratch else config.backbone.weights
         for line in (
             *warnings_before(config, len(self.model.backbone.stages), num_frozen),

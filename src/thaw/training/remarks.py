@@ -13,9 +13,7 @@ from thaw.overrides import in_sweep
 from thaw.run import Run
 from thaw.summary import Summary
 
-RANDOM_VIEWS_ONLY = {
-    f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "start_size", "degrees", "erasing")
-}
+RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
 """Options that change nothing of an image's centre crop and its mirror images."""
 MIRRORS = {"augment.flip", "augment.vertical_flip"}
 MOST_FOR_ADAMW = 5e-4
@@ -34,6 +32,7 @@ def warnings_before(config: Config, num_stages: int, num_frozen: int) -> list[st
     lines = (
         stages_left_frozen(config.strategy, config.trainer.max_epochs, num_stages),
         augmentation_left_out(config, num_frozen),
+        growth_left_out(config, num_frozen),
         features_left_out(config, num_frozen),
         adamw_too_fast(config),
         chosen_on_a_part(config),
@@ -69,7 +68,7 @@ def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
         The line; None if nothing is left out.
     """
     if config.augment.policy == "none":
-        names = RANDOM_VIEWS_ONLY - {"augment.policy"} | MIRRORS
+        names = RANDOM_VIEWS_ONLY - {"augment.policy"} | MIRRORS | {"augment.start_size"}
         where, remedy = "where augment.policy=none shows images as they are evaluated", "augment=default"
     elif num_frozen and config.strategy.feature_views == "mirror":
         names = RANDOM_VIEWS_ONLY | {f"augment.transforms.{name}._target_" for name in config.augment.transforms}
@@ -77,9 +76,6 @@ def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
         epochs = "epoch 1, which sees" if num_frozen == 1 else f"epochs 1 to {num_frozen}, which see"
         where = f"in {epochs} centre crops and their mirror images equally often"
         remedy = "strategy.feature_views=fresh"
-    elif num_frozen:
-        names, remedy = {"augment.start_size"}, "features=off"
-        where = f"in {'epoch 1' if num_frozen == 1 else f'epochs 1 to {num_frozen}'}, on features of the full size"
     else:
         return None
     asked = changed(asdict(config))
@@ -93,12 +89,19 @@ def frozen_epochs(num_frozen: int, views: int | str) -> str:
     return f"{epochs} on stored features (strategy.feature_views={views})"
 
 
-def growing_crops(sides: Sequence[int]) -> str:
-    """A line about crops that grow, by their sides in each epoch."""
-    first, last = sides.count(sides[0]), sides.index(sides[-1]) + 1
-    return (
-        f"Crops of {sides[0]} pixels until epoch {first}, and of {sides[-1]} from epoch {last} on (augment.start_size)"
-    )
+def growth_left_out(config: Config, num_frozen: int) -> str | None:
+    """A line about crops that would grow, where no epoch cuts any; None elsewhere."""
+    size, max_epochs = config.augment.start_size, config.trainer.max_epochs
+    if size is None or config.augment.policy == "none" or not 0 < max_epochs == num_frozen:
+        return None
+    return f"Without effect: augment.start_size={size}, as all epochs run on features of images of the full size."
+
+
+def growing_crops(sides: Sequence[int], num_frozen: int) -> str:
+    """A line about crops that grow, by their sides in each epoch, after the epochs on stored features."""
+    start, end = sides[num_frozen], sides[-1]
+    first, last = max(number for number, side in enumerate(sides, 1) if side == start), sides.index(end) + 1
+    return f"Crops of {start} pixels until epoch {first}, and of {end} from epoch {last} on (augment.start_size)"
 
 
 def features_left_out(config: Config, num_frozen: int) -> str | None:
