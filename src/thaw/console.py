@@ -16,6 +16,9 @@ from thaw.errors import printable
 from thaw.signals import Interrupted
 from thaw.writing import naming
 
+UNBOUNDED = 10**6
+"""Letters of a line that no table comes to: none of its cells is to be cut."""
+
 
 class ConsoleHandler(logging.Handler):
     """Prints log records through rich's console, so that lines stay whole and appear above a progress bar."""
@@ -72,10 +75,6 @@ def silence_hints() -> None:
     """Keep Lightning from giving hints on its own products, and on what is decided here knowingly."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-UNBOUNDED = 10**6
-"""Letters of a line that none comes to: no cell is to be cut."""
 
 
 def table_text(columns: list[str], rows: list[list[Any]], title: str | None = None) -> str:

@@ -3,7 +3,7 @@
 from typing import NotRequired, TypedDict
 
 
-def merit(metric: str, value: float) -> float:
+def as_maximised(metric: str, value: float) -> float:
     """A metric's value as a search maximises it: a loss is negated."""
     return -value if metric.endswith("loss") else value
 

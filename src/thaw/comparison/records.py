@@ -33,7 +33,7 @@ class Record:
 
     @property
     def setting(self) -> tuple[tuple[str, str], ...]:
-        """What runs of one setting share: the options, but for the seed and the fold, and the images."""
+        """What runs of one setting share: the images, and the options but for the seed and the fold."""
         return tuple(sorted(self.config.items()))
 
     @property

@@ -60,6 +60,7 @@ def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
     images = [setting.answers.images if setting.answers else None for setting in ranked]
     counts = Counter(images)
     has_others = has_others or len(counts.keys() - {None}) > 1
+    winner = Verdict(BEST if len(ranked) > 1 else "")
     best: Setting | None = None
     verdicts = []
     for setting, its_images in zip(ranked, images, strict=True):
@@ -68,11 +69,11 @@ def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
             verdicts.append(_test(setting, best, counts[its_images]))
         elif its_images and (counts[its_images] > 1 or (is_first and not has_others)):
             best = setting
-            verdicts.append(Verdict(BEST) if len(ranked) > 1 else Verdict())
+            verdicts.append(winner)
         elif its_images and has_others:
             verdicts.append(Verdict(OTHER_IMAGES))
         elif is_first and not has_others:
-            verdicts.append(Verdict(BEST) if len(ranked) > 1 else Verdict())
+            verdicts.append(winner)
         else:
             verdicts.append(Verdict(NO_ANSWERS))
     return verdicts

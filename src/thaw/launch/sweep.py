@@ -22,7 +22,7 @@ from thaw.launch.explain import explain
 from thaw.options import IRRELEVANT, in_full, is_one_of
 from thaw.run import Run
 from thaw.signals import Interrupted
-from thaw.summary import merit
+from thaw.summary import as_maximised
 from thaw.writing import locked
 
 ERROR_LOG = "error.log"
@@ -115,7 +115,7 @@ class Failure:
 
 def objective(summary: Mapping[str, Any], monitor: str) -> float:
     """What a search maximises: `trainer.monitor` of the last epoch, which no one has chosen among the epochs."""
-    return merit(monitor, float(summary["last"][monitor.removeprefix("val/")]))
+    return as_maximised(monitor, float(summary["last"][monitor.removeprefix("val/")]))
 
 
 def is_finished(run: Run, config: Config) -> bool:

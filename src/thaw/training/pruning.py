@@ -8,7 +8,7 @@ from hydra.types import RunMode
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from thaw.config import SweepConfig
-from thaw.summary import merit
+from thaw.summary import as_maximised
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -32,7 +32,8 @@ class TrialPruning(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch, and ask."""
-        value, epoch = merit(self.monitor, float(trainer.callback_metrics[self.monitor])), trainer.current_epoch + 1
+        epoch = trainer.current_epoch + 1
+        value = as_maximised(self.monitor, float(trainer.callback_metrics[self.monitor]))
         is_hopeless = False
         if trainer.is_global_zero:
             self.trial.report(value, epoch)
