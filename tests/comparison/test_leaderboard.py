@@ -5,7 +5,7 @@ import pytest
 
 from test_writing import small_files
 from thaw.comparison.compare import compare
-from thaw.comparison.leaderboard import WIDTH, shorten
+from thaw.comparison.section import WIDTH, shorten
 from thaw.launch.composing import compose
 from written_runs import write_run
 

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from rich.cells import cell_len
 
-from thaw.comparison.leaderboard import Leaderboard, Section
+from thaw.comparison.leaderboard import Leaderboard
 from thaw.comparison.repeats import Setting
+from thaw.comparison.section import Section
 from thaw.comparison.verdicts import BEST, Verdict
 from thaw.errors import printable
 from thaw.inspection.figures import INK, RIGHT, WRONG

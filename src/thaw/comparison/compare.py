@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from thaw.comparison.leaderboard import Leaderboard, Section
+from thaw.comparison.leaderboard import Leaderboard
 from thaw.comparison.records import Record, read_record
 from thaw.comparison.repeats import Setting, pool, rank
 from thaw.comparison.runs import find_runs, find_unfinished
+from thaw.comparison.section import Section
 from thaw.comparison.verdicts import judge
 from thaw.errors import ThawError
 from thaw.run import Run
