@@ -37,7 +37,7 @@ class Floor:
     def __str__(self) -> str:
         return f"Floor: decoding {self.decoding:.2f} s, {self.precision} matrix product {self.rate / 1e9:.0f} GFLOP/s."
 
-    def seconds(self, backbone: str, passes: Sequence[int]) -> float:
+    def seconds(self, backbone: str, passes: Sequence[float]) -> float:
         """Seconds for so many forward passes of each image of train and of val, and for decoding them once."""
         images = sum(count * number for count, number in zip(self.counts, passes, strict=True))
         return self.decoding + images * forward_flops(backbone) / self.rate

@@ -3,12 +3,12 @@
     python benchmarks/training.py --data data --squeezenet squeezenet1_0.pth
 
 Each program is a process of its own. What trains on images is cut after `--epochs`, ours and the peers' alike: the time
-of all epochs is that of the process plus the median epoch for each one left out. Ours on stored features runs them all.
-Without official weights at hand, ResNet-18 starts from random ones: the seconds are the same. Peers: the PyTorch
-tutorial's loop, a plain LightningModule, fastai (`--fastai` names the Python of an environment that has it). Prints a
-Markdown table: medians, each ratio with its range, and the floor: to decode each image once and to do the networks'
-products at the rate of a large matrix product, bf16 or float32, whichever is faster here (backward counts as two
-forward passes). Each time goes to stderr.
+of all epochs is that of the process plus the median epoch for each one left out. Ours on stored features, or on crops
+that grow, runs them all. Without official weights at hand, ResNet-18 starts from random ones: the seconds are the same.
+Peers: the PyTorch tutorial's loop, a plain LightningModule, fastai (`--fastai` names the Python of an environment that
+has it). Prints a Markdown table: medians, each ratio with its range, and the floor: to decode each image once and to do
+the networks' products at the rate of a large matrix product, bf16 or float32, whichever is faster here (backward counts
+as two forward passes). Each time goes to stderr.
 """
 
 import argparse
@@ -27,9 +27,12 @@ from typing import NamedTuple
 
 from floor import Floor
 
+from thaw.data.transforms import growing_sides
+
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
 EPOCHS = 25
+SIDES = growing_sides(128, 224, EPOCHS)
 
 
 class Job(NamedTuple):
@@ -38,13 +41,13 @@ class Job(NamedTuple):
     Attributes:
         title: Its name in the table.
         overrides: What train.py is told.
-        passes: Forward passes of a training image and of a validation image that the floor counts.
+        passes: Forward passes of a training image and of a validation image that the floor counts, of full size.
         is_cut: Whether not all epochs are run.
     """
 
     title: str
     overrides: tuple[str, ...]
-    passes: tuple[int, int]
+    passes: tuple[float, float]
     is_cut: bool = True
 
 
@@ -54,7 +57,15 @@ JOBS = {
         Job("frozen, our default", ("strategy=frozen",), (2, 1), is_cut=False),
         Job("frozen, fresh views", ("strategy=frozen", "strategy.feature_views=fresh"), (EPOCHS, 1)),
     ],
-    "finetune": [Job("fine-tune", ("strategy=finetune", "features=off"), (3 * EPOCHS, EPOCHS))],
+    "finetune": [
+        Job("fine-tune", ("strategy=finetune",), (3 * EPOCHS, EPOCHS)),
+        Job(
+            "fine-tune, growing crops",
+            ("strategy=finetune", f"augment.start_size={SIDES[0]}"),
+            (3 * sum((side / SIDES[-1]) ** 2 for side in SIDES), EPOCHS),
+            is_cut=False,
+        ),
+    ],
 }
 
 
