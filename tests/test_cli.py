@@ -10,12 +10,7 @@ from thaw.cli import main
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "Trainings are started by another program: python train.py\n"),
-        (
-            ["train", "strategy=frozen", "dataset.root=my photos"],
-            "Trainings are started by another program: python train.py strategy=frozen 'dataset.root=my photos'\n",
-        ),
-        (["find_lr"], "Range tests are started by another program: python find_lr.py\n"),
+        (["trian", "strategy=frozen"], "thaw has no command 'trian'. Did you mean 'train'? "),
         (["preditc", "RUN"], "thaw has no command 'preditc'. Did you mean 'predict'? "),
         (["sing"], "thaw has no command 'sing'. `thaw --help` lists all.\n"),
     ],

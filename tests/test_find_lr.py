@@ -72,5 +72,5 @@ def test_two_processes_find_one_rate_and_train_with_it(image_folder: Path, tmp_p
 def test_a_run_cannot_be_resumed_by_it(tmp_path: Path) -> None:
     refused = run("find_lr.py", "resume=outputs/run", cwd=tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr == "resume=RUN goes on with a training: it is an option of train.py.\n"
+    assert refused.stderr == "resume=RUN goes on with a training: it is an option of `thaw train`.\n"
     assert list(tmp_path.glob("outputs/*")) == []

@@ -1,14 +1,14 @@
-"""The `thaw` command: what can be done with finished runs and with folders of images, in plain flags."""
+"""The `thaw` command: trainings, in Hydra's options; finished runs and folders of images, in plain flags."""
 
 import argparse
-import shlex
+import importlib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import ModuleType
 
-PROGRAMS = {"train": "Trainings", "find_lr": "Range tests"}
-"""Programs that are not `thaw` commands, and what they start."""
+PROGRAMS = {"train": "train a classifier: KEY=VALUE, as in `thaw train --help`", "find_lr": "suggest a learning rate"}
+"""Commands that read their options by Hydra, and what they do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,9 +39,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     from thaw.errors import ThawError
     from thaw.launch.explain import explain
 
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in PROGRAMS:
+        program = importlib.import_module(f"thaw.commands.{words[0]}")
+        sys.argv = [str(program.__file__), *words[1:]]
+        program.main()
+        return 0
     ensure_output()
     try:
-        _refuse_unknown(sys.argv[1:] if arguments is None else arguments)
+        _refuse_unknown(words)
         options = _parser().parse_args(arguments)
         return int(options.run(options))
     except (ThawError, OSError) as error:
@@ -69,19 +75,18 @@ def _refuse_unknown(words: Sequence[str]) -> None:
 
     if not words or words[0].startswith("-") or words[0] in (commands := _commands()):
         return
-    if words[0] in PROGRAMS:
-        program = shlex.join(["python", f"{words[0]}.py", *words[1:]])
-        raise ThawError(f"{PROGRAMS[words[0]]} are started by another program: {program}")
-    near = did_you_mean(words[0], commands)
+    near = did_you_mean(words[0], [*PROGRAMS, *commands])
     raise ThawError(f"thaw has no command {words[0]!r}.{near} `thaw --help` lists all.")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "thaw", description="Finished runs, and folders of images. Trainings are started by train.py."
+        "thaw", description="Transfer learning for image classification: trainings, finished runs, folders of images."
     )
     parser.add_argument("--version", action="version", version=f"thaw {version('thaw')}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, meaning in PROGRAMS.items():
+        subparsers.add_parser(name, help=meaning)
     for name, command in _commands().items():
         subparser = subparsers.add_parser(
             name,

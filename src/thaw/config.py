@@ -50,7 +50,7 @@ THAWING_PRESETS = ("boosted_head", "discriminative", "finetune", "gradual", "las
 OWN_OPTIMIZERS = ("sgd", "adamw")
 
 BACKBONE = Rule(
-    "a torchvision classifier", BACKBONE_NAMES.__contains__, BACKBONE_NAMES, " `python train.py --help` lists them."
+    "a torchvision classifier", BACKBONE_NAMES.__contains__, BACKBONE_NAMES, " `thaw train --help` lists them."
 )
 OPTIMIZER = Rule(
     f"one of {', '.join(OWN_OPTIMIZERS)}, or a class such as torch.optim.NAdam",

@@ -41,7 +41,7 @@ def test_it_packs_a_folder_and_says_what_trains_on_it(
         "PNG 27",
         "",
         f"Packing 27 images, 1 MB, into {out}",
-        f"Train: python train.py dataset=stream {option.format(out)}",
+        f"Train: thaw train dataset=stream {option.format(out)}",
     ]
     assert len(labelled(index_of(out))) == 27
     assert {path.name for path in out.iterdir()} == {"chunk-0-0.bin", "index.json"}

@@ -1,5 +1,4 @@
 import json
-import runpy
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from thaw.cli import main
+from thaw.commands.train import close_sweep
 from thaw.comparison.compare import compare
 from thaw.config import Config, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig, SweepConfig
 from thaw.errors import ThawError
@@ -448,7 +448,6 @@ def test_a_best_run_is_named_where_there_is_one(
 ) -> None:
     for number, run in enumerate(runs):
         write_run(tmp_path / f"{number}", **run)
-    close_sweep = runpy.run_path(str(ROOT / "train.py"))["close_sweep"]
     told = f"\nBest: {tmp_path / best}\n" if best else ""
     for end, more in (
         (lambda: main(["compare", str(tmp_path)]), ""),
@@ -469,7 +468,7 @@ def test_of_several_seeds_the_best_run_is_the_median_one(
     for strategy, accuracies in (("frozen", (0.8, 0.95, 0.9, 0.99)), ("finetune", (0.7, 0.7, 0.7, 0.7))):
         for seed, acc in enumerate(accuracies[:num_seeds]):
             write_run(tmp_path / f"{strategy}{seed}", f"strategy={strategy}", acc, seed=seed)
-    runpy.run_path(str(ROOT / "train.py"))["close_sweep"](tmp_path)
+    close_sweep(tmp_path)
     best = tmp_path / f"frozen{median}"
     end = f"\nBest: {best} (the median of its {num_seeds} seeds)\nNext: thaw report {best}\n"
     assert capsys.readouterr().out.endswith(end)
@@ -493,7 +492,7 @@ def test_of_folds_the_best_setting_is_named_and_no_run(
                 images = f"fold{fold}"
                 folder = tmp_path / f"{number}_{seed}_{fold}"
                 write_run(folder, f"{option} {dataset}", n=50, wrong=range(number), seed=seed, images=images)
-    runpy.run_path(str(ROOT / "train.py"))["close_sweep"](tmp_path)
+    close_sweep(tmp_path)
     *_, last = capsys.readouterr().out.splitlines()
     assert last.startswith(f"Best: {words}")
     assert last.endswith(f"; a run a fold, in {tmp_path}")

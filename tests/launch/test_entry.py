@@ -54,8 +54,8 @@ class Outcome:
     """Top-level packages that were imported."""
 
 
-def run(script: Path, *arguments: str, cwd: Path, **environment: str) -> Outcome:
-    command = [sys.executable, "-X", "importtime", str(script), *arguments]
+def run(*arguments: Path | str, cwd: Path, **environment: str) -> Outcome:
+    command = [sys.executable, "-X", "importtime", *map(str, arguments)]
     inherited = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
     done = subprocess.run(command, cwd=cwd, env=inherited | environment, capture_output=True, text=True)
     errors = re.sub(r"^import time:.*\n", "", done.stderr, flags=re.MULTILINE)
@@ -161,12 +161,12 @@ def test_hydras_switch_shows_the_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [TRAIN, FIND_LR])
+@pytest.mark.parametrize("program", [[TRAIN], [FIND_LR], ["-m", "thaw", "train"]])
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
 def test_looking_before_running_imports_no_torch_and_leaves_nothing(
-    tmp_path: Path, script: Path, arguments: list[str]
+    tmp_path: Path, program: list[Path | str], arguments: list[str]
 ) -> None:
-    outcome = run(script, *arguments, cwd=tmp_path)
+    outcome = run(*program, *arguments, cwd=tmp_path)
     assert (outcome.code, outcome.messages) == (0, [])
     assert "strategy" in outcome.output
     assert "torch" not in outcome.imported
@@ -192,6 +192,16 @@ def test_help_is_each_commands_own_and_names_what_there_is(tmp_path: Path) -> No
     assert {"resnet18", "hymenoptera_finetune", "dataset.root"} <= set(ours.output.split())
     assert {"find_lr.num_steps=100", "valley", "python"} <= set(theirs.output.split())
     assert "$" not in ours.output + theirs.output
+
+
+@pytest.mark.parametrize(("script", "command"), [(TRAIN, "train"), (FIND_LR, "find_lr")])
+def test_as_a_command_a_programs_help_names_commands(tmp_path: Path, script: Path, command: str) -> None:
+    help_page = run(script, "--help", cwd=tmp_path).output
+    shorter = run("-m", "thaw", command, "--help", cwd=tmp_path).output
+    for program in ("train", "find_lr"):
+        assert help_page.count(f"python {program}.py") == shorter.count(f"thaw {program}") > 0
+    for line, as_command in zip(help_page.splitlines(), shorter.splitlines(), strict=True):
+        assert len(line.rstrip()) == len(as_command.rstrip()) or not line.startswith("python")
 
 
 @pytest.mark.parametrize(

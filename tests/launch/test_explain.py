@@ -43,12 +43,11 @@ def accept(compose: Compose, *overrides: str) -> None:
         (
             "hydra.sweeper.n_trials=3",
             "hydra.sweeper.n_trials is not an option without a search: add sweep=search, or another of those that "
-            "`python train.py --help` lists.",
+            "`thaw train --help` lists.",
         ),
         (
             "backbone=resnet_50",
-            "backbone must be one of those that `python train.py --help` lists, got 'resnet_50'. "
-            "Did you mean 'resnet50'?",
+            "backbone must be one of those that `thaw train --help` lists, got 'resnet_50'. Did you mean 'resnet50'?",
         ),
         *(
             (
@@ -66,12 +65,12 @@ def accept(compose: Compose, *overrides: str) -> None:
         (
             "backbone=microsoft/resnet-50",
             "backbone must be the name of a torchvision classifier, got 'microsoft/resnet-50'. "
-            "Did you mean 'resnet50'? `python train.py --help` lists them.",
+            "Did you mean 'resnet50'? `thaw train --help` lists them.",
         ),
         (
             "backbone=timm/xcit_tiny_12_p16_224",
             "backbone must be the name of a torchvision classifier, got 'timm/xcit_tiny_12_p16_224'. "
-            "`python train.py --help` lists them.",
+            "`thaw train --help` lists them.",
         ),
         ("strategy=", "strategy must be one of "),
         (

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     found = len(Shards(options.out, cache_folder() / "shards").rows)
     if found != len(rows):
         raise ThawError(f"{options.out} has {found} of {len(rows)} images: delete what is there, and pack again.")
-    print(f"Train: python train.py dataset=stream {option_to_type('dataset.root', options.out)}")
+    print(f"Train: thaw train dataset=stream {option_to_type('dataset.root', options.out)}")
     return 0
 
 

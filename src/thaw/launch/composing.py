@@ -15,7 +15,8 @@ from thaw.launch.resume import as_begun, expand_resume, find_resume
 from thaw.overrides import folder_of, readable
 from thaw.run import Run
 
-CONF = Path(__file__).parents[3] / "conf"
+CONF = Path(__file__).parents[1] / "conf"
+"""The presets: in a checkout a link to those at its top."""
 MOST_HEAD_EPOCHS, MOST_THAWING_EPOCHS = 10, 3
 UNSAID_ROOT = "${oc.env:THAW_DATA,data}"
 """`dataset.root` as `conf/config.yaml` has it: where the data sets lie that have names."""
@@ -30,13 +31,13 @@ def register() -> None:
 
 
 def compose(*options: str, conf: Path | str = CONF) -> Config:
-    """The options of `python train.py OPTIONS`, from Python: `compose("strategy=gradual", "optimizer.lr=1e-3")`.
+    """The options of `thaw train OPTIONS`, from Python: `compose("strategy=gradual", "optimizer.lr=1e-3")`.
 
     `resume=RUN` brings the options of RUN along, as it does in a shell.
 
     Args:
         options: As they are typed, without the shell's quotes.
-        conf: Folder of the presets; the one beside this package's source by default.
+        conf: Folder of the presets; those installed with this package by default.
 
     Raises:
         ThawError: One of them is a mistake, or the presets are not there.

@@ -21,6 +21,7 @@ from thaw.launch.composing import register
 from thaw.launch.help import asked_for, help_text, options_text
 from thaw.launch.hydra_arguments import translate
 from thaw.launch.job import Experiment, Job, JobError
+from thaw.launch.program import Program
 from thaw.launch.sweep import (
     ERROR_LOG,
     SUBMITIT,
@@ -60,20 +61,20 @@ def run_experiment(
         can_resume: Whether `resume=RUN` stands for the options of RUN.
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and STARTED_BY_THAW not in os.environ
-    process, ended_by = ProcessRank(), None
+    process, ended_by, program = ProcessRank(), None, Program(Path(sys.argv[0]))
     try:
         if "--version" in sys.argv:
             print(f"thaw {version('thaw')}")
             return
         if (word := asked_for(sys.argv)) == "":
-            print(help_text(conf / help_file), end="")
+            print(help_text(conf / help_file, program.is_command), end="")
             return
         try:
             if word:
                 print(options_text(word), end="")
                 return
             process = find_rank()
-            failures = _run_jobs(experiment, conf, can_resume, process, show_traceback)
+            failures = _run_jobs(experiment, program, conf, can_resume, process, show_traceback)
         except Exception as error:
             if show_traceback or isinstance(error, BrokenPipeError):
                 raise
@@ -90,17 +91,17 @@ def run_experiment(
 
 
 def _run_jobs(
-    experiment: Experiment, conf: Path, can_resume: bool, process: ProcessRank, show_traceback: bool
+    experiment: Experiment, program: Program, conf: Path, can_resume: bool, process: ProcessRank, show_traceback: bool
 ) -> list[Failure]:
     """Have Hydra run the jobs of the command line; returns why the run failed, where that stands in no folder."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what it likes and exits 1
     os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")  # Optuna 2 is bound to SQLAlchemy 1.4
-    os.environ["THAW_PROGRAM"] = program = Path(sys.argv[0]).stem  # for conf/config.yaml, in each job's process
-    os.environ["THAW_SUFFIX"] = "" if program == "train" else f"_{program}"
+    os.environ["THAW_PROGRAM"] = program.name  # for conf/config.yaml, in each job's process
+    os.environ["THAW_SUFFIX"] = "" if program.name == "train" else f"_{program.name}"
     OmegaConf.register_new_resolver("data_name", data_name, replace=True)  # for conf/config.yaml
     register()
     sys.argv[1:], skip_finished = translate(sys.argv[1:], conf, process, can_resume)
-    job = Job(experiment, Path(sys.argv[0]).absolute(), skip_finished, show_traceback)
+    job = Job(experiment, program, skip_finished, show_traceback)
     with OutputFolder.claim, suppress(JobError):  # more of them than the search puts up with; their folders tell why
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
     return [job.failure] if job.failure else []

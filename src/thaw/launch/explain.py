@@ -36,7 +36,7 @@ FREE_KEYS = {
 
 _PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
 
-LISTED = "`python train.py --cfg job` lists all."
+LISTED = "`thaw train --cfg job` lists all."
 OTHER_NAMES = {
     "epochs": "trainer.max_epochs", "num_epochs": "trainer.max_epochs", "patience": "trainer.early_stopping",
     "learning_rate": "optimizer.lr", "lr0": "optimizer.lr", "wd": "optimizer.weight_decay", "optim": "optimizer",
@@ -77,7 +77,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return _explain_key_or_value(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
-        return "A group takes the name of one of its choices: see `python train.py --help`."
+        return "A group takes the name of one of its choices: see `thaw train --help`."
     if isinstance(error, ValueError) and str(error) == "Record does not exist.":  # Optuna's of its study
         return "The search has no best trial, for none has finished."
     if type(error).__name__ == "OperationalError":  # SQLAlchemy's, of the file of Optuna's study
@@ -176,7 +176,7 @@ def _explain_choice(error: MissingConfigException) -> str:
         return f"{group}={choice} needs packages: pip install -e '.[sweeps]'."
     if not group or not choices:
         return str(error)
-    listed = ", ".join(choices) if len(choices) <= 20 else "one of those that `python train.py --help` lists"
+    listed = ", ".join(choices) if len(choices) <= 20 else "one of those that `thaw train --help` lists"
     rule = f"one of {listed}" if len(choices) <= 20 else listed
     return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}"
 
@@ -188,7 +188,7 @@ def _explain_foreign_backbone(name: str) -> str:
     rule = f"backbone must be the name of a torchvision classifier, got {name!r}"
     if own:
         return f"{rule}: say backbone={own}."
-    return f"{rule}.{did_you_mean(last, BACKBONE_NAMES)} `python train.py --help` lists them."
+    return f"{rule}.{did_you_mean(last, BACKBONE_NAMES)} `thaw train --help` lists them."
 
 
 def _explain_key_or_value(error: BaseException) -> str:
@@ -211,7 +211,7 @@ def _explain_key_or_value(error: BaseException) -> str:
             others = ", ".join(_PLUGINS["hydra/launcher"])
             return f"{name} is not an option without a launcher: add hydra/launcher=NAME, one of {others}."
         if "'BasicSweeperConf'" in text:
-            others = "another of those that `python train.py --help` lists"
+            others = "another of those that `thaw train --help` lists"
             return f"{name} is not an option without a search: add sweep=search, or {others}."
         preset = re.match(r"In '([^']+)': ", text)
         return _explain_key_in(preset[1], name) if preset else unknown_option(name)

@@ -46,11 +46,18 @@ def asked_for(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def help_text(path: Path) -> str:
-    """The text of a file with the names filled in that are too many to write down twice."""
+def help_text(path: Path, is_command: bool) -> str:
+    """The text of a file with the names filled in that are too many to write down twice.
+
+    Args:
+        path: The file, which tells of `python train.py`.
+        is_command: Whether `thaw train` is to stand there instead.
+    """
     experiments = sorted(path.stem for path in (path.parent / "experiment").glob("*.yaml"))
     template = Template(path.read_text(encoding="utf-8"))
-    return template.substitute(BACKBONES=_fill(BACKBONE_NAMES), EXPERIMENTS=_fill(experiments))
+    text = template.substitute(BACKBONES=_fill(BACKBONE_NAMES), EXPERIMENTS=_fill(experiments))
+    script, shorter = r"python (\w+)\.py(.*?)( {2,}|$)", lambda found: f"thaw {found[1]}{found[2]}".ljust(len(found[0]))
+    return re.sub(script, shorter, text, flags=re.MULTILINE) if is_command else text
 
 
 def _fill(names: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ def translate(arguments: list[str], conf: Path, process: ProcessRank, can_resume
         if can_resume:
             arguments = expand_resume(arguments)
         elif find_resume(arguments):
-            raise ThawError("resume=RUN goes on with a training: it is an option of train.py.")
+            raise ThawError("resume=RUN goes on with a training: it is an option of `thaw train`.")
         else:
             refuse_taken(arguments)
     arguments, skip_finished = expand_sweep(arguments)
@@ -76,9 +76,7 @@ def in_company(process: ProcessRank, arguments: list[str]) -> list[str]:
     if process.is_alone:
         return arguments
     if is_multirun(arguments):
-        raise ThawError(
-            "-m under torchrun or srun would be a sweep in each process. Leave them out: python train.py -m."
-        )
+        raise ThawError("-m under torchrun or srun would be a sweep in each process. Leave them out: thaw train -m.")
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
         raise ThawError("Processes started by torchrun or srun need a folder in common: set hydra.run.dir=FOLDER.")
     return arguments if process.speaks_for_all else [*arguments, "hydra.output_subdir=null"]

@@ -19,6 +19,7 @@ from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.composing import accept
 from thaw.launch.processes import ProcessError, count_processes, start_processes
+from thaw.launch.program import Program
 from thaw.launch.resume import as_begun, is_requeued
 from thaw.launch.sweep import ERROR_LOG, Failure, is_finished, objective, record_failure
 from thaw.overrides import in_sweep, quoted, seen_from_here, typed_overrides
@@ -42,14 +43,14 @@ class Job:
 
     Attributes:
         experiment: Called with the checked options, the folder for its results and the command that asked for it.
-        script: The program, for jobs of several processes.
+        program: The program, for jobs of several processes.
         skip_finished: Whether a job that has finished in an earlier go is left as it is.
         show_traceback: Whether the error of a single run is raised.
         failure: Why a single run has failed, where that could not be left in its folder.
     """
 
     experiment: Experiment
-    script: Path
+    program: Program
     skip_finished: bool
     show_traceback: bool
     failure: Failure | None = None
@@ -130,10 +131,10 @@ class Job:
             lock.close()  # the first of them takes it
             if config.figures is None and in_sweep():
                 overrides.append("figures=false")  # to them it is a run of its own
-            start_processes(number, [str(self.script), *overrides, f"hydra.run.dir={quoted(folder)}"])
+            start_processes(number, [*self.program.arguments, *overrides, f"hydra.run.dir={quoted(folder)}"])
             return objective(run.summary, config.trainer.monitor) if run.is_finished else None
         typed = [each for each in overrides if not each.startswith("resume=")]  # its options stand there in full
-        return self.experiment(config, folder, shlex.join(["python", self.script.name, *typed]))
+        return self.experiment(config, folder, shlex.join([*self.program.recorded, *typed]))
 
 
 @contextmanager
@@ -159,6 +160,6 @@ def _advice(error: Interrupted, run: Run, begun: float) -> str:
         command = shlex.join(["thaw", "report", str(run.folder)])
         return f"Ended by {error.signal} after the training: all of it is saved. Next: {command}"
     if run.last.exists():
-        command = shlex.join(["python", sys.argv[0], f"resume={run.folder}"])
+        command = shlex.join([*Program(Path(sys.argv[0])).typed, f"resume={run.folder}"])
         return f"Ended by {error.signal}. To go on from the last saved epoch: {command}"
     return f"Ended by {error.signal} before an epoch was saved in {run.folder}: start anew."

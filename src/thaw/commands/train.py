@@ -1,0 +1,51 @@
+"""Train an image classifier: `thaw train` from any folder, `python train.py` from a checkout and by its `conf/`."""
+
+from pathlib import Path
+
+from thaw.config import Config
+from thaw.launch.composing import CONF
+from thaw.launch.entry import run_experiment
+
+
+def main(conf: Path = CONF) -> None:
+    """Run the trainings of the command line.
+
+    Args:
+        conf: Folder of the presets.
+    """
+    run_experiment(experiment, conf, close_sweep)
+
+
+def experiment(config: Config, folder: Path, command: str) -> float:
+    """Train, and return what a search maximises; torch is imported only here, after the options are accepted."""
+    from thaw.importing import heavy_imports
+    from thaw.launch.sweep import objective
+
+    with heavy_imports():
+        from thaw.training.train import train
+
+    return objective(train(config, folder, command), config.trainer.monitor)
+
+
+def close_sweep(folder: Path) -> None:
+    """Print the leaderboard of a sweep's runs and what to type next; keep it in its folder, as table and picture."""
+    from thaw.comparison.accuracy_chart import accuracy_chart
+    from thaw.comparison.compare import compare
+    from thaw.comparison.runs import find_runs
+    from thaw.inspection.figures import write_figure
+    from thaw.training.remarks import next_lines
+
+    runs = find_runs(folder)
+    if not runs:
+        return
+    leaderboard = compare([folder])
+    print(leaderboard)
+    leaderboard.write_csv(folder / "comparison.csv")
+    write_figure(accuracy_chart(leaderboard), folder / "comparison.png")
+    has_events = any(run.events.is_dir() for run in runs)
+    for line in next_lines(leaderboard.best, folder if has_events else None):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
