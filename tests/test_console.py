@@ -5,6 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from thaw.console import ConsoleHandler, LogFile, table_text
 
@@ -61,3 +65,22 @@ def test_a_name_in_a_table_does_not_command_the_terminal() -> None:
 def test_no_cell_is_cut_however_many_there_are() -> None:
     cells = [f"species_number_{number:03}" for number in range(100)]
     assert table_text(["image", *cells], [["a.jpg", *cells]]).split() == ["image", *cells, "a.jpg", *cells]
+
+
+def test_a_sweep_says_what_is_new_and_no_details(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = OmegaConf.create({"hydra": HydraConf(mode=RunMode.MULTIRUN)})
+    monkeypatch.setattr(ConsoleHandler, "said", set())
+    lines = [("train 244", False), ("epoch 1/2", True), ("epoch 2/2", False)]
+    for in_a_sweep in (False, True):
+        if in_a_sweep:
+            monkeypatch.setattr(HydraConfig.instance(), "cfg", job)
+        for number in (1, 2):
+            handler = ConsoleHandler()
+            for text, is_detail in (*lines, (f"job {number}", False)):
+                detail = {"is_detail": True} if is_detail else {}
+                handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO} | detail))
+    alone = [text for text, _ in lines]
+    expected = [*alone, "job 1", *alone, "job 2", "train 244", "epoch 2/2", "job 1", "job 2"]
+    assert capsys.readouterr().out.splitlines() == expected

@@ -109,3 +109,29 @@ def test_a_folder_on_another_drive_has_no_relative_path(tmp_path: Path, monkeypa
     assert seen_from_here(tmp_path / "outputs" / "run") == Path("outputs/run")
     monkeypatch.setattr(os.path, "relpath", ntpath.relpath)
     assert seen_from_here(Path("D:\\runs\\one")) == Path("D:\\runs\\one")
+
+
+# ---- images without a key
+
+
+def test_a_folder_or_a_table_by_itself_is_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos, 2").mkdir()
+    (tmp_path / "labels.csv").touch()
+    assert meaning(readable(["photos, 2", "seed=1"])) == {
+        "dataset": "folder",
+        "dataset.root": "photos, 2",
+        "seed": 1,
+    }
+    assert meaning(readable(["seed=1", "labels.csv"])) == {"dataset": "folder", "dataset.csv": "labels.csv", "seed": 1}
+    assert readable(["-m", "photos, 2"])[0] == "-m"
+    assert "dataset=folder" in readable(["-m", "photos, 2"])
+
+
+@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--info", "job"], ["job.csv"], ["--multirun", "other"]])
+def test_the_value_of_a_flag_is_no_folder_nor_what_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job").mkdir()
+    assert readable(arguments) == arguments

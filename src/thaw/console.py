@@ -6,13 +6,14 @@ import signal
 import sys
 from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
 
 from thaw.errors import printable
+from thaw.overrides import in_sweep
 from thaw.signals import Interrupted
 from thaw.writing import naming
 
@@ -21,7 +22,14 @@ UNBOUNDED = 10**6
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints log records through rich's console, so that lines stay whole and appear above a progress bar."""
+    """Prints log records through rich's console, so that lines stay whole and appear above a progress bar.
+
+    Of a sweep it leaves out what an earlier job has said in the same words, and what is marked as a detail: `train.log`
+    has it.
+    """
+
+    said: ClassVar[set[str]] = set()
+    """By the jobs of this process so far: each has a handler of its own."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record; warnings in yellow.
@@ -35,6 +43,10 @@ class ConsoleHandler(logging.Handler):
         except Exception:  # some library's mistake
             self.handleError(record)
             return
+        if in_sweep():
+            if line in self.said or hasattr(record, "is_detail"):
+                return
+            self.said.add(line)
         try:
             get_console().print(line, style=style, soft_wrap=True, markup=False, highlight=False)
         except Interrupted:  # by a signal of the user's

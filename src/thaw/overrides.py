@@ -1,6 +1,7 @@
 """Options as texts, KEY=VALUE: what is typed, and what Hydra's grammar makes of it. Imports no torch."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -32,7 +33,8 @@ def readable(arguments: list[str]) -> list[str]:
     `dataset.root=photos (1)`, `dataset.root=2024_11` and `dataset.label_pattern=^(.+)_[0-9]+[.]` mean what they say.
     """
     is_sweep = is_multirun(arguments)
-    lines = [_readable(each, is_sweep) if _is_option(each) else each for each in _name_searchpath(arguments)]
+    arguments = _name_images(_name_searchpath(arguments))
+    lines = [_readable(each, is_sweep) if _is_option(each) else each for each in arguments]
     return sorted(lines, key=_is_option)
 
 
@@ -77,6 +79,21 @@ def _name_searchpath(arguments: list[str]) -> list[str]:
             if "://" not in place or place.startswith("file://"):
                 _folder_of_presets(flag, place.removeprefix("file://"))
     return [*others, f"hydra.searchpath=[{','.join(folders)}]"] if folders else others
+
+
+def _name_images(arguments: list[str]) -> list[str]:
+    """`photos`, a folder of images, as `dataset=folder dataset.root=photos`, and likewise a CSV file."""
+    options = []
+    for before, argument in pairwise(["", *arguments]):
+        path = Path(_at_home(argument))
+        is_word = not _is_option(argument) and (not before.startswith("-") or is_multirun([before]))  # of no flag
+        if is_word and path.is_dir():
+            options += ["dataset=folder", f"dataset.root={path}"]
+        elif is_word and path.is_file():
+            options += ["dataset=folder", f"dataset.csv={path}"]
+        else:
+            options.append(argument)
+    return options
 
 
 def _folder_of_presets(option: str, name: str) -> Path:

@@ -32,6 +32,7 @@ class Seconds(TypedDict):
     """Training and validation, checkpoints included."""
     epoch_median: float
     """From the start of one epoch to that of the next."""
+    epoch_longest: float
     total: float
     """From the start, imports apart, to the last prediction."""
 

@@ -128,7 +128,7 @@ def accept(compose: Compose, *overrides: str) -> None:
             "a=[",
             "Cannot read the option 'a=[': write KEY=VALUE, lists as KEY=[a,b], texts with =",
         ),
-        ("frozen", "Cannot read the option 'frozen': write KEY=VALUE"),
+        ("frozen", "'frozen' is no folder of images, no CSV file and no option: write options KEY=VALUE."),
         ("strategy=frozen,finetune", "strategy=frozen,finetune is a sweep: add -m. A list is written KEY=[A,B], "),
         ("optimizer.lr=interval(1e-3,1)", "optimizer.lr=interval(1e-3,1) is a sweep: add -m. "),
         ("+seed=3", "seed is an option as it is: leave the plus sign out, seed=3."),

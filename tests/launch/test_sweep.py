@@ -143,6 +143,9 @@ def test_a_search_maximises_the_monitored_metric_of_the_last_epoch(monitor: str,
         ("backbone.weights=https://host/a.pth?x=1", "backbone.weights=https-host-a.pth-x=1"),
         (f"backbone.weights={'long/' * 50}run/best.ckpt", f"backbone.weights=g-{'long-' * 5}run-best.ckpt"),
         ("+trainer.extra.a={b:1}", "+trainer.extra.a={b-1}"),
+        ("optimizer.lr=0.00012611799440372223,seed=1", "optimizer.lr=0.000126,seed=1"),
+        ("optimizer.lr=1.083939339967489e-06", "optimizer.lr=1.08e-06"),
+        ("optimizer.lr=0.00025,head.dropout=0.12345", "optimizer.lr=0.00025,head.dropout=0.12345"),
         (f"strategy.name={'n' * 300}", f"strategy.name={'n' * 226}"),
         (f"dataset.classes=[{'犬' * 100}]", f"dataset.classes=[{'犬' * 74}"),
     ],
@@ -253,8 +256,11 @@ def test_a_killed_sweep_goes_on_with_the_job_it_was_killed_in(image_folder: Path
     assert 3 <= epochs_done < 16
     resumed = run(ROOT / "train.py", *command, f"sweep.resume={sweep}", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    printed = [line.split("|")[0].split()[1] for line in resumed.stdout.splitlines() if line.startswith("epoch ")]
+    lines = (sweep / "1_seed=2" / "train.log").read_text().splitlines()
+    last_begin = max(number for number, line in enumerate(lines) if line.startswith("Weights: "))
+    printed = [line.split("|")[0].split()[1] for line in lines[last_begin:] if line.startswith("epoch ")]
     assert printed == [f"{epoch}/16" for epoch in range(epochs_done + 1, 17)]
+    assert "epoch 16/16 | " in resumed.stdout
     assert [json.loads(path.read_text())["epochs"] for path in sweep.glob("*/summary.json")] == [16, 16]
 
 

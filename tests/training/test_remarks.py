@@ -161,9 +161,10 @@ def test_nothing_is_told_of_a_training_as_it_is_meant_to_be() -> None:
 SUMMARY = {
     "val": {"acc": 0.9, "acc_ci95": [0.8, 0.95], "n": 50, "macro_f1": 0.71}, "last": {"acc": 0.88}, "test": None,
     "probe": None, "epochs": 8, "best_epoch": 3, "epoch_chosen_on": "val", "gpu_memory_gb": None,
-    "seconds": {"total": 9.0, "epoch_median": 1.0},
+    "seconds": {"total": 9.0, "epoch_median": 1.0, "epoch_longest": 2.0},
 }  # fmt: skip
-ACCURACY = "0.9000 (95 % interval 0.800 to 0.950, n=50)"
+CHOSEN = "at epoch 3 of 8, which was chosen on these images"
+ACCURACY = "0.9000 (95 % interval 0.800 to 0.950, n=50), macro-F1 0.7100"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ ACCURACY = "0.9000 (95 % interval 0.800 to 0.950, n=50)"
         ("val/loss", f"Val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images for its loss"),
         (
             "val/macro_f1",
-            f"Val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images for its macro-F1 of 0.7100",
+            f"Val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images for its macro-F1",
         ),
     ],
 )
@@ -193,6 +194,26 @@ def test_an_epoch_that_alone_was_validated_is_not_said_to_be_chosen(
     chosen = ", which was chosen on these images for its loss" if is_chosen else ""
     assert first == f"Val accuracy {ACCURACY}, at epoch 2 of 2{chosen}; last epoch 0.8800"
     assert second == f"Test accuracy {ACCURACY}, of {'the epoch chosen on val' if is_chosen else 'that epoch'}"
+
+
+@pytest.mark.parametrize(("macro_f1", "is_told"), [(0.895, False), (0.889, True), (0.911, True)])
+def test_macro_f1_is_told_where_accuracy_hides_it(macro_f1: float, is_told: bool) -> None:
+    summary = SUMMARY | {"val": SUMMARY["val"] | {"macro_f1": macro_f1}}
+    assert (f"n=50), macro-F1 {macro_f1:.4f}, at epoch 3" in closing_lines(Run("run"), Config(), summary)) == is_told
+
+
+@pytest.mark.parametrize(("probe", "is_told"), [(0.89, False), (0.9, True), (0.91, True)])
+def test_a_training_without_an_epoch_better_than_the_probe_is_told(probe: float, is_told: bool) -> None:
+    lines = closing_lines(Run("run"), Config(), SUMMARY | {"probe": {"acc": probe, "acc_ci95": [0.8, 0.95]}})
+    assert ("\nNo epoch was better than the probe alone, which strategy=probe gives" in lines) == is_told
+
+
+@pytest.mark.parametrize(
+    ("median", "longest", "told"), [(0.05, 0.9, "0.05 s"), (40.0, 100.0, "40.00 s"), (0.23, 99.0, "0.23 to 99.00 s")]
+)
+def test_epochs_of_very_different_length_are_told_by_their_range(median: float, longest: float, told: str) -> None:
+    summary = SUMMARY | {"seconds": {"total": 460.5, "epoch_median": median, "epoch_longest": longest}}
+    assert f"460.5 s in all, {told} an epoch" in closing_lines(Run("run"), Config(), summary)
 
 
 def test_a_training_that_ends_clearly_below_the_probe_is_told() -> None:

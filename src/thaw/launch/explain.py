@@ -67,6 +67,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         return _explain_choice(error)
     if isinstance(error, OverrideParseException):
+        if "=" not in str(error.override):
+            return f"{error.override!r} is no folder of images, no CSV file and no option: write options KEY=VALUE."
         return (
             f"Cannot read the option {error.override!r}: write KEY=VALUE, lists as KEY=[a,b], texts with = or letters "
             "beyond a to z in quotes within quotes: \"KEY='größe'\"."

@@ -1,17 +1,21 @@
 """`resume=RUN`: a run goes on with the options that it was begun with. Imports no torch."""
 
+import logging
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import ThawError
 from thaw.launch.explain import option_names
+from thaw.options import IRRELEVANT, flatten, is_one_of, typed
 from thaw.overrides import folder_of, key_of, quoted
 from thaw.run import Run
 from thaw.writing import claimed
+
+log = logging.getLogger(__name__)
 
 
 def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
@@ -77,7 +81,7 @@ def refuse_taken(arguments: list[str]) -> None:
 def as_begun(values: DictConfig, run: Run, typed: Iterable[str]) -> DictConfig:
     """The options of a run that is gone on with, as it has recorded them, and those that are typed for the rest of it.
 
-    Presets may have been changed since; they count where a choice of one is typed anew.
+    Presets may have been changed since; they count where a choice of one is typed anew. What will be different is told.
 
     Args:
         values: The options that the run was started with and those for the rest, by the presets as they are now.
@@ -95,7 +99,19 @@ def as_begun(values: DictConfig, run: Run, typed: Iterable[str]) -> DictConfig:
         is_as_before = _value(now, key) == _value(before, key) and key not in typed_anew
         if is_as_before and ("." in key or not isinstance(value, dict)):  # not whole groups
             OmegaConf.update(own, key, value, merge=False)
+    if changes := _changes(recorded, cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))):
+        log.info(f"{run.folder} goes on with {', '.join(changes)}")
     return own
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Options that are no longer what they were, and may change a result, with both values."""
+    known = flatten(before)
+    return [
+        f"{key}={typed(value)} (was {typed(known[key])})"
+        for key, value in flatten(now).items()
+        if key in known and value != known[key] and not is_one_of(key, IRRELEVANT)
+    ]
 
 
 def _value(options: Any, key: str) -> Any:

@@ -144,7 +144,8 @@ def job_name(overrides: str) -> str:
     """
     plain = re.sub(r"\\([\\()\[\]:={}\s,])", r"\1", overrides)  # Hydra's escapes, as of a blank
     short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), plain)
-    name = re.sub(r'[<>:"/\\|?*]+', "-", short)
+    rounded = re.sub(r"\d+\.\d{6,}(e-?\d+)?", lambda drawn: f"{float(drawn[0]):.3g}", short)  # by a search
+    name = re.sub(r'[<>:"/\\|?*]+', "-", rounded)
     return os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
 
 

@@ -71,7 +71,7 @@ def find_weights(backbone: str, spec: str) -> Weights:
     name = spec.removeprefix(f"{official.__name__}.")
     if name in official.__members__:
         return _official(backbone, official[name])
-    if path.is_dir():
+    if spec and path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if path.is_file():
         return _from_file(backbone, path)

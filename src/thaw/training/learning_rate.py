@@ -52,7 +52,7 @@ def _find_lr(config: Config, run: Run) -> RangeTest:
         log.info(weights_line)
         save_range_test(run, trainer, config, test)
         log.info(f"{_facts(test)}, {time.perf_counter() - started:.1f} s")
-        log.info(f"optimizer.lr={test.valley:<8g} valley: halfway down the longest fall of the loss")
+        log.info(f"optimizer.lr={test.valley:<8g} valley: halfway down the longest fall of the loss; auto takes it")
         log.info(f"optimizer.lr={test.steepest:<8g} steepest: where it falls fastest")
         if doubt := test.doubt():
             log.info(doubt)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -109,7 +109,8 @@ class EpochLog(Callback):
         for name in (*METRICS, *rates):
             row[name] = f"{metrics[name]:.6g}" if name in metrics else ""
         self._append(row)
-        log.info(self._line(trainer, metrics, seconds))
+        is_detail = seconds < 1 and trainer.current_epoch + 1 < cast(int, trainer.max_epochs)
+        log.info(self._line(trainer, metrics, seconds), extra={"is_detail": True} if is_detail else None)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the clock for the last time."""

@@ -11,10 +11,12 @@ from thaw.model.strategy import rate_factors
 from thaw.options import changed, typed
 from thaw.overrides import in_sweep
 from thaw.run import Run
-from thaw.summary import Summary
+from thaw.summary import Metrics, Seconds, Summary
 
 RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
 """Options that change nothing of an image's centre crop and its mirror images."""
+LEAST_TOLD = 0.01
+"""Difference between accuracy and macro-F1 from which on the last lines name both."""
 MIRRORS = {"augment.flip", "augment.vertical_flip"}
 MOST_FOR_ADAMW = 5e-4
 """Rate of a pretrained backbone. Ants and bees, SqueezeNet, 8 epochs, three seeds, val accuracy: 0.682 ± 0.010 at 1e-3,
@@ -169,24 +171,26 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
         monitor = config.trainer.monitor
         is_best = monitor == "val/acc" and is_chosen
         figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
-        chosen_for = "loss" if monitor == "val/loss" else f"macro-F1 of {best['macro_f1']:.4f}"
+        chosen_for = "loss" if monitor == "val/loss" else "macro-F1"
         reason = "" if is_best else f" for its {chosen_for}"
         chosen = f", which was chosen on these images{reason}" if is_chosen else ""
         lines = [
-            f"{figure} {accuracy_text(best)}, at epoch {summary['best_epoch']} of {summary['epochs']}{chosen}; "
+            f"{figure} {_scores(best, monitor)}, at epoch {summary['best_epoch']} of {summary['epochs']}{chosen}; "
             f"last epoch {last['acc']:.4f}{probe}",
         ]
+        if summary["probe"] and is_best and best["acc"] <= summary["probe"]["acc"]:
+            lines.append("No epoch was better than the probe alone, which strategy=probe gives without training")
         if summary["probe"] and last["acc"] < (low := summary["probe"]["acc_ci95"][0]):
             remedy = "" if config.starts_from_probe else "head.init=probe, "
             advice = f"{remedy}more epochs, or another optimizer.lr"
             lines.append(f"The last epoch is below the probe's 95 % interval, from {low:.3f}: try {advice}")
     if summary["test"]:
         which = f"the epoch chosen on {chosen_on}" if is_chosen else "that epoch"
-        lines.append(f"Test accuracy {accuracy_text(summary['test'])}, of {which}")
+        lines.append(f"Test accuracy {_scores(summary['test'], config.trainer.monitor)}, of {which}")
     if judged and judged.metrics()["acc"] <= (always := judged.most_common)[1]:
         lines.append(f"Always answering {always[0]!r} would reach {always[1]:.4f}: see macro-F1, and dataset.balance")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
-    pace = f", {seconds['epoch_median']:.2f} s an epoch" if summary["epochs"] else ""
+    pace = f", {_pace(seconds)} an epoch" if summary["epochs"] else ""
     if 0 < summary["epochs"] < config.trainer.max_epochs:  # by early stopping, max_time, a callback of one's own
         pace += f", {summary['epochs']} of {config.trainer.max_epochs} epochs"
     lines.append(f"{seconds['total']:.1f} s in all{pace}{memory}; everything is in {run.folder}")
@@ -194,6 +198,18 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
         report = None if config.report else run.folder
         lines += next_lines(report, run.folder.parent if config.logger.name == "tensorboard" else None)
     return "\n".join(lines)
+
+
+def _scores(metrics: Metrics, monitor: str) -> str:
+    """Accuracy with its interval, and macro-F1 where it goes by that or accuracy hides it."""
+    is_told = monitor == "val/macro_f1" or abs(metrics["macro_f1"] - metrics["acc"]) >= LEAST_TOLD
+    return accuracy_text(metrics) + (f", macro-F1 {metrics['macro_f1']:.4f}" if is_told else "")
+
+
+def _pace(seconds: Seconds) -> str:
+    """Seconds of an epoch: the median, or the range where some are on stored features and some are not."""
+    median, longest = seconds["epoch_median"], seconds["epoch_longest"]
+    return f"{median:.2f} s" if longest - median < 1 or longest < 3 * median else f"{median:.2f} to {longest:.2f} s"
 
 
 def next_lines(report: Path | None, logdir: Path | None) -> list[str]:

@@ -96,9 +96,11 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     fit_seconds = time.perf_counter() - started_fit
     best = read_tensors(run.best)
     results = training.evaluate(best["state_dict"])
+    times = [*earlier.epochs, *epochs.times] or [0.0]
     seconds: Seconds = {
         "fit": round(earlier.fit + fit_seconds, 3),
-        "epoch_median": round(median([*earlier.epochs, *epochs.times] or [0.0]), 3),
+        "epoch_median": round(median(times), 3),
+        "epoch_longest": round(max(times), 3),
         "total": round(earlier.total + time.perf_counter() - started, 3),
     }
     summary = training.summarise(results, best["epoch"], seconds, command)

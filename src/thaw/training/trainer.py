@@ -167,6 +167,8 @@ def choose_devices(options: TrainerConfig, num_devices: int) -> int | list[int]:
 
 
 def _misfit(error: Exception) -> ThawError:
+    if "No supported gpu backend found" in str(error):
+        return ThawError("trainer.accelerator=gpu finds no GPU that torch can use: auto takes what there is.")
     return ThawError(f"trainer.* does not fit this machine or Lightning's Trainer: {error}")
 
 
