@@ -67,20 +67,21 @@ def test_no_cell_is_cut_however_many_there_are() -> None:
     assert table_text(["image", *cells], [["a.jpg", *cells]]).split() == ["image", *cells, "a.jpg", *cells]
 
 
-def test_a_sweep_says_what_is_new_and_no_details(
+def test_a_sweep_says_what_is_new_all_results_and_no_details(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = OmegaConf.create({"hydra": HydraConf(mode=RunMode.MULTIRUN)})
     monkeypatch.setattr(ConsoleHandler, "said", set())
-    lines = [("train 244", False), ("epoch 1/2", True), ("epoch 2/2", False)]
+    data = {"msg": "train 244", "name": "thaw.data.datamodule"}
+    detail = {"msg": "epoch 1/2", "name": "thaw.training.progress", "is_detail": True}
+    result = {"msg": "Finished already.", "name": "thaw.launch.job"}
     for in_a_sweep in (False, True):
         if in_a_sweep:
             monkeypatch.setattr(HydraConfig.instance(), "cfg", job)
-        for number in (1, 2):
-            handler = ConsoleHandler()
-            for text, is_detail in (*lines, (f"job {number}", False)):
-                detail = {"is_detail": True} if is_detail else {}
-                handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO} | detail))
-    alone = [text for text, _ in lines]
-    expected = [*alone, "job 1", *alone, "job 2", "train 244", "epoch 2/2", "job 1", "job 2"]
-    assert capsys.readouterr().out.splitlines() == expected
+        for _ in range(2):
+            handler = ConsoleHandler()  # each job has its own
+            for record in (data, detail, result):
+                handler.emit(logging.makeLogRecord(record | {"levelno": logging.INFO}))
+    alone = ["train 244", "epoch 1/2", "Finished already."]
+    swept = ["train 244", "Finished already.", "Finished already."]
+    assert capsys.readouterr().out.splitlines() == [*alone, *alone, *swept]

@@ -21,11 +21,15 @@ UNBOUNDED = 10**6
 """Letters of a line that no table comes to: none of its cells is to be cut."""
 
 
+BEFOREHAND = ("thaw.data.", "thaw.training.outcome", "thaw.training.probe", "thaw.training.train")
+"""Loggers of what is said before a training, which may be the same for all jobs of a sweep."""
+
+
 class ConsoleHandler(logging.Handler):
     """Prints log records through rich's console, so that lines stay whole and appear above a progress bar.
 
-    Of a sweep it leaves out what an earlier job has said in the same words, and what is marked as a detail: `train.log`
-    has it.
+    Of a sweep it leaves out what an earlier job has said of data, weights and plan in the same words, and what is marked
+    as a detail: `train.log` has it.
     """
 
     said: ClassVar[set[str]] = set()
@@ -46,7 +50,8 @@ class ConsoleHandler(logging.Handler):
         if in_sweep():
             if line in self.said or hasattr(record, "is_detail"):
                 return
-            self.said.add(line)
+            if record.name.startswith(BEFOREHAND):
+                self.said.add(line)
         try:
             get_console().print(line, style=style, soft_wrap=True, markup=False, highlight=False)
         except Interrupted:  # by a signal of the user's
