@@ -28,8 +28,8 @@ BEFOREHAND = ("thaw.data.", "thaw.training.outcome", "thaw.training.probe", "tha
 class ConsoleHandler(logging.Handler):
     """Prints log records through rich's console, so that lines stay whole and appear above a progress bar.
 
-    Of a sweep it leaves out what an earlier job has said of data, weights and plan in the same words, and what is marked
-    as a detail: `train.log` has it.
+    Of a sweep it leaves out what an earlier job has said of data, weights and plan in the same words, and what is
+    marked as a detail: `train.log` has it.
     """
 
     said: ClassVar[set[str]] = set()
