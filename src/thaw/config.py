@@ -579,8 +579,8 @@ class Config:
 
     @property
     def has_probe(self) -> bool:
-        """True if a probe can be fitted: to stored features of pretrained weights."""
-        return self.features != "off" and not self.strategy.from_scratch and self.backbone.weights is not None
+        """True if a probe can be fitted."""
+        return has_probe(self)
 
     @property
     def starts_from_probe(self) -> bool:
@@ -592,6 +592,11 @@ class Config:
         head_epochs, max_epochs = self.strategy.head_epochs, self.trainer.max_epochs
         phases = [head_epochs, max_epochs - head_epochs] if self.schedule.per_phase else [max_epochs]
         return min((epochs for epochs in phases if epochs > 0), default=inf)
+
+
+def has_probe(options: Any) -> bool:
+    """True if a probe can be fitted: to stored features of pretrained weights; of a Config, or OmegaConf's of one."""
+    return not (options.features == "off" or options.strategy.from_scratch or options.backbone.weights is None)
 
 
 def recheck(config: Config) -> Config:
