@@ -5,13 +5,13 @@ What concerns one option alone is the rule beside its type; `__post_init__` hold
 The YAML files in `conf/` hold named presets, that is, only what differs from the defaults here.
 """
 
-import os.path
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
 from typing import Annotated, Any, TypeAlias
 
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.errors import ThawError, did_you_mean
+from thaw.paths import at_home
 from thaw.rules import POSITIVE, Rule, at_least, check, one_of, require, whole, within
 
 IntOrStr: TypeAlias = int | str
@@ -150,7 +150,7 @@ class DatasetConfig:
         check(self, "dataset.")
         for key in ("root", "csv", "exclude"):  # `~`: no shell replaces it behind `KEY=`
             if (path := getattr(self, key)) is not None:
-                setattr(self, key, os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser takes no ~1.csv
+                setattr(self, key, at_home(path))
         fractions = self.val_fraction + self.test_fraction
         require(fractions < 1, "dataset.val_fraction + dataset.test_fraction", "below 1", fractions)
         if self.num_folds is not None and self.fold is None:

@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 
 from thaw.errors import ThawError
+from thaw.paths import at_home
 
 TEXTS = (
     "dataset.root", "dataset.csv", "dataset.csv_path", "dataset.csv_label", "dataset.csv_split", "dataset.csv_group",
@@ -43,7 +44,7 @@ def _is_option(argument: str) -> bool:
 def _readable(option: str, is_sweep: bool) -> str:
     key, _, text = option.partition("=")
     if key in FOLDERS:
-        text = _at_home(text)
+        text = at_home(text)
         option = f"{key}={text}"
     try:
         override = OverridesParser.create().parse_override(option)
@@ -69,7 +70,7 @@ def _name_searchpath(arguments: list[str]) -> list[str]:
     for argument in remaining:
         flag, _, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
-            folder = _folder_of_presets(flag, _at_home(value or next(remaining, "")))
+            folder = _folder_of_presets(flag, at_home(value or next(remaining, "")))
             folders.append(quoted(f"file://{folder}"))
             continue
         others.append(argument)
@@ -99,10 +100,6 @@ def _elements(override: str) -> list[str]:
     except HydraException:
         return []
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-
-
-def _at_home(folder: str) -> str:
-    return os.path.expanduser(folder)  # noqa: PTH111 - Path.expanduser takes no folder that is called ~1
 
 
 def in_sweep() -> bool:

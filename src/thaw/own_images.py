@@ -1,6 +1,5 @@
 """The images that a run was trained and judged on, as they lie now."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from thaw.data.splits import Sample
 from thaw.data.unreadable import index_again
 from thaw.errors import ThawError, one_line
 from thaw.inspection.prediction_files import read_splits
+from thaw.paths import at_home
 from thaw.run import Run
 
 
@@ -165,7 +165,7 @@ def _origin(run: Run) -> Run | None:
 
 def _run_of(weights: str | None, base: Path | None = None) -> Run | None:
     """The finished run that `backbone.weights` names, as seen from here, or else from another folder."""
-    path = Path(os.path.expanduser(weights or "default"))  # noqa: PTH111 - Path.expanduser takes no ~1.pth
+    path = Path(at_home(weights or "default"))
     for place in (path, (base or Path()) / path):
         folder = place.parent.parent if place.parent.name == "checkpoints" else place
         if folder.is_dir() and (run := Run(folder)).is_finished:
