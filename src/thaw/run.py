@@ -181,7 +181,7 @@ class Run:
         """The classifier of the best epoch, in evaluation mode, on the CPU."""
         from thaw.model.classifier import Classifier
 
-        return Classifier.from_checkpoint(self._require(self.best))
+        return Classifier.load_from_checkpoint(self._require(self.best))
 
     def load_data(self, classifier: "Classifier | None" = None) -> "ImageDataModule":
         """The data set that the run was trained on, with the same splits, as it is now; `setup` is left to do.

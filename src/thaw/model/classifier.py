@@ -298,7 +298,7 @@ class Classifier(LightningModule):
     # ---- what a checkpoint holds beside the tensors
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `from_checkpoint` needs, as plain Python."""
+        """Add what `load_from_checkpoint` needs, as plain Python."""
         checkpoint["thaw"] = {
             "format": FORMAT,
             "backbone": self.backbone.name,
@@ -310,13 +310,13 @@ class Classifier(LightningModule):
         }
 
     @classmethod
-    def from_checkpoint(cls, path: Path | str) -> "Classifier":
-        """The classifier that a checkpoint of ours holds, in evaluation mode.
+    def load_from_checkpoint(cls, checkpoint_path: Path | str) -> Self:  # type: ignore[override]
+        """The classifier that a checkpoint of ours holds, in evaluation mode; the checkpoint tells all arguments.
 
         Raises:
             ThawError: The file cannot be read, or is not a checkpoint of ours.
         """
-        path = Path(path)
+        path = Path(checkpoint_path)
         checkpoint = read_tensors(path)
         if "thaw" not in checkpoint:
             raise ThawError(f"{path} is not a checkpoint of Thaw. Expected RUN/checkpoints/best.ckpt or last.ckpt.")
@@ -331,8 +331,3 @@ class Classifier(LightningModule):
                 setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
         require_finite(path, model.state_dict())
         return model.eval()
-
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Path | str) -> "Classifier":  # type: ignore[override]
-        """`from_checkpoint` by the name that Lightning gives it; the checkpoint holds all arguments."""
-        return cls.from_checkpoint(checkpoint_path)
