@@ -107,7 +107,7 @@ class Run:
 
     @property
     def started_in(self) -> Path:
-        """The folder from which the paths in its options are seen; here, if it is a run of an earlier version."""
+        """The folder from which the paths in its options are seen; here, where its file is missing."""
         if not self._started_in.exists():
             return Path()
         return Path(self._started_in.read_text(encoding="utf-8", errors="surrogateescape"))

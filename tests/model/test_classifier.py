@@ -922,19 +922,6 @@ def test_a_training_does_not_go_on_from_half_a_checkpoint(damage: str, tmp_path:
         require_own_checkpoint(path, classifier(), TWO_EPOCHS)
 
 
-def test_a_checkpoint_whose_groups_do_not_name_their_parameters_is_of_an_earlier_version(
-    tmp_path: Path, fit: Fit
-) -> None:
-    path = tmp_path / "last.ckpt"
-    fit(classifier(strategy=FROZEN), batch()).save_checkpoint(path)
-    content = torch.load(path, weights_only=True)
-    for group in content["optimizer_states"][0]["param_groups"]:
-        del group["names"]
-    torch.save(content, path)
-    with pytest.raises(ThawError, match=r"last\.ckpt was written by an earlier version .* head\.init=weights\.$"):
-        require_own_checkpoint(path, classifier(), TWO_EPOCHS)
-
-
 def test_a_training_goes_on_with_another_strategy(tmp_path: Path, fit: Fit) -> None:
     path = tmp_path / "last.ckpt"
     fit(classifier(strategy=GRADUAL), batch(), max_epochs=2).save_checkpoint(path)

@@ -136,7 +136,7 @@ class ImageDataModule(LightningDataModule):
                 f"resume: the images in {self.index.root} are no longer those that the run was trained and validated "
                 "on. Begin anew, from its weights by backbone.weights=RUN head.init=weights."
             )
-        self.images.cuts_crops = state_dict.get("cuts_crops")  # checkpoints of earlier versions do not have it
+        self.images.cuts_crops = state_dict["cuts_crops"]
 
     def class_weights(self) -> Tensor | None:
         """Weights (K,) of the classes in the loss, inverse to their frequency; None if not asked for."""

@@ -88,7 +88,7 @@ def _resume(sweep: Path) -> str:
 
 
 def _read_record(sweep: Path) -> dict[str, Any]:
-    """What is recorded of a sweep, by full names; nothing of a search of an earlier version.
+    """What is recorded of a sweep, by full names; nothing of one that was ended before.
 
     Raises:
         ThawError: The record is damaged.
@@ -137,7 +137,6 @@ def _name_folders(overrides: list[Override], before: dict[str, Any]) -> list[str
     if len(fixed) == len(last) and all(each.key_or_group != "sweep" for each in fixed):  # a single job
         fixed = [each for each in fixed if is_one_of(each.key_or_group, IRRELEVANT)]  # may be typed when it goes on
     unnamed = {each.key_or_group for each in fixed if not each.is_hydra_override()}
-    unnamed |= {*before.get(f"{DIRNAME}.exclude_keys", ())}
     pattern = before.get("hydra.sweep.subdir")
     names = [f"hydra.sweep.subdir={quoted(pattern)}"] if pattern else []
     return [*names, f"{DIRNAME}.exclude_keys=[{','.join(sorted(unnamed))}]"]

@@ -89,12 +89,11 @@ def require_own_checkpoint(path: Path, model: Classifier, options: TrainerConfig
         groups = checkpoint["optimizer_states"][0]["param_groups"]
         epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         is_beyond = epochs > options.max_epochs
-        older = "adamw" if "betas" in groups[0] else "sgd"  # of a checkpoint that does not say it
         pairs = {
             "backbone": (about["backbone"], model.backbone.name),
             "classes": (about["classes"], list(model.classes)),
             "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
-            "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
+            "optimizer": (about["optimizer"], model.optimizer_options.name),
         }
         for name, key in {"image_size": "crop", "resize": "resize"}.items():  # best.ckpt is judged by the new ones
             pairs[f"dataset.{name}"] = (getattr(transform, key), getattr(model.transform, key))
@@ -104,11 +103,6 @@ def require_own_checkpoint(path: Path, model: Classifier, options: TrainerConfig
             if name != "betas" and name in groups[0]:  # what needs no other state may change
                 pairs[f"optimizer.extra.{name}"] = (groups[0][name], value)
         differing = differing_tensors(checkpoint["state_dict"], model.state_dict())
-    if not all("names" in group for group in groups):
-        raise ThawError(
-            f"resume: {path} was written by an earlier version of Thaw. Begin anew, from its weights by "
-            "backbone.weights=RUN head.init=weights."
-        )
     for name, (theirs, own) in pairs.items():
         if theirs != own:
             raise ThawError(f"resume: {path} was trained with {name} {theirs}, and now it is {own}.")

@@ -81,7 +81,7 @@ class PhaseEarlyStopping(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the count, and keep the patience that is asked for now."""
         super().load_state_dict({**state_dict, "patience": self.patience})
-        self.ended = state_dict.get("ended")  # checkpoints of earlier versions do not have it
+        self.ended = state_dict["ended"]
 
 
 class LastStep(Callback):
