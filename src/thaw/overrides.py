@@ -1,4 +1,4 @@
-"""Options as texts, KEY=VALUE: what is typed, and what Hydra's grammar makes of it. Imports no torch."""
+"""Options as KEY=VALUE texts, as they are typed and as Hydra parses them. Imports no torch."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def is_multirun(arguments: list[str]) -> bool:
 
 
 def readable(arguments: list[str]) -> list[str]:
-    """The command line as Hydra's grammar has it: flags first, and texts that it would not read as such in quotes.
+    """Reorders flags first and quotes text values that Hydra would parse as something else.
 
     `dataset.root=photos (1)`, `dataset.root=2024_11` and `dataset.label_pattern=^(.+)_[0-9]+[.]` mean what they say.
     """

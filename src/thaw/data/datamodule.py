@@ -35,7 +35,7 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 FEATURES_AT_ONCE = 4096
-"""In a batch that is only evaluated: a head takes about as long for one image as for all of them."""
+"""Features in a batch that is only evaluated: a head takes about as long for one as for all of them."""
 
 
 class ImageDataModule(LightningDataModule):
@@ -126,7 +126,7 @@ class ImageDataModule(LightningDataModule):
         return {"fingerprint": self.index.fingerprint, "cuts_crops": self.images.cuts_crops}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with other images: those to validate on may be among those that were trained on.
+        """Refuse to resume with other images: those to validate on may be among those that were trained on.
 
         Raises:
             ThawError: An image is new, gone, of another size, class or split.

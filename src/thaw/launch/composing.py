@@ -69,7 +69,7 @@ def head_epochs(max_epochs: int) -> int:
 
 
 def unfreeze_epochs(max_epochs: int, head_epochs: int) -> int:
-    """Epochs in which the backbone thaws, in the preset where it does so by and by: 3, or three fifths of fewer."""
+    """Epochs in which the backbone thaws, in the preset that thaws it stage by stage: 3, or three fifths of fewer."""
     return max(1, min(MOST_THAWING_EPOCHS, round(3 / 5 * (max_epochs - head_epochs))))
 
 

@@ -273,7 +273,7 @@ class Classifier(LightningModule):
         self.val_metrics.update(F.cross_entropy(logits, labels, reduction="sum"), len(labels), logits, labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Log what the epoch's batches come to."""
+        """Log the epoch's validation figures."""
         self._log_metrics("val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -281,11 +281,11 @@ class Classifier(LightningModule):
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Log what the batches come to."""
+        """Log the figures of all batches."""
         self._log_metrics("test", self.val_metrics)
 
     def _log_metrics(self, split: str, metrics: ClassMetrics) -> None:
-        """Log what the epoch comes to, over all processes, and begin anew."""
+        """Log the epoch's figures over all processes, and reset the counts."""
         values = {f"{split}/{name}": value for name, value in metrics.compute().items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         metrics.reset()

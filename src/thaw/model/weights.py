@@ -97,7 +97,7 @@ def _official(backbone: str, weights: WeightsEnum) -> Weights:
 def _obtain(weights: WeightsEnum) -> Path:
     """The file of official weights where torchvision keeps it, downloaded if it is not there.
 
-    Not by torch.hub, which waits for ever where a server stalls, and begins anew where it was cut.
+    Not by torch.hub, which waits for ever where a server stalls, and starts again where it was cut.
     """
     file: Path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     part = file.with_name(f"{file.name}.part")

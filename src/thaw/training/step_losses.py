@@ -16,7 +16,7 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 STEPS = 50
-"""Whose mean loss is logged; on a GPU, each look at a loss waits for all that is under way there."""
+"""Steps whose mean loss is logged; on a GPU, each look at a loss waits for all that is under way there."""
 SECONDS_OF_SILENCE = 60.0
 
 

@@ -21,7 +21,7 @@ SECONDS_TO_REPEAT = 3.0
 
 
 class PhaseEarlyStopping(EarlyStopping):
-    """Stops after some validations without improvement, counted anew in each phase of the strategy.
+    """Stops after some validations without improvement, counted from zero in each phase of the strategy.
 
     An epoch that is validated several times (`val_check_interval`) is trained to its end: it counts as a whole one.
 
@@ -42,7 +42,7 @@ class PhaseEarlyStopping(EarlyStopping):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a resumed training that had ended already, unless more patience or more epochs are asked for.
 
-        More epochs have all the patience again.
+        With more epochs, patience starts again from zero.
         """
         if self.ended not in (None, trainer.max_epochs):
             self.wait_count = 0
@@ -112,7 +112,7 @@ class LastStep(Callback):
 class Interruption(Callback):
     """Ends a training on Ctrl-C and SIGTERM with the last finished epoch saved, from where it goes on exactly.
 
-    An epoch that is broken off could not be gone on with to the same weights. So if the epoch before it is on disk,
+    An epoch that is broken off could not be resumed to the same weights. So if the epoch before it is on disk,
     the training ends at once; if not, `LastCheckpoint` has held it back because epochs are short, and the current one
     is finished and saved first. A second signal ends it at once in any case. A signal that a launcher waits for is
     passed on to it then.
