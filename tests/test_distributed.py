@@ -42,12 +42,11 @@ NUM_TRAIN, NUM_VAL = 17, 9
 # Dropout, which SqueezeNet has in its last stage, draws its masks in each process for its own images.
 # FAIL="EPOCH RANKS HOW" has processes fail at the start of an epoch.
 WITHOUT_DROPOUT = f"""
-import os, sys
+import os
 from pathlib import Path
+from thaw.commands import train
 from thaw.launch.entry import run_experiment
 from thaw.importing import heavy_imports
-sys.path.insert(0, {str(ROOT)!r})
-import train
 
 def experiment(*arguments):
     with heavy_imports():

@@ -13,7 +13,9 @@ BARRED = {
     "launch": ["thaw.model.", "thaw.inspection.", "thaw.training.", "thaw.comparison."],
     "comparison": ["thaw.training."],
 }
-BASE = [f"thaw.{name}" for name in ("config", "errors", "instantiation", "ranks", "seeding", "signals", "writing")]
+BASE = [
+    f"thaw.{name}" for name in ("config", "errors", "instantiation", "paths", "ranks", "seeding", "signals", "writing")
+]
 
 
 def imports(nodes: Sequence[ast.AST], also_later: bool) -> Iterator[str]:

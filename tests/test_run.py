@@ -41,7 +41,7 @@ def test_its_data_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.M
     assert run.dataset.root == "photos"
     run.write_config(Config(DatasetConfig(root="photos"), resume=str(run.folder)))
     assert run.started_in == tmp_path / "there"
-    (run.folder / "started_in.txt").unlink()  # of an earlier version
+    (run.folder / "started_in.txt").unlink()  # only some of its files were copied
     monkeypatch.chdir(tmp_path)
     assert run.dataset.root == "photos"
 

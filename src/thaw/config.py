@@ -5,28 +5,28 @@ What concerns one option alone is the rule beside its type; `__post_init__` hold
 The YAML files in `conf/` hold named presets, that is, only what differs from the defaults here.
 """
 
-import os.path
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
 from typing import Annotated, Any, TypeAlias
 
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.errors import ThawError, did_you_mean
+from thaw.paths import at_home
 from thaw.rules import POSITIVE, Rule, at_least, check, one_of, require, whole, within
 
 IntOrStr: TypeAlias = int | str
 NumberOrStr: TypeAlias = int | float | str
 
 MAX_SIDE = 10_000
-"""Pixels of an input; more is a slip of the keyboard, or in a checkpoint means harm."""
+"""Largest input side in pixels; larger values are typing errors or a malicious checkpoint."""
 MAX_EPOCHS = 100_000
 """Rates and phases of all epochs are laid out before the first, which takes seconds for so many."""
 MAX_STEPS = 10_000
-"""Of a range test, which smooths all of its curve anew after each step."""
+"""Steps of a range test, which smooths its whole curve again after each."""
 MAX_PROCESSES = 256
-"""On a machine: each takes a hundred MB or more, and more processes than there are cores are of no use."""
+"""Processes on a machine: each takes a hundred MB or more, and more of them than cores are of no use."""
 MAX_VIEWS = 1000
-"""Of an image, all of them kept: a training hardly has more epochs."""
+"""Views of an image, all of which are kept; hardly any training has more epochs."""
 OWN_FLAGS = {
     "accelerator": "trainer.accelerator", "devices": "trainer.devices", "num_nodes": "trainer.num_nodes",
     "strategy": "trainer.distribution", "precision": "trainer.precision", "max_epochs": "trainer.max_epochs",
@@ -63,7 +63,7 @@ DEVICES = Rule(
     lambda devices: _are_gpus(devices) if isinstance(devices, list) else COUNT.holds(devices),
 )
 SEED = Rule("in [0, 2**32)", lambda seed: 0 <= seed < 2**32)
-"""The splits of scikit-learn take no other."""
+"""scikit-learn's splits accept no other seed."""
 SIZE = Rule(
     f"null, pixels of the shorter side, or [height, width], from 8 to {MAX_SIDE}",
     lambda size: size is None or all(map(whole(8, MAX_SIDE).holds, _sides(size))),
@@ -150,7 +150,7 @@ class DatasetConfig:
         check(self, "dataset.")
         for key in ("root", "csv", "exclude"):  # `~`: no shell replaces it behind `KEY=`
             if (path := getattr(self, key)) is not None:
-                setattr(self, key, os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser takes no ~1.csv
+                setattr(self, key, at_home(path))
         fractions = self.val_fraction + self.test_fraction
         require(fractions < 1, "dataset.val_fraction + dataset.test_fraction", "below 1", fractions)
         if self.num_folds is not None and self.fold is None:
@@ -343,7 +343,7 @@ class ScheduleConfig:
     low_momentum: Annotated[float, within("[0, 1)")] = 0.85
     """one_cycle: momentum where the rate is highest; it starts and ends at optimizer.momentum."""
     per_phase: bool = False
-    """Run the schedule anew once the head-only epochs of the strategy are over."""
+    """Start the schedule again once the head-only epochs of the strategy are over."""
 
     def __post_init__(self) -> None:
         check(self, "schedule.")
@@ -370,7 +370,7 @@ class StrategyConfig:
     feature_views: Annotated[IntOrStr, whole(1, MAX_VIEWS).or_words("mirror", "fresh")] = "mirror"
     """What the head sees of an image while the whole backbone is frozen: mirror (its centre crop and the
     mirror images that augment.flip and augment.vertical_flip allow), a number of random views drawn once, or fresh
-    (random views drawn anew in each epoch, at the price of a forward pass)."""
+    (other random views in each epoch, at the price of a forward pass)."""
     joint_factor: Annotated[float, within("(0, 1]")] = 1.0
     """What every rate is multiplied by, the head's too, once the head-only epochs are over."""
     from_scratch: bool = False
@@ -417,7 +417,7 @@ class TrainerConfig:
     eval_every: Annotated[int, at_least(1)] = 1
     """Epochs from one validation to the next; the last epoch is validated in any case."""
     early_stopping: Annotated[int | None, at_least(1)] = None
-    """Validations without improvement, counted anew in each phase of the strategy, before the end; null never stops."""
+    """Validations without improvement, counted per phase of the strategy, before the end; null never stops."""
     gradient_clip: Annotated[float | None, POSITIVE] = None
     """Largest norm of the gradient; null does not clip."""
     accumulate: Annotated[int, at_least(1)] = 1
@@ -579,8 +579,8 @@ class Config:
 
     @property
     def has_probe(self) -> bool:
-        """True if a probe can be fitted: to stored features of pretrained weights."""
-        return self.features != "off" and not self.strategy.from_scratch and self.backbone.weights is not None
+        """True if a probe can be fitted."""
+        return has_probe(self)
 
     @property
     def starts_from_probe(self) -> bool:
@@ -588,10 +588,15 @@ class Config:
         return self.head.init == "probe" or (self.head.init == "auto" and self.has_probe)
 
     def _shortest_schedule(self) -> float:
-        """Epochs that the schedule runs for; of the shorter phase where it begins anew after the head-only epochs."""
+        """Epochs that the schedule runs for; of the shorter phase where it starts again after the head-only epochs."""
         head_epochs, max_epochs = self.strategy.head_epochs, self.trainer.max_epochs
         phases = [head_epochs, max_epochs - head_epochs] if self.schedule.per_phase else [max_epochs]
         return min((epochs for epochs in phases if epochs > 0), default=inf)
+
+
+def has_probe(options: Any) -> bool:
+    """True if a probe can be fitted: to stored features of pretrained weights; of a Config, or OmegaConf's of one."""
+    return not (options.features == "off" or options.strategy.from_scratch or options.backbone.weights is None)
 
 
 def recheck(config: Config) -> Config:

@@ -18,7 +18,7 @@ from thaw.signals import Interrupted
 from thaw.writing import naming
 
 UNBOUNDED = 10**6
-"""Letters of a line that no table comes to: none of its cells is to be cut."""
+"""Characters of a line, more than any table has, so that no cell is cut."""
 
 
 BEFOREHAND = ("thaw.data.", "thaw.training.outcome", "thaw.training.probe", "thaw.training.train")
@@ -89,7 +89,7 @@ def ensure_output() -> None:
 
 
 def silence_hints() -> None:
-    """Keep Lightning from giving hints on its own products, and on what is decided here knowingly."""
+    """Silence Lightning's hints about its own products and about deliberate choices."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

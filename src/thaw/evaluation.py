@@ -34,8 +34,7 @@ from thaw.writing import drafting
 log = logging.getLogger(__name__)
 
 NAMES = {"train": "training images", "all": "images"}
-"""Names of splits as they are loaded here: `ImageDataModule` would augment train, and its check would judge whether
-train or all can be learned from."""
+"""Aliases, so that the data module neither augments `train` nor checks it."""
 CAUTIONS = {
     "val": "The best epoch was chosen on these images, so the figures flatter.",
     "train": "The classifier has learned from these images.",

@@ -1,4 +1,4 @@
-"""Options as texts, KEY=VALUE: what is typed, and what Hydra's grammar makes of it. Imports no torch."""
+"""Options as KEY=VALUE texts, as they are typed and as Hydra parses them. Imports no torch."""
 
 import os
 from itertools import pairwise
@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 
 from thaw.errors import ThawError
+from thaw.paths import at_home
 
 TEXTS = (
     "dataset.root", "dataset.csv", "dataset.csv_path", "dataset.csv_label", "dataset.csv_split", "dataset.csv_group",
@@ -28,7 +29,7 @@ def is_multirun(arguments: list[str]) -> bool:
 
 
 def readable(arguments: list[str]) -> list[str]:
-    """The command line as Hydra's grammar has it: flags first, and texts that it would not read as such in quotes.
+    """Reorders flags first and quotes text values that Hydra would parse as something else.
 
     `dataset.root=photos (1)`, `dataset.root=2024_11` and `dataset.label_pattern=^(.+)_[0-9]+[.]` mean what they say.
     """
@@ -45,7 +46,7 @@ def _is_option(argument: str) -> bool:
 def _readable(option: str, is_sweep: bool) -> str:
     key, _, text = option.partition("=")
     if key in FOLDERS:
-        text = _at_home(text)
+        text = at_home(text)
         option = f"{key}={text}"
     try:
         override = OverridesParser.create().parse_override(option)
@@ -71,7 +72,7 @@ def _name_searchpath(arguments: list[str]) -> list[str]:
     for argument in remaining:
         flag, _, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
-            folder = _folder_of_presets(flag, _at_home(value or next(remaining, "")))
+            folder = _folder_of_presets(flag, at_home(value or next(remaining, "")))
             folders.append(quoted(f"file://{folder}"))
             continue
         others.append(argument)
@@ -116,10 +117,6 @@ def _elements(override: str) -> list[str]:
     except HydraException:
         return []
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-
-
-def _at_home(folder: str) -> str:
-    return os.path.expanduser(folder)  # noqa: PTH111 - Path.expanduser takes no folder that is called ~1
 
 
 def in_sweep() -> bool:

@@ -1,6 +1,5 @@
 """The images that a run was trained and judged on, as they lie now."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from thaw.data.splits import Sample
 from thaw.data.unreadable import index_again
 from thaw.errors import ThawError, one_line
 from thaw.inspection.prediction_files import read_splits
+from thaw.paths import at_home
 from thaw.run import Run
 
 
@@ -55,9 +55,9 @@ def _as_recorded(run: Run, index: ImageIndex) -> ImageIndex:
 
 
 def caution_of(run: Run, samples: Sequence[Sample]) -> str:
-    """Why figures on these images flatter: byte for byte, some are among those that a run learned from.
+    """Why figures on these images flatter: some are, byte for byte, images that the run learned from.
 
-    So they are if it began from the weights of a run that did; or no one can tell, as the run's images are gone.
+    Also follows earlier runs whose weights it started from, and says so where their images are gone.
 
     Args:
         run: A finished run.
@@ -77,7 +77,7 @@ def caution_of(run: Run, samples: Sequence[Sample]) -> str:
 def caution_of_weights(weights: str | None, splits: Mapping[str, Sequence[Sample]]) -> list[str]:
     """Why figures on val or test will flatter: the run that gives the backbone's weights was trained on such images.
 
-    So they will if that run began from the weights of one that was; or no one can tell, as its images are gone.
+    Also follows earlier runs whose weights that run started from, and says so where their images are gone.
 
     Args:
         weights: `backbone.weights`, whatever it means.
@@ -100,7 +100,7 @@ def caution_of_weights(weights: str | None, splits: Mapping[str, Sequence[Sample
 
 
 def _facts(lineage: Sequence[_Learned], samples: Sequence[Sample], others: Sequence[str] = ()) -> str:
-    """What is known of images that a run learned from, itself or by way of the weights that it began from.
+    """What is known of images that a run learned from, itself or through the weights that it started from.
 
     Args:
         lineage: The run, and those that it comes from.
@@ -165,7 +165,7 @@ def _origin(run: Run) -> Run | None:
 
 def _run_of(weights: str | None, base: Path | None = None) -> Run | None:
     """The finished run that `backbone.weights` names, as seen from here, or else from another folder."""
-    path = Path(os.path.expanduser(weights or "default"))  # noqa: PTH111 - Path.expanduser takes no ~1.pth
+    path = Path(at_home(weights or "default"))
     for place in (path, (base or Path()) / path):
         folder = place.parent.parent if place.parent.name == "checkpoints" else place
         if folder.is_dir() and (run := Run(folder)).is_finished:

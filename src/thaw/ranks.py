@@ -42,7 +42,7 @@ def find_rank(environment: Mapping[str, str] = os.environ) -> ProcessRank:
     """The rank that torchrun, or srun of SLURM, has given to this process.
 
     Raises:
-        ThawError: What they say cannot be.
+        ThawError: They contradict themselves.
     """
     if "RANK" in environment:
         names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")

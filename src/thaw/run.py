@@ -107,7 +107,7 @@ class Run:
 
     @property
     def started_in(self) -> Path:
-        """The folder from which the paths in its options are seen; here, if it is a run of an earlier version."""
+        """The folder from which the paths in its options are seen; here, where its file is missing."""
         if not self._started_in.exists():
             return Path()
         return Path(self._started_in.read_text(encoding="utf-8", errors="surrogateescape"))
@@ -122,7 +122,7 @@ class Run:
         return locate(find_again(options, self.started_in, self._known_image(options)))
 
     def find_again(self, config: Config) -> Config:
-        """Options to go on with: paths as seen from where it was started, but for data that is named anew."""
+        """Options to resume with: paths as seen from where it was started, except for newly named data."""
         from thaw.data.relocated import find_again
 
         base, weights, dataset = self.started_in, config.backbone.weights, config.dataset
@@ -181,7 +181,7 @@ class Run:
         """The classifier of the best epoch, in evaluation mode, on the CPU."""
         from thaw.model.classifier import Classifier
 
-        return Classifier.from_checkpoint(self._require(self.best))
+        return Classifier.load_from_checkpoint(self._require(self.best))
 
     def load_data(self, classifier: "Classifier | None" = None) -> "ImageDataModule":
         """The data set that the run was trained on, with the same splits, as it is now; `setup` is left to do.
@@ -250,7 +250,7 @@ class Run:
         return write_report(self, Path(out) if out else self.folder / "report.html", top)
 
     def require_new(self) -> None:
-        """Refuse to begin anew where a run lies.
+        """Refuse to start a new run where one lies.
 
         Raises:
             ThawError: There is something of it to lose.
@@ -266,7 +266,7 @@ class Run:
         """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.
 
         Raises:
-            ThawError: The folder holds a run that is not gone on with, or cannot be written to.
+            ThawError: The folder holds a run that is not resumed, or cannot be written to.
         """
         if config.resume is None or Path(config.resume).resolve() != self.folder.resolve():
             self.require_new()

@@ -64,8 +64,8 @@ class Summary(TypedDict):
     params: Params
     classes: list[str]
     """Names, by label."""
-    lr: NotRequired[float]
-    """The highest learning rate; older runs lack it."""
+    lr: float
+    """The highest learning rate."""
     precision: str
     """As Lightning has it, such as `bf16-mixed` or `32-true`."""
     gpu_memory_gb: float | None
@@ -77,8 +77,8 @@ class Summary(TypedDict):
     """Of Python and the packages, by name."""
     data_fingerprint: str
     """Hash of the images and their splits."""
-    probe: NotRequired[Metrics | None]
-    """Of the linear probe on val; None where there was none, and older runs lack it."""
+    probe: Metrics | None
+    """Of the linear probe on val; None where there was none."""
 
 
 ALWAYS = {

@@ -174,7 +174,7 @@ def test_what_computes_something_else_is_not_written(finished_run: Run, tmp_path
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
             return super().forward(batch) + 0.01
 
-    classifier = Shifted.from_checkpoint(finished_run.best)
+    classifier = Shifted.load_from_checkpoint(finished_run.best)
     images, _ = images_for_proof(finished_run, classifier)
     (tmp_path / name).write_text("the last good one")
     with pytest.raises(ThawError, match=r"was not written, since .* largest difference of the logits 1\.0e-02"):

@@ -235,7 +235,7 @@ def make_predictions(labels: list[int], predicted: list[int]) -> Predictions:
 def make_summary(**changes: Any) -> dict[str, Any]:
     figures = {"acc": 0.75, "acc_ci95": [0.5, 0.9], "n": 4}
     summary = {"val": figures, "last": figures | {"acc": 0.5}, "test": None, "best_epoch": 2, "epochs": 3}
-    return summary | {"epoch_chosen_on": "val"} | changes
+    return summary | {"epoch_chosen_on": "val", "probe": None} | changes
 
 
 def test_what_the_epoch_was_chosen_on_is_said() -> None:

@@ -452,7 +452,6 @@ def test_jobs_are_named_by_what_differs(tmp_path: Path, light: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_goes_on_in_the_folders_that_it_was_begun_with(tmp_path: Path, light: Path) -> None:
-    """A version before this one called them `0_` and `1_`."""
     grid, names = ["-m", "dataset.root=a/x,b/y"], "hydra.sweep.subdir=${hydra.job.num}_"
     for place in (["hydra.sweep.dir=s", names], ["sweep.resume=s"], ["sweep.resume=s"]):
         assert run(light, *grid, *place, cwd=tmp_path).code == 0

@@ -52,17 +52,15 @@ def test_resuming_is_the_same_sweep_in_the_same_folder(tmp_path: Path) -> None:
 
 
 def test_the_jobs_of_a_sweep_that_is_gone_on_with_have_the_names_that_they_were_given(tmp_path: Path) -> None:
-    """Versions before this one left paths out of them."""
     (tmp_path / "multirun.yaml").write_text(
         "hydra: {sweep: {subdir: '${hydra.job.num}_${hydra.job.override_dirname}'},"
-        " overrides: {task: ['dataset.root=a/x,b/y', seed=1]},"
-        " job: {config: {override_dirname: {exclude_keys: [dataset.root, seed]}}}}"
+        " overrides: {task: ['dataset.root=a/x,b/y', seed=1]}}"
     )
     neutral = "figures=false"
     arguments, _ = expand_sweep(["-m", f"sweep.resume={tmp_path}", "dataset.root=a/x,b/y", "seed=1", neutral])
     assert arguments[-2:] == [
         "hydra.sweep.subdir='${hydra.job.num}_${hydra.job.override_dirname}'",
-        "hydra.job.config.override_dirname.exclude_keys=[dataset.root,figures,seed]",
+        "hydra.job.config.override_dirname.exclude_keys=[figures,seed]",
     ]
 
 

@@ -12,10 +12,10 @@ from test_checkpoints import fit as fit_scripted
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from thaw.errors import ThawError
 from thaw.signals import Interrupted, catching
 from thaw.training.checkpoints import BestCheckpoint, LastCheckpoint, WholeFileIO
-from thaw.training.stopping import FiniteLoss, Interruption, PhaseEarlyStopping
+from thaw.training.step_losses import StepLosses
+from thaw.training.stopping import Interruption, PhaseEarlyStopping
 from thaw.training.validation import EvaluationEpochs
 
 
@@ -50,7 +50,7 @@ def fit(model: Line, folder: Path, *others: pl.Callback, seconds: float = 0.0, r
         max_epochs=4,
         accelerator="cpu",
         callbacks=[
-            FiniteLoss(last.path),
+            StepLosses(last.path, speaks=False),
             best,
             last,
             Interruption(last),
@@ -68,41 +68,6 @@ def fit(model: Line, folder: Path, *others: pl.Callback, seconds: float = 0.0, r
 def epoch_in(path: Path) -> int:
     """The epoch, from 1, of which a checkpoint is."""
     return int(torch.load(path, weights_only=True)["epoch"]) + 1
-
-
-# ---- numbers
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_is_named_and_nothing_of_it_is_kept(tmp_path: Path, bad: float) -> None:
-    with pytest.raises(ThawError) as caught:
-        fit(Line((2, 1), bad), tmp_path)
-    assert str(caught.value).startswith(f"train/loss is {bad} at step 2 of epoch 3: the training has diverged. ")
-    assert all(part in str(caught.value) for part in ("optimizer.lr", "trainer.gradient_clip", str(tmp_path)))
-    for name in ("best", "last"):
-        content = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
-        assert content["epoch"] == 1
-        assert content["state_dict"]["weight"].isfinite().all()
-
-
-def test_the_first_bad_step_is_found_where_the_losses_are_looked_at_later(tmp_path: Path) -> None:
-    class Late(FiniteLoss):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            self.losses.append(outputs["loss"].detach())  # as on a GPU
-
-    loader = DataLoader(TensorDataset(torch.ones(4)))
-    trainer = pl.Trainer(
-        max_epochs=1, accelerator="cpu", callbacks=[Late(tmp_path / "last.ckpt")], logger=False,
-        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    with pytest.raises(ThawError, match="train/loss is nan at step 3 of epoch 1"):
-        trainer.fit(Line((0, 2), float("nan")), loader, loader)
-
-
-def test_a_weight_that_the_last_step_breaks_is_found_by_the_validation(tmp_path: Path) -> None:
-    with pytest.raises(ThawError, match="val/loss is nan after epoch 2"):
-        fit(Line(breaks_weight=True), tmp_path)
-    assert [epoch_in(tmp_path / f"{name}.ckpt") for name in ("best", "last")] == [1, 1]
 
 
 # ---- early stopping

@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
-    """A folder in the run's for what is evaluated, so that none overwrites what was said of other images or views."""
+    """A folder within the run's for each kind of evaluation, so that none overwrites that of other images or views."""
     parts = [run.evaluation.name]
     if options.split:
         parts.append(options.split)

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(folder: Path, out: str, shard_mb: int) -> None:
-    """Refuse what could not be done, before any image is read."""
+    """Refuse impossible requests before any image is read."""
     require(1 <= shard_mb <= MOST_MB, "--shard-mb", f"from 1 to {MOST_MB}", shard_mb)
     if "://" in out:
         return

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what could not be done, before any work is."""
+    """Refuse impossible requests before any work is done."""
     for flag, number in (("--top", options.top), ("--batch-size", options.batch_size)):
         require(number is None or number >= 1, flag, "at least 1", number)
     for flag, path, suffixes in (("--out", options.out, TABLES), ("--grid", options.grid, PICTURES)):

@@ -7,7 +7,7 @@ from thaw.errors import ThawError
 
 
 def refuse_unwritable(flag: str, path: Path, *suffixes: str) -> None:
-    """Refuse what could not be written, before any work is done.
+    """Refuse a file that could not be written, before any work is done.
 
     Args:
         flag: By which it was named.

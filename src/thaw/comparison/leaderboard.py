@@ -1,4 +1,4 @@
-"""Settings in the order of their merit, as text, as Markdown and as CSV."""
+"""The ranked settings as text, as Markdown and as CSV."""
 
 import csv
 import textwrap
@@ -23,7 +23,7 @@ class Leaderboard:
         sections: At least one, with one setting at least.
         unfinished: Folders of runs without a summary.
         unreadable: Folders whose summary.json is none of Thaw's.
-        superseded: Folders of runs that a later one has the options, seed and fold of.
+        superseded: Folders of runs with the options, seed and fold of a later one.
     """
 
     sections: Sequence[Section]
@@ -38,16 +38,15 @@ class Leaderboard:
 
     @property
     def spans_images(self) -> bool:
-        """Whether some of the settings are judged on other images than others, so that none is the best."""
+        """Whether settings were judged on different images, so that none is the best."""
         others = any(verdict.reason == OTHER_IMAGES for verdict in self.sections[0].verdicts)
         return len(self.sections) > 1 or others
 
     @property
     def best(self) -> Path | None:
-        """Folder of the best setting's run, of several seeds the median one; None where nothing tells which that is.
+        """Folder of the best setting's run, of several seeds the median one.
 
-        So it is of settings on other images, of the seeds or folds of a single one, and of folds, each run of which has
-        learned from other images.
+        None when settings were judged on different images, for several runs of a single setting, or for folds.
         """
         runs = self._best.median.records if self._best else []
         return runs[0].run.folder if len(runs) == 1 else None
@@ -60,11 +59,11 @@ class Leaderboard:
 
     @property
     def leader(self) -> Setting | None:
-        """The best setting, or the only one, with its median seed alone; None of settings on other images."""
+        """The best or only setting, with its median seed; None when settings were judged on different images."""
         return None if self.spans_images else self.settings[0].median
 
     def _best_line(self) -> str | None:
-        """The best run, or of folds the best setting; None where nothing tells which that is."""
+        """The best run, or for folds the best setting; None if there is no such one."""
         if self._best is None:
             return None
         if self.best is None:

@@ -48,13 +48,13 @@ class Record:
 
     @property
     def metrics(self) -> Metrics:
-        """The figures that no one has chosen: on test, or else of the last epoch on val."""
+        """The figures that no epoch was selected by: on test, or else of the last epoch on val."""
         test = self.summary["test"]
         return test if test and self.split == "test" else self.summary["last"]
 
     @property
     def predictions_csv(self) -> Path:
-        """The table of the answers that the figures count."""
+        """The table of predictions that the figures are computed from."""
         return self.run.predictions_csv if self.split == "test" else self.run.predictions_last_csv
 
     @property

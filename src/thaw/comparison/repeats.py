@@ -34,7 +34,7 @@ class Setting:
 
     Attributes:
         repeats: The runs of each repeat: one, or one a fold, of the same folds each.
-        left_out: The runs of a repeat of other folds, on whose images the accuracy would be another.
+        left_out: Runs that do not count: repeats of other folds have other images.
         data: What settings on the same data have in common; images of other data may have the same names.
     """
 
@@ -136,13 +136,13 @@ class Setting:
 
     @property
     def median(self) -> "Setting":
-        """This setting with the repeat of median merit alone, of an even number the lower of the middle two."""
+        """This setting with its median repeat alone; of an even number, the lower of the middle two."""
         repeats = [replace(self, repeats=[repeat]) for repeat in self.repeats]
         return sorted(repeats, key=lambda repeat: repeat.merit)[(len(repeats) - 1) // 2]
 
     @cached_property
     def answers(self) -> Answers | None:
-        """What its accuracy counts; None if a run has kept no answers, or its repeats are not on the same images."""
+        """The answers behind its accuracy; None if a run has kept none, or its repeats are not on the same images."""
         repeats = [_answers(repeat) for repeat in self.repeats]
         images = sorted(repeats[0])
         if not images or any(set(answers) != set(images) for answers in repeats) or len(images) != self.n:
@@ -174,7 +174,7 @@ def _answers(repeat: Sequence[Record]) -> dict[tuple[str, str], str]:
 
 
 def rank(settings: Iterable[Setting]) -> list[Setting]:
-    """The settings by their merit, best first, or by macro-F1 before all else where they go by it."""
+    """The settings, best first; by macro-F1 before all else where it chose their best epochs."""
     ranked = sorted(settings, key=lambda setting: setting.merit, reverse=True)
     if go_by_macro_f1(ranked):
         ranked.sort(key=lambda setting: setting.merit[1], reverse=True)  # of equals the order stays
@@ -196,7 +196,7 @@ def pool(records: Iterable[Record]) -> list[Setting]:
 
 
 def _same_data(records: Iterable[Record]) -> Callable[[Record], object]:
-    """Record -> what all on its data have in common: a place, or a fingerprint, by one or by way of others."""
+    """Record -> a key of its data: runs with one place or one fingerprint share it, directly or by way of others."""
     same: dict[object, object] = {}
 
     def find(fact: object) -> object:

@@ -8,7 +8,7 @@ from thaw.comparison.repeats import Setting
 from thaw.inspection.uncertainty import paired_test
 
 ALPHA = 0.05
-"""A difference is said to be one if its corrected p is below this."""
+"""Corrected p below which a difference is reported as one."""
 OTHER_IMAGES, NO_ANSWERS, BEST = "other images", "no predictions", "best"
 """Why there is no test."""
 

@@ -59,7 +59,7 @@ def download(url: str, part: Path, by_hand: str) -> None:
 
 
 def _receive(url: str, part: Path) -> None:
-    """Append to the partial file what it lacks, or write it anew if the server sends only the whole.
+    """Append the missing rest to the partial file, or write it again if the server sends only the whole.
 
     Raises:
         URLError: The server was not reached or, as HTTPError, refused.
@@ -102,7 +102,7 @@ def unpack(file: Path, into: Path) -> None:
     """Unpack the archive into the folder.
 
     Raises:
-        ThawError: It is damaged, or an entry is none that an archive of images has.
+        ThawError: It is damaged, or has an entry that does not belong in an archive of images.
     """
     room = limit = max(MAX_BYTES, MAX_RATIO * file.stat().st_size)
     try:

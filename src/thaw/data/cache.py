@@ -1,11 +1,11 @@
-"""Where what can be computed anew is kept on disk, and by what a file is known there."""
+"""The cache on disk: its folder, and how it identifies a file."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Where what can be computed anew is kept: `$THAW_CACHE`, or `~/.cache/thaw`."""
+    """Folder for what can be computed again: `$THAW_CACHE`, or `~/.cache/thaw`."""
     named = os.environ.get("THAW_CACHE")
     return Path(named) if named is not None else Path.home() / ".cache" / "thaw"  # there may be no home
 

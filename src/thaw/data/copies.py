@@ -22,7 +22,7 @@ KEPT_FIRST = ("test", "val", "train", "all")
 
 
 def find_copies(index: ImageIndex) -> list[Finding]:
-    """What is wrong with images that are there more than once; one that was resized or compressed anew is not found."""
+    """Findings about duplicate images; resized or recompressed ones are not found."""
     groups = _group_equal(index)
     leaks = [group for group in groups if _number_of_splits(group) > 1]
     conflicts = [group for group in groups if _number_of_labels(group) > 1]
@@ -79,14 +79,14 @@ def _number_of_labels(group: Copies) -> int:
 
 
 def count_known(samples: Sequence[Sample], known: Sequence[Sample]) -> int:
-    """How many of the images are the same as one of those that are known; all of them in files of their own."""
+    """How many of the images are copies of known ones; all of them in files of their own."""
     entries = [("asked", sample) for sample in samples] + [("known", sample) for sample in known]
     groups = [[split for split, _ in copies] for copies in _group_equal_files(entries)]
     return sum(splits.count("asked") for splits in groups if "known" in splits)
 
 
 def _group_equal(index: ImageIndex) -> list[Copies]:
-    """The groups of equal images, whatever their splits and labels; of shards, the table tells."""
+    """The groups of equal images, whatever their splits and labels; for shards, from their table."""
     entries = [(split, sample) for split, samples in index.splits.items() for sample in samples]
     if index.shards:
         packed = index.shards.images

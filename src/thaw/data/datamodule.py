@@ -35,7 +35,7 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 FEATURES_AT_ONCE = 4096
-"""In a batch that is only evaluated: a head takes about as long for one image as for all of them."""
+"""Features in a batch that is only evaluated: a head takes about as long for one as for all of them."""
 
 
 class ImageDataModule(LightningDataModule):
@@ -126,7 +126,7 @@ class ImageDataModule(LightningDataModule):
         return {"fingerprint": self.index.fingerprint, "cuts_crops": self.images.cuts_crops}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with other images: those to validate on may be among those that were trained on.
+        """Refuse to resume with other images: those to validate on may be among those that were trained on.
 
         Raises:
             ThawError: An image is new, gone, of another size, class or split.
@@ -136,7 +136,7 @@ class ImageDataModule(LightningDataModule):
                 f"resume: the images in {self.index.root} are no longer those that the run was trained and validated "
                 "on. Begin anew, from its weights by backbone.weights=RUN head.init=weights."
             )
-        self.images.cuts_crops = state_dict.get("cuts_crops")  # checkpoints of earlier versions do not have it
+        self.images.cuts_crops = state_dict["cuts_crops"]
 
     def class_weights(self) -> Tensor | None:
         """Weights (K,) of the classes in the loss, inverse to their frequency; None if not asked for."""

@@ -49,7 +49,7 @@ def _examine(path: Path) -> ImageFile:
 def find_bad_files(index: ImageIndex, files: list[ImageFile], min_size: int) -> list[Finding]:
     """What is wrong with single files.
 
-    A file of the wrong type is not to be left out: its contents are what Thaw goes by.
+    A file of the wrong type is not left out: Thaw goes by its contents.
 
     Args:
         index: The images.

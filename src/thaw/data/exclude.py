@@ -65,7 +65,7 @@ def read_reasons(file: Path, root: Path) -> dict[str, str]:
         root: Of the data.
 
     Raises:
-        ThawError: The file is missing or no such table, or names a file that does not exist: a slip of the pen, or a
+        ThawError: The file is missing or no such table, or names a file that does not exist: a typing error, or a
             list of other data.
     """
     try:

@@ -20,9 +20,9 @@ class Finding:
     paths: tuple[Path, ...] = ()
     """Every file or folder it is about."""
     leave_out: Mapping[Path, str] = field(default_factory=dict)
-    """Images without which it would be mended, each with the reason."""
+    """Images to leave out to solve it, each with the reason."""
     is_wrong: bool = True
-    """False for a fact that is worth a thought only."""
+    """False for a mere hint."""
 
     @property
     def message(self) -> str:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from thaw.errors import ThawError, printable
+from thaw.errors import ThawError, first_line, printable
 
 MOST_PIXELS = 500_000_000
 """Pixels of an image that are decoded: slides and aerial photographs have some hundreds of millions. A file of a few
@@ -206,5 +206,4 @@ def _reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, BOMB) and (pixels := re.search(r"\((\d+) pixels\)", str(error))):
         return _too_many(int(pixels[1]))
-    lines = str(error).strip().splitlines()
-    return printable(lines[0].rstrip(".")) if lines else type(error).__name__
+    return first_line(error).rstrip(".")

@@ -31,7 +31,7 @@ class ImageIndex:
     splits: dict[str, list[Sample]]
     """`train`, `val` and, where there is one, `test`, each sorted by path; in a survey also `all`, of no split."""
     epoch_chosen_on: str
-    """`val`; or `test` where val is made of the test images, for want of others."""
+    """`val`; or `test` where the test images serve as val because there are no others."""
     ignored: dict[str, tuple[Path, ...]]
     """Files and folders left out, by reason."""
     empty_folders: tuple[str, ...]

@@ -1,7 +1,6 @@
 """What a user points at - files, folders, patterns, images in memory - -> image files and images."""
 
 import logging
-import os
 import re
 from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
@@ -14,6 +13,7 @@ from PIL import Image
 
 from thaw.data.scan import Ignored, find_images, name_ignored
 from thaw.errors import ThawError, name_some
+from thaw.paths import at_home
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +119,7 @@ def _unmatched(item: str | Path) -> list[Path]:
 
 
 def _path(item: str | Path) -> Path:
-    return Path(os.path.expanduser(item))  # noqa: PTH111 - Path.expanduser takes no file that is called ~1.jpg
+    return Path(at_home(item))
 
 
 def _is_pattern(item: str | Path, path: Path) -> bool:

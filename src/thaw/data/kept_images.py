@@ -39,7 +39,7 @@ Loader = DataLoader[Any]
 class EpochLoader(Loader):
     """A DataLoader whose processes begin an epoch once.
 
-    Lightning asks for its iterator twice where it also asks for the loader anew in each epoch. At the second time the
+    Lightning asks for its iterator twice where it also asks for a new loader in each epoch. At the second time the
     processes would finish what they have begun to load, throw it away, and begin again.
     """
 
@@ -54,7 +54,7 @@ class EpochLoader(Loader):
 
 
 class KeptImages:
-    """The images of an index: decoded anew each time, or once in memory, or from there on the accelerator too.
+    """The images of an index: decoded each time, or once into memory, and from there onto the accelerator too.
 
     Args:
         index: The table of the images.
@@ -65,7 +65,7 @@ class KeptImages:
         in_memory: Whether they are kept decoded: training images whole, the others after the evaluation transform.
         device: Where batches go, as far as is known.
         cuts_crops: Whether the device cuts the training images' crops, which are others than the CPU would draw. A
-            checkpoint that is gone on from tells it; else it is None until the first epoch of images.
+            checkpoint that is resumed tells it; else it is None until the first epoch of images.
     """
 
     def __init__(self, index: ImageIndex, transform: EvaluationTransform, options: DatasetConfig) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong while images are loaded, told as what it is."""
+"""Translates data-loading failures into ThawErrors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from thaw.errors import ThawError
 
 @contextmanager
 def loading(data: ImageDataModule) -> Iterator[None]:
-    """Inside, what goes wrong in a loader process, or for want of memory, is told as what it is.
+    """Inside, failures of loader processes and lack of memory are raised as ThawErrors.
 
     Raises:
         ThawError: An image cannot be read; the process has been ended, or has no room for a batch; or memory is out.

@@ -1,4 +1,4 @@
-"""Where a user's images lie: what is an image by its name, a folder of them, the root of a CSV file's."""
+"""Locating a user's images: suffixes, class folders, CSV roots."""
 
 import os
 from dataclasses import replace

@@ -26,7 +26,7 @@ STRAYS = {"hymenoptera": {"train/ants/imageNotFound.gif"}}  # in the published a
 
 @dataclass
 class Scan:
-    """What reading a data set comes to."""
+    """What was found of a data set on disk."""
 
     rows: list[Row] = field(default_factory=list)
     by_folder: bool = True

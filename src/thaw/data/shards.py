@@ -66,7 +66,7 @@ class Shards:
         """The encoded image. Any number of threads and forked processes may ask.
 
         Raises:
-            BadImage: The shards have been made anew without it.
+            BadImage: The shards have been rebuilt without it.
         """
         if path not in self.images:
             raise BadImage(path, "it is not in the shards any more")

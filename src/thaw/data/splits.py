@@ -17,9 +17,9 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
     "testing": "test",
 }  # fmt: skip
-"""What folders and CSV files call a split, and what we do."""
+"""Names of splits in folders and CSV files, each with ours."""
 FRACTIONS = [number / 20 for number in range(1, 20)]
-"""Those that are looked through for a better one."""
+"""Fractions that are searched for a better one to suggest."""
 MOST_PARTS = 10
 """Of groups, some of which make up a split: as fine as a fraction is met."""
 

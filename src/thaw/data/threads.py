@@ -39,7 +39,7 @@ def in_threads(
 ) -> Iterator[Result]:
     """The function's results in the order of the items.
 
-    An executor by itself would, as it is left by an exception, first work through all that is still to do.
+    An executor that is left by an exception would first finish all that is queued.
 
     Args:
         function: What to do with an item.

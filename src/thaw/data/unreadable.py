@@ -24,7 +24,7 @@ MOST_LINES = 10
 
 
 def are_read_whole(index: ImageIndex, on_bad: str) -> bool:
-    """Whether files are read to their ends: always if some may be left out, lest which ones depend on the cache."""
+    """Whether files are read to their ends: always if some may be left out, so that the cache does not decide which."""
     return on_bad == "skip" or len(index.samples) <= MOST_READ
 
 

@@ -6,7 +6,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from thaw.errors import printable
-from thaw.inspection.figures import INK, RIGHT, WRONG
+from thaw.inspection.figures import INK, RIGHT, WRONG, strip
 
 BATCH, CURVE, VALLEY, STEEPEST = "#a9b8d0", RIGHT, WRONG, "#d17a0f"
 
@@ -50,9 +50,6 @@ def rate_curve(
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel("optimizer.lr", color=INK)
     axis.set_ylabel("training loss", color=INK)
-    axis.tick_params(colors=INK, labelsize=9)
-    axis.grid(color="#e6e9ee", linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    strip(axis)
     axis.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left")
     return figure

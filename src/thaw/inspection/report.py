@@ -158,7 +158,7 @@ def judgement(summary: Summary, predictions: Predictions, is_chosen: bool) -> li
         + ("; another seed of the training would move the figure too." if summary["epochs"] else "."),
         f"Always answering “{name}” would reach {percent(share)}.",
     ]
-    if summary["epochs"] and (probe := summary.get("probe")):
+    if summary["epochs"] and (probe := summary["probe"]):
         sentences.append(f"A logistic regression on the frozen features alone reaches {percent(probe['acc'])} on val.")
     return sentences
 

@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.backbone_names import BACKBONE_NAMES
-from thaw.config import Config
+from thaw.config import Config, has_probe
 from thaw.errors import ThawError
 from thaw.launch.explain import explain, refuse_unknown
 from thaw.launch.resume import as_begun, expand_resume, find_resume
@@ -69,13 +69,11 @@ def head_epochs(max_epochs: int) -> int:
 
 
 def unfreeze_epochs(max_epochs: int, head_epochs: int) -> int:
-    """Epochs in which the backbone thaws, in the preset where it does so by and by: 3, or three fifths of fewer."""
+    """Epochs in which the backbone thaws, in the preset that thaws it stage by stage: 3, or three fifths of fewer."""
     return max(1, min(MOST_THAWING_EPOCHS, round(3 / 5 * (max_epochs - head_epochs))))
 
 
-def joint_rate(
-    from_probe: float, at_random: float, init: str, features: str, weights: str | None, from_scratch: bool
-) -> float:
+def joint_rate(from_probe: float, at_random: float, *, _root_: Any) -> float:
     """Rate of a preset whose backbone learns from the first step on: lower where the head knows something already.
 
     That is, where it begins as the probe, or as an earlier run's (`head.init=weights`).
@@ -86,21 +84,23 @@ def joint_rate(
     Args:
         from_probe: The lower rate.
         at_random: That of a random head.
-        init: `head.init`.
-        features: `features`.
-        weights: `backbone.weights`.
-        from_scratch: `strategy.from_scratch`.
+        _root_: All options, from OmegaConf.
     """
-    is_random = init in ("default", "xavier", "zeros") or features == "off" or weights is None or from_scratch
+    is_random = _root_.head.init in ("default", "xavier", "zeros") or not has_probe(_root_)
     return at_random if is_random else from_probe
 
 
-def adamw_rate(backbone_factor: float, from_scratch: bool) -> float:
+def adamw_rate(of_all: float, of_head: float, *, _root_: Any) -> float:
     """Rate of the AdamW preset: lower where a pretrained backbone learns as fast as the head, and forgets at more.
 
     Ants and bees, SqueezeNet, finetune, three seeds: 0.6819 ± 0.0100 at 1e-3, 0.8802 ± 0.0136 at 1e-4.
+
+    Args:
+        of_all: The lower rate.
+        of_head: That of a head which learns faster, or of a network from scratch.
+        _root_: All options, from OmegaConf.
     """
-    return 1e-4 if backbone_factor > 0.5 and not from_scratch else 1e-3
+    return of_all if _root_.strategy.backbone_factor > 0.5 and not _root_.strategy.from_scratch else of_head
 
 
 for resolver in (head_epochs, unfreeze_epochs, joint_rate, adamw_rate):  # for conf/, and in a launcher's processes

@@ -51,7 +51,7 @@ def run_experiment(
 ) -> None:
     """Run an experiment once, or with `-m` once for each combination, with the options of the command line.
 
-    Every failure is named. Exit code 2 where all of them are the user's to mend, 1 where one is not.
+    Every failure is named. Exit code 2 where all of them are the user's to fix, 1 where one is not.
 
     Args:
         experiment: Called with the checked options, the folder for its results and the command that asked for it.

@@ -61,7 +61,7 @@ OTHER_NAMES = {
 
 
 def explain(error: BaseException) -> str | None:
-    """What a user needs to know of a mistake of his; None if the error is not one."""
+    """What a user needs to know about their mistake; None if the error is none."""
     if isinstance(error, ThawError):
         return "\n".join(map(printable, str(error).split("\n")))  # it may name files and classes as they are
     if isinstance(error, MissingConfigException):

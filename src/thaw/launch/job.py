@@ -67,7 +67,7 @@ class Job:
         folder, is_sweep = seen_from_here(Path(context.runtime.output_dir)), context.mode == RunMode.MULTIRUN
         if process.rank > 0:
             logging.disable(logging.WARNING)  # the first process says it
-        speaks = process.speaks_for_all and not is_sweep  # it is the sweep that is gone on with
+        speaks = process.speaks_for_all and not is_sweep  # it is the sweep that is resumed
         try:
             with (
                 claimed(folder, f"hydra.{'sweep' if is_sweep else 'run'}.dir") as lock,

@@ -1,4 +1,4 @@
-"""`resume=RUN`: a run goes on with the options that it was begun with. Imports no torch."""
+"""`resume=RUN`: a run goes on with the options that it was started with. Imports no torch."""
 
 import logging
 import os
@@ -51,13 +51,13 @@ def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
 
 
 def find_resume(arguments: list[str]) -> str | None:
-    """`resume=RUN` as it is typed; None where nothing is to be gone on with."""
+    """`resume=RUN` as it is typed; None where nothing is resumed."""
     nothing = ("resume=null", "resume=")
     return next((each for each in arguments if each.startswith("resume=") and each not in nothing), None)
 
 
 def is_requeued() -> bool:
-    """True in a job that SLURM has started anew with the same command, after preemption or a node's failure."""
+    """True in a job that SLURM has restarted with the same command, after preemption or a node's failure."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
@@ -79,9 +79,9 @@ def refuse_taken(arguments: list[str]) -> None:
 
 
 def as_begun(values: DictConfig, run: Run, typed: Iterable[str]) -> DictConfig:
-    """The options of a run that is gone on with, as it has recorded them, and those that are typed for the rest of it.
+    """The options of a resumed run as it has recorded them, and those that are typed for the rest of it.
 
-    Presets may have been changed since; they count where a choice of one is typed anew. What will be different is told.
+    Presets may have been changed since; they count where a preset is typed again. What will be different is told.
 
     Args:
         values: The options that the run was started with and those for the rest, by the presets as they are now.

@@ -87,7 +87,7 @@ class Failure:
     """Why jobs failed, or the command itself.
 
     Attributes:
-        text: One sentence if it is the user's to mend, else the traceback.
+        text: One sentence if it is the user's to fix, else the traceback.
         jobs: What each of the jobs was asked for; empty for the command itself.
     """
 
@@ -99,7 +99,7 @@ class Failure:
 
     @property
     def is_mistake(self) -> bool:
-        """True if it is the user's to mend."""
+        """True if it is the user's to fix."""
         return TRACEBACK not in self.text
 
     @property

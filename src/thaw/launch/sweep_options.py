@@ -77,7 +77,7 @@ def _refuse_taken_sweep(arguments: list[str]) -> None:
 
 
 def _requeued(arguments: list[str]) -> str | None:
-    """`sweep.resume` for a sweep that a job of SLURM has begun, and goes on with when it is started anew."""
+    """`sweep.resume` for a sweep that a job of SLURM began and resumes when SLURM restarts it."""
     folders = [folder_of(argument) for argument in arguments if key_of(argument) == "hydra.sweep.dir"]
     return f"sweep.resume={quoted(folders[-1])}" if is_requeued() and folders and find_jobs(folders[-1]) else None
 
@@ -88,7 +88,7 @@ def _resume(sweep: Path) -> str:
 
 
 def _read_record(sweep: Path) -> dict[str, Any]:
-    """What is recorded of a sweep, by full names; nothing of a search of an earlier version.
+    """What is recorded of a sweep, by full names; nothing of one that was ended before.
 
     Raises:
         ThawError: The record is damaged.
@@ -98,9 +98,9 @@ def _read_record(sweep: Path) -> dict[str, Any]:
 
 
 def _refuse_another(sweep: Path, overrides: list[Override], options: list[str] | None) -> None:
-    """Refuse to go on with other options: their jobs would be numbered anew, among those of the earlier ones.
+    """Refuse to resume with other options: their jobs would be numbered from 0, among the earlier ones.
 
-    A search may go on within other bounds: its study keeps what was tried, which has to be of the same data, though.
+    A search may go on within other bounds, as its study keeps what was tried, but not on other data.
 
     Raises:
         ThawError: They differ.
@@ -131,13 +131,12 @@ def _name_jobs(overrides: list[Override], bounds_count: bool) -> list[str | None
 
 
 def _name_folders(overrides: list[Override], before: dict[str, Any]) -> list[str]:
-    """The options that name jobs' folders by what differs among them, or as they were named in an earlier go."""
+    """The options that name jobs' folders by what differs among them, or by the pattern of an earlier go."""
     last = {each.key_or_group: each for each in overrides}.values()  # of what is typed twice, as Hydra takes it
     fixed = [each for each in last if not each.is_sweep_override()]
     if len(fixed) == len(last) and all(each.key_or_group != "sweep" for each in fixed):  # a single job
         fixed = [each for each in fixed if is_one_of(each.key_or_group, IRRELEVANT)]  # may be typed when it goes on
     unnamed = {each.key_or_group for each in fixed if not each.is_hydra_override()}
-    unnamed |= {*before.get(f"{DIRNAME}.exclude_keys", ())}
     pattern = before.get("hydra.sweep.subdir")
     names = [f"hydra.sweep.subdir={quoted(pattern)}"] if pattern else []
     return [*names, f"{DIRNAME}.exclude_keys=[{','.join(sorted(unnamed))}]"]

@@ -273,7 +273,7 @@ class Classifier(LightningModule):
         self.val_metrics.update(F.cross_entropy(logits, labels, reduction="sum"), len(labels), logits, labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Log what the epoch's batches come to."""
+        """Log the epoch's validation figures."""
         self._log_metrics("val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -281,11 +281,11 @@ class Classifier(LightningModule):
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Log what the batches come to."""
+        """Log the figures of all batches."""
         self._log_metrics("test", self.val_metrics)
 
     def _log_metrics(self, split: str, metrics: ClassMetrics) -> None:
-        """Log what the epoch comes to, over all processes, and begin anew."""
+        """Log the epoch's figures over all processes, and reset the counts."""
         values = {f"{split}/{name}": value for name, value in metrics.compute().items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         metrics.reset()
@@ -298,7 +298,7 @@ class Classifier(LightningModule):
     # ---- what a checkpoint holds beside the tensors
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `from_checkpoint` needs, as plain Python."""
+        """Add what `load_from_checkpoint` needs, as plain Python."""
         checkpoint["thaw"] = {
             "format": FORMAT,
             "backbone": self.backbone.name,
@@ -310,13 +310,13 @@ class Classifier(LightningModule):
         }
 
     @classmethod
-    def from_checkpoint(cls, path: Path | str) -> "Classifier":
-        """The classifier that a checkpoint of ours holds, in evaluation mode.
+    def load_from_checkpoint(cls, checkpoint_path: Path | str) -> Self:  # type: ignore[override]
+        """The classifier that a checkpoint of ours holds, in evaluation mode; the checkpoint tells all arguments.
 
         Raises:
             ThawError: The file cannot be read, or is not a checkpoint of ours.
         """
-        path = Path(path)
+        path = Path(checkpoint_path)
         checkpoint = read_tensors(path)
         if "thaw" not in checkpoint:
             raise ThawError(f"{path} is not a checkpoint of Thaw. Expected RUN/checkpoints/best.ckpt or last.ckpt.")
@@ -331,8 +331,3 @@ class Classifier(LightningModule):
                 setattr(model.backbone.network, "transform_input", True)  # noqa: B010 - typed Tensor | Module
         require_finite(path, model.state_dict())
         return model.eval()
-
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Path | str) -> "Classifier":  # type: ignore[override]
-        """`from_checkpoint` by the name that Lightning gives it; the checkpoint holds all arguments."""
-        return cls.from_checkpoint(checkpoint_path)

@@ -1,7 +1,6 @@
 """Where a backbone's weights come from: torchvision, a file, or an earlier run."""
 
 import hashlib
-import os.path
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from thaw.data.archives import download
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError, did_you_mean
 from thaw.model.tensor_files import StateDict, expecting_own, read_about, read_tensors
+from thaw.paths import at_home
 
 # DenseNet's official files predate the rule that module names hold no dots (torchvision.models.densenet).
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
@@ -64,7 +64,7 @@ def find_weights(backbone: str, spec: str) -> Weights:
     Raises:
         ThawError: There is nothing of that name, it cannot be read, or it cannot be downloaded.
     """
-    path = Path(os.path.expanduser(spec))  # noqa: PTH111 - Path.expanduser takes no file that is called ~1.pth
+    path = Path(at_home(spec))
     official = torchvision.models.get_model_weights(backbone)
     if spec == "default":
         return _official(backbone, official.DEFAULT)
@@ -97,7 +97,7 @@ def _official(backbone: str, weights: WeightsEnum) -> Weights:
 def _obtain(weights: WeightsEnum) -> Path:
     """The file of official weights where torchvision keeps it, downloaded if it is not there.
 
-    Not by torch.hub, which waits for ever where a server stalls, and begins anew where it was cut.
+    Not by torch.hub, which waits for ever where a server stalls, and starts again where it was cut.
     """
     file: Path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     part = file.with_name(f"{file.name}.part")

@@ -48,7 +48,7 @@ class MovingAverage(WeightAveraging):
     ) -> None:
         """Move the average if the optimizer has made a step.
 
-        All tensors are moved at once, where torch's own moves one after the other and waits for a GPU.
+        All tensors are moved at once. torch's own update copies its counter to the GPU each time, and waits.
         """
         if trainer.global_step > self._latest_update_step:
             self._move(pl_module)

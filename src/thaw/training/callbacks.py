@@ -15,7 +15,7 @@ from thaw.training.one_thread import OneThread
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import EpochLog
 from thaw.training.pruning import TrialPruning, current_trial
-from thaw.training.stopping import FiniteLoss, Interruption, LastStep, PhaseEarlyStopping
+from thaw.training.stopping import Interruption, LastStep, PhaseEarlyStopping
 from thaw.training.validation import EvaluationEpochs
 
 
@@ -37,7 +37,6 @@ def make_callbacks(
     options = config.trainer
     last = LastCheckpoint(run.checkpoints, options.checkpoint_seconds)
     callbacks: list[pl.Callback] = [
-        FiniteLoss(run.last),
         epochs,
         BestCheckpoint(run.checkpoints, options.monitor, options.ties),
         last,

@@ -109,7 +109,7 @@ class LastCheckpoint(Checkpoint):
     Writing a large frozen backbone after each epoch can take longer than training its head.
 
     Attributes:
-        epochs_saved: Number of finished epochs that can be gone on from.
+        epochs_saved: Number of finished epochs that can be resumed from.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:

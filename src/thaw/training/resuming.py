@@ -1,4 +1,4 @@
-"""Going on with a run: what it may not do then, and how long it has taken before."""
+"""Resuming a run: what is refused then, and how long the run has taken before."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from thaw.run import Run
 from thaw.training.checkpoints import BestCheckpoint
 
 BEGINNING = ("seed", "backbone.weights", "head.init", "strategy.from_scratch")
-"""Options that a training begins by: what has come of them is in the checkpoint that it goes on from."""
+"""Options that only matter at the start of a training; their outcome is in the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def earlier_seconds(run: Run) -> EarlierSeconds:
 
 
 def require_own_folder(run: Run, resume: str) -> None:
-    """Refuse to go on with a run in another folder than its own.
+    """Refuse to resume a run in another folder than its own.
 
     Raises:
         ThawError: This is another one than `resume` names.
@@ -50,10 +50,10 @@ def require_own_folder(run: Run, resume: str) -> None:
 
 
 def require_later(run: Run, max_epochs: int) -> None:
-    """Refuse to go on with a finished run up to an epoch that it has reached already.
+    """Refuse to resume a finished run up to an epoch that it has reached already.
 
     Raises:
-        ThawError: It has; its summary would be written anew for nothing.
+        ThawError: It has; its summary would be rewritten for nothing.
     """
     if run.is_finished and (epochs := run.full_summary["epochs"]) >= max_epochs:
         longer = f"To train it for longer, add trainer.max_epochs=N, above {epochs}"
@@ -62,10 +62,10 @@ def require_later(run: Run, max_epochs: int) -> None:
 
 
 def require_same_beginning(run: Run, config: Config) -> None:
-    """Refuse to go on by options that would be recorded and have no effect, or not the one that they tell.
+    """Refuse options that only matter at the start of a training and now differ.
 
     Raises:
-        ThawError: It began otherwise.
+        ThawError: One of them does.
     """
     recorded, asked = flatten(run.config), flatten(asdict(config))
     for key in BEGINNING:
@@ -78,7 +78,7 @@ def require_same_beginning(run: Run, config: Config) -> None:
 
 
 def require_own_checkpoint(path: Path, model: Classifier, options: TrainerConfig) -> None:
-    """Refuse to go on from a checkpoint that this model's training cannot have written.
+    """Refuse to resume from a checkpoint that this model's training cannot have written.
 
     Raises:
         ThawError: It is of other options that its state depends on, of a later epoch than is asked for, or broken.
@@ -89,12 +89,11 @@ def require_own_checkpoint(path: Path, model: Classifier, options: TrainerConfig
         groups = checkpoint["optimizer_states"][0]["param_groups"]
         epochs: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         is_beyond = epochs > options.max_epochs
-        older = "adamw" if "betas" in groups[0] else "sgd"  # of a checkpoint that does not say it
         pairs = {
             "backbone": (about["backbone"], model.backbone.name),
             "classes": (about["classes"], list(model.classes)),
             "head.standardize": (about["head"]["standardize"], model.head_options.standardize),
-            "optimizer": (about.get("optimizer", older), model.optimizer_options.name),
+            "optimizer": (about["optimizer"], model.optimizer_options.name),
         }
         for name, key in {"image_size": "crop", "resize": "resize"}.items():  # best.ckpt is judged by the new ones
             pairs[f"dataset.{name}"] = (getattr(transform, key), getattr(model.transform, key))
@@ -104,11 +103,6 @@ def require_own_checkpoint(path: Path, model: Classifier, options: TrainerConfig
             if name != "betas" and name in groups[0]:  # what needs no other state may change
                 pairs[f"optimizer.extra.{name}"] = (groups[0][name], value)
         differing = differing_tensors(checkpoint["state_dict"], model.state_dict())
-    if not all("names" in group for group in groups):
-        raise ThawError(
-            f"resume: {path} was written by an earlier version of Thaw. Begin anew, from its weights by "
-            "backbone.weights=RUN head.init=weights."
-        )
     for name, (theirs, own) in pairs.items():
         if theirs != own:
             raise ThawError(f"resume: {path} was trained with {name} {theirs}, and now it is {own}.")

@@ -1,20 +1,16 @@
-"""What ends a training before its time: a loss that is no number, no improvement, steps, Ctrl-C and other signals."""
+"""What ends a training before its time: no improvement, steps, Ctrl-C and other signals; see `step_losses` too."""
 
 import logging
 import math
 import signal
 import time
 from multiprocessing import parent_process
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
-from torch import Tensor
 
-from thaw.errors import ThawError
 from thaw.signals import CAUGHT, LAUNCHERS, Interrupted, interrupt
 from thaw.training.checkpoints import LastCheckpoint, mode_of
 
@@ -22,70 +18,10 @@ log = logging.getLogger(__name__)
 
 SECONDS_TO_REPEAT = 3.0
 """Within which several processes get a signal twice: from SLURM, which sends it to all, and from what started them."""
-STEPS_BETWEEN_CHECKS = 50
-"""On a GPU: each look at a loss waits for all that is under way there."""
-
-
-class FiniteLoss(Callback):
-    """Stops a training whose loss is infinite or no number, before anything of it is saved.
-
-    Args:
-        last: `last.ckpt`, for the message.
-    """
-
-    def __init__(self, last: Path) -> None:
-        super().__init__()
-        self.last = last
-        self.losses: list[Tensor] = []
-        self.checked = 0
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the steps of the epoch."""
-        self.losses, self.checked = [], 0
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Keep the step's loss, and look at it if that costs nothing."""
-        self.losses.append(outputs["loss"].detach())
-        is_time = pl_module.device.type == "cpu" or len(self.losses) == STEPS_BETWEEN_CHECKS
-        if is_time and trainer.world_size == 1:  # several processes can only agree where all of them ask
-            self._check(trainer)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the rest, before the epoch can become the best."""
-        self._check(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at what the last step has left, which no training loss shows any more."""
-        loss = trainer.callback_metrics.get("val/loss")
-        if loss is not None and not loss.isfinite():
-            raise self._error(f"val/loss is {float(loss)} after epoch {trainer.current_epoch + 1}")
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the rest of an epoch that is not validated."""
-        self._check(trainer)
-
-    def _check(self, trainer: Trainer) -> None:
-        if not self.losses:
-            return
-        losses = torch.stack(self.losses)
-        wrong = (~losses.isfinite()).nonzero().flatten().tolist()
-        step, self.checked, self.losses = self.checked + 1, self.checked + len(losses), []
-        if trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
-            value = f"{float(losses[wrong[0]])} at step {step + wrong[0]}" if wrong else "no number on another process"
-            raise self._error(f"train/loss is {value} of epoch {trainer.current_epoch + 1}")
-
-    def _error(self, fact: str) -> ThawError:
-        kept = f"{self.last} is of an earlier epoch. " if self.last.exists() else ""
-        return ThawError(
-            f"{fact}: the training has diverged. {kept}Lower optimizer.lr, or bound the steps with "
-            "trainer.gradient_clip=1.0; trainer.precision=32 shows whether the precision is too low."
-        )
 
 
 class PhaseEarlyStopping(EarlyStopping):
-    """Stops after some validations without improvement, counted anew in each phase of the strategy.
+    """Stops after some validations without improvement, counted from zero in each phase of the strategy.
 
     An epoch that is validated several times (`val_check_interval`) is trained to its end: it counts as a whole one.
 
@@ -106,7 +42,7 @@ class PhaseEarlyStopping(EarlyStopping):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a resumed training that had ended already, unless more patience or more epochs are asked for.
 
-        More epochs have all the patience again.
+        With more epochs, patience starts again from zero.
         """
         if self.ended not in (None, trainer.max_epochs):
             self.wait_count = 0
@@ -145,7 +81,7 @@ class PhaseEarlyStopping(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the count, and keep the patience that is asked for now."""
         super().load_state_dict({**state_dict, "patience": self.patience})
-        self.ended = state_dict.get("ended")  # checkpoints of earlier versions do not have it
+        self.ended = state_dict["ended"]
 
 
 class LastStep(Callback):
@@ -176,7 +112,7 @@ class LastStep(Callback):
 class Interruption(Callback):
     """Ends a training on Ctrl-C and SIGTERM with the last finished epoch saved, from where it goes on exactly.
 
-    An epoch that is broken off could not be gone on with to the same weights. So if the epoch before it is on disk,
+    An epoch that is broken off could not be resumed to the same weights. So if the epoch before it is on disk,
     the training ends at once; if not, `LastCheckpoint` has held it back because epochs are short, and the current one
     is finished and saved first. A second signal ends it at once in any case. A signal that a launcher waits for is
     passed on to it then.

@@ -35,7 +35,7 @@ from thaw.training.loggers import make_logger
 from thaw.training.precision import choose_precision
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import EpochLog
-from thaw.training.step_log import LossBar, StepLog
+from thaw.training.step_losses import LossBar, StepLosses
 
 silence_hints()
 logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose table was asked for
@@ -76,8 +76,9 @@ def make_trainer(
     num_stages = len(model.backbone.stages)
     epochs = EpochLog(run.metrics_csv, options.monitor)
     show_bar = options.progress_bar and sys.stdout.isatty()
-    steps = StepLog(speaks=not show_bar)
-    callbacks = [*make_callbacks(config, run, num_stages, epochs, probe), steps, *further]
+    steps = StepLosses(run.last, speaks=not show_bar)
+    # Losses first: nothing of a training that has diverged may be saved.
+    callbacks = [steps, *make_callbacks(config, run, num_stages, epochs, probe), *further]
     if show_bar:
         callbacks.append(LossBar(steps))
     trainer = bare_trainer(

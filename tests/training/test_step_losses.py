@@ -9,13 +9,18 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_stopping import Line, epoch_in
+from test_stopping import fit as fit_line
 from torch.utils.data import DataLoader, TensorDataset
 
 from thaw.config import OptimizerConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform
+from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
-from thaw.training import step_log
-from thaw.training.step_log import LossBar, StepLog
+from thaw.training import step_losses
+from thaw.training.step_losses import LossBar, StepLosses
+
+NO_FILE = Path("last.ckpt")
 
 
 class Losses(pl.Callback):
@@ -59,7 +64,7 @@ def fit(num_steps: int, callbacks: Sequence[pl.Callback], max_epochs: int = 1, *
 def test_the_logger_has_the_mean_loss_of_every_fifty_steps(tmp_path: Path) -> None:
     losses = Losses()
     logger = TensorBoardLogger(tmp_path, name="", version="events", default_hp_metric=False)
-    fit(120, [StepLog(speaks=False), losses], max_epochs=2, logger=logger)
+    fit(120, [StepLosses(NO_FILE, speaks=False), losses], max_epochs=2, logger=logger)
     logged = EventAccumulator(str(tmp_path / "events")).Reload().Scalars("train/loss_50_steps")
     starts = [0, 50, 120, 170]  # an epoch begins anew
     assert [event.step for event in logged] == [start + 50 for start in starts]
@@ -69,12 +74,12 @@ def test_the_logger_has_the_mean_loss_of_every_fifty_steps(tmp_path: Path) -> No
 
 def test_a_short_epoch_logs_no_steps(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="events", default_hp_metric=False)
-    fit(49, [StepLog(speaks=False)], logger=logger)
+    fit(49, [StepLosses(NO_FILE, speaks=False)], logger=logger)
     assert "train/loss_50_steps" not in EventAccumulator(str(tmp_path / "events")).Reload().Tags()["scalars"]
 
 
 def test_the_bar_shows_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
-    steps, losses = StepLog(speaks=False), Losses()
+    steps, losses = StepLosses(NO_FILE, speaks=False), Losses()
     shown: list[dict[str, Any]] = []
 
     class Shown(LossBar):
@@ -94,10 +99,42 @@ def test_the_bar_shows_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_long_epoch_gives_a_sign_of_life_where_there_is_no_bar(
     speaks: bool, seconds: float, expected: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(step_log, "SECONDS_OF_SILENCE", seconds)
+    monkeypatch.setattr(step_losses, "SECONDS_OF_SILENCE", seconds)
     caplog.set_level(logging.INFO)
-    fit(120, [StepLog(speaks)])
-    lines = [record.getMessage() for record in caplog.records if record.name == step_log.__name__]
+    fit(120, [StepLosses(NO_FILE, speaks)])
+    lines = [record.getMessage() for record in caplog.records if record.name == step_losses.__name__]
     assert len(lines) == expected
     if lines:
         assert lines[1].startswith("epoch 1/1 | batch 100 of 120 | train loss ")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_named_and_nothing_of_it_is_kept(tmp_path: Path, bad: float) -> None:
+    with pytest.raises(ThawError) as caught:
+        fit_line(Line((2, 1), bad), tmp_path)
+    assert str(caught.value).startswith(f"train/loss is {bad} at step 2 of epoch 3: the training has diverged. ")
+    assert all(part in str(caught.value) for part in ("optimizer.lr", "trainer.gradient_clip", str(tmp_path)))
+    for name in ("best", "last"):
+        content = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
+        assert content["epoch"] == 1
+        assert content["state_dict"]["weight"].isfinite().all()
+
+
+def test_the_first_bad_step_is_found_where_the_losses_are_looked_at_later(tmp_path: Path) -> None:
+    class Late(StepLosses):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.on_device.append(outputs["loss"].detach())  # as on a GPU
+
+    loader = DataLoader(TensorDataset(torch.ones(4)))
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[Late(NO_FILE, speaks=False)], logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    with pytest.raises(ThawError, match="train/loss is nan at step 3 of epoch 1"):
+        trainer.fit(Line((0, 2), float("nan")), loader, loader)
+
+
+def test_a_weight_that_the_last_step_breaks_is_found_by_the_validation(tmp_path: Path) -> None:
+    with pytest.raises(ThawError, match="val/loss is nan after epoch 2"):
+        fit_line(Line(breaks_weight=True), tmp_path)
+    assert [epoch_in(tmp_path / f"{name}.ckpt") for name in ("best", "last")] == [1, 1]
