@@ -68,8 +68,13 @@ class ImageIndex:
         return BytesIO(self.shards.contents(path)) if self.shards else None
 
     def size(self, path: Path) -> int:
-        """Bytes of an encoded image."""
-        return self.shards.images[path].size if self.shards else path.stat().st_size
+        """Bytes of an encoded image; -1 where there is none behind a link, which `find_unreadable` tells."""
+        if self.shards:
+            return self.shards.images[path].size
+        try:
+            return path.stat().st_size
+        except OSError:
+            return -1
 
     def stamp(self, path: Path) -> str:
         """A line that changes when an image does."""
