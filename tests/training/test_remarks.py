@@ -16,6 +16,7 @@ from thaw.training.remarks import (
     frozen_epochs,
     growing_crops,
     growth_left_out,
+    policy_left_out,
     stages_left_frozen,
     warnings_before,
 )
@@ -102,13 +103,26 @@ def test_crops_that_grow_are_told_where_they_do_and_where_they_cannot() -> None:
     assert growth_left_out(config, 5) == line
 
 
-@pytest.mark.parametrize("num_frozen", [0, 5])
-def test_augmentation_that_the_policy_leaves_out_is_told(num_frozen: int) -> None:
+def test_augmentation_that_the_policy_leaves_out_is_told() -> None:
     augment = AugmentConfig(policy="none", vertical_flip=0.5, erasing=0.2, mixup=0.2)
-    assert augmentation_left_out(Config(augment=augment), num_frozen) == (
+    assert policy_left_out(Config(augment=augment)) == (
         "Without effect where augment.policy=none shows images as they are evaluated: augment.vertical_flip=0.5, "
         "augment.erasing=0.2 (set augment=default to train on augmented images)."
     )
+
+
+@pytest.mark.parametrize(("views", "num_frozen", "is_told"), [("mirror", 1, True), ("mirror", 0, False), (2, 1, False)])
+def test_transforms_of_images_as_they_are_evaluated_have_no_effect_on_stored_features_of_them(
+    views: int | str, num_frozen: int, is_told: bool
+) -> None:
+    augment = AugmentConfig(policy="none", erasing=0.2, transforms={"blur": {"_target_": "m.Blur", "size": 3}})
+    config = Config(augment=augment, strategy=StrategyConfig(feature_views=views))
+    lines = [line for line in warnings_before(config, 9, num_frozen) if "blur" in line]
+    told = (
+        "Without effect in epoch 1, which sees centre crops: augment.transforms.blur._target_=m.Blur (set "
+        "strategy.feature_views=fresh to train on augmented images)."
+    )
+    assert lines == [told] * is_told
 
 
 @pytest.mark.parametrize(

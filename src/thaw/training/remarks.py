@@ -1,7 +1,7 @@
 """What a training says of itself: before it, of what will have no effect; after it, of what has come out."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def warnings_before(config: Config, num_stages: int, num_frozen: int) -> list[st
     """
     lines = (
         stages_left_frozen(config.strategy, config.trainer.max_epochs, num_stages),
+        policy_left_out(config),
         augmentation_left_out(config, num_frozen),
         growth_left_out(config, num_frozen),
         features_left_out(config, num_frozen),
@@ -57,27 +58,37 @@ def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: in
     )
 
 
+def policy_left_out(config: Config) -> str | None:
+    """A line about augmentation that is asked for and that the policy does without; None if nothing is left out."""
+    if config.augment.policy != "none":
+        return None
+    names = RANDOM_VIEWS_ONLY - {"augment.policy"} | MIRRORS | {"augment.start_size"}
+    where = "where augment.policy=none shows images as they are evaluated"
+    return _left_out(config, names, where, "augment=default")
+
+
 def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
-    """A line about augmentation that is asked for and that the policy, or stored features, do without.
+    """A line about augmentation that is asked for and that stored features do without; None if nothing is left out.
 
     Args:
         config: The options.
         num_frozen: Epochs on stored features.
-
-    Returns:
-        The line; None if nothing is left out.
     """
-    if config.augment.policy == "none":
-        names = RANDOM_VIEWS_ONLY - {"augment.policy"} | MIRRORS | {"augment.start_size"}
-        where, remedy = "where augment.policy=none shows images as they are evaluated", "augment=default"
-    elif num_frozen and config.strategy.feature_views == "mirror":
-        names = RANDOM_VIEWS_ONLY | {f"augment.transforms.{name}._target_" for name in config.augment.transforms}
-        names |= {name for name in MIRRORS if getattr(config.augment, name.partition(".")[2]) not in (0.0, 0.5)}
-        epochs = "epoch 1, which sees" if num_frozen == 1 else f"epochs 1 to {num_frozen}, which see"
-        where = f"in {epochs} centre crops and their mirror images equally often"
-        remedy = "strategy.feature_views=fresh"
-    else:
+    augment = config.augment
+    if not num_frozen or config.strategy.feature_views != "mirror":
         return None
+    names = {f"augment.transforms.{name}._target_" for name in augment.transforms}
+    shown = "centre crops"
+    if augment.policy != "none":
+        names |= RANDOM_VIEWS_ONLY
+        names |= {name for name in MIRRORS if getattr(augment, name.partition(".")[2]) not in (0.0, 0.5)}
+        shown += " and their mirror images equally often"
+    where = f"in epoch 1, which sees {shown}" if num_frozen == 1 else f"in epochs 1 to {num_frozen}, which see {shown}"
+    return _left_out(config, names, where, "strategy.feature_views=fresh")
+
+
+def _left_out(config: Config, names: Collection[str], where: str, remedy: str) -> str | None:
+    """A line about those of some options that are asked for; None if there are none."""
     asked = changed(asdict(config))
     left_out = ", ".join(f"{name}={typed(asked[name][0])}" for name in asked if name in names)
     return f"Without effect {where}: {left_out} (set {remedy} to train on augmented images)." if left_out else None
