@@ -97,10 +97,14 @@ def test_crops_that_grow_are_told_where_they_do_and_where_they_cannot() -> None:
         growing_crops(sides, 0) == "Crops of 128 pixels until epoch 2, and of 224 from epoch 4 on (augment.start_size)"
     )
     assert growing_crops(sides, 2).startswith("Crops of 160 pixels until epoch 3, and of 224 from epoch 4 on")
-    config = Config(augment=AugmentConfig(start_size=128), trainer=TrainerConfig(max_epochs=5))
-    assert [growth_left_out(config, num_frozen) for num_frozen in (0, 4)] == [None, None]
-    line = "Without effect: augment.start_size=128, as all epochs run on features of images of the full size."
-    assert growth_left_out(config, 5) == line
+    config = Config(augment=AugmentConfig(start_size=128))
+    assert [growth_left_out(config, *each) for each in ((sides, 0), (sides, 2), ([], 0))] == [None, None, None]
+    begin = "Without effect: augment.start_size=128, as"
+    assert growth_left_out(config, sides, 5) == f"{begin} all epochs run on features of images of the full size."
+    for each, number in ((sides, 4), (sides, 5), ([224], 1)):
+        line = f"{begin} epoch {number}, the first that runs on images, has crops of the full size already."
+        assert growth_left_out(config, each, number - 1) == line
+        assert line in warnings_before(config, 9, number - 1, each)
 
 
 def test_augmentation_that_the_policy_leaves_out_is_told() -> None:

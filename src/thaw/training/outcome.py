@@ -80,7 +80,7 @@ class Training:
             log.info(growing_crops(self.data.sides, num_frozen))
         weights = None if config.strategy.from_scratch else config.backbone.weights
         for line in (
-            *warnings_before(config, len(self.model.backbone.stages), num_frozen),
+            *warnings_before(config, len(self.model.backbone.stages), num_frozen, self.data.sides),
             *caution_of_weights(weights, self.data.index.splits),
         ):
             log.warning(line)

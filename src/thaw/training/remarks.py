@@ -21,19 +21,20 @@ MOST_FOR_ADAMW = 5e-4
 0.880 ± 0.014 at 1e-4."""
 
 
-def warnings_before(config: Config, num_stages: int, num_frozen: int) -> list[str]:
+def warnings_before(config: Config, num_stages: int, num_frozen: int, sides: Sequence[int] = ()) -> list[str]:
     """Lines about what will not happen though it is asked for, or will not go well.
 
     Args:
         config: The options, with a number as `optimizer.lr`.
         num_stages: Stages of the backbone.
         num_frozen: Epochs on stored features.
+        sides: Side of the crops in each epoch, in pixels; empty where they do not grow.
     """
     lines = (
         stages_left_frozen(config.strategy, config.trainer.max_epochs, num_stages),
         policy_left_out(config),
         augmentation_left_out(config, num_frozen),
-        growth_left_out(config, num_frozen),
+        growth_left_out(config, sides, num_frozen),
         features_left_out(config, num_frozen),
         adamw_too_fast(config),
         chosen_on_a_part(config),
@@ -100,12 +101,23 @@ def frozen_epochs(num_frozen: int, views: int | str) -> str:
     return f"{epochs} on stored features (strategy.feature_views={views})"
 
 
-def growth_left_out(config: Config, num_frozen: int) -> str | None:
-    """A line about crops that would grow, where no epoch cuts any; None elsewhere."""
-    size, max_epochs = config.augment.start_size, config.trainer.max_epochs
-    if size is None or config.augment.policy == "none" or not 0 < max_epochs == num_frozen:
+def growth_left_out(config: Config, sides: Sequence[int], num_frozen: int) -> str | None:
+    """A line about crops that would grow, where no epoch cuts smaller ones; None elsewhere.
+
+    Args:
+        config: The options.
+        sides: Side of the crops in each epoch, in pixels; empty where they do not grow.
+        num_frozen: Epochs on stored features.
+    """
+    left = sides[num_frozen:]
+    if not sides or min(left, default=sides[-1]) < sides[-1]:
         return None
-    return f"Without effect: augment.start_size={size}, as all epochs run on features of images of the full size."
+    why = (
+        f"epoch {num_frozen + 1}, the first that runs on images, has crops of the full size already"
+        if left
+        else "all epochs run on features of images of the full size"
+    )
+    return f"Without effect: augment.start_size={config.augment.start_size}, as {why}."
 
 
 def growing_crops(sides: Sequence[int], num_frozen: int) -> str:
