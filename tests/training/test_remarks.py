@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 import torch
 
-from thaw.config import AugmentConfig, Config, HeadConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.config import (
+    AugmentConfig,
+    Config,
+    DatasetConfig,
+    HeadConfig,
+    LoggerConfig,
+    OptimizerConfig,
+    StrategyConfig,
+    TrainerConfig,
+)
 from thaw.inspection.predictions import Predictions
 from thaw.run import Run
 from thaw.training.remarks import (
@@ -142,6 +151,29 @@ def test_features_that_mixing_leaves_out_are_told(strategy: dict[str, Any], num_
     config = Config(augment=AugmentConfig(mixup=0.2), strategy=StrategyConfig(**strategy))
     lines = [line for line in warnings_before(config, 9, num_frozen) if "augment.mixup=0.2 mixes images" in line]
     assert len(lines) == is_told
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "named"),
+    [
+        ({}, ("train", "val"), None),
+        ({"val_fraction": 0.3, "test_fraction": 0.25}, (), None),
+        ({"val_fraction": 0.3}, ("train", "test"), None),
+        ({"val_fraction": 0.0}, ("train", "val"), "dataset.val_fraction=0.0"),
+        ({"test_fraction": 0.3}, ("train",), "dataset.test_fraction=0.3"),
+        (
+            {"val_fraction": 0.3, "test_fraction": 0.25},
+            ("train", "val", "test"),
+            "dataset.val_fraction=0.3, dataset.test_fraction=0.25",
+        ),
+    ],
+)
+def test_fractions_of_data_that_is_split_already_are_told(
+    options: dict[str, float], own: tuple[str, ...], named: str | None
+) -> None:
+    told = warnings_before(Config(DatasetConfig(**options)), num_stages=9, num_frozen=0, own_splits=own)
+    line = f"Without effect: {named}, as the data has its own splits: {', '.join(own)}."
+    assert told == [line] * (named is not None)
 
 
 @pytest.mark.parametrize(

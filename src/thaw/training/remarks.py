@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from thaw.config import Config, StrategyConfig
+from thaw.config import Config, DatasetConfig, StrategyConfig
 from thaw.inspection.predictions import Predictions, accuracy_text
 from thaw.model.strategy import rate_factors
 from thaw.options import changed, typed
@@ -21,7 +21,9 @@ MOST_FOR_ADAMW = 5e-4
 0.880 ± 0.014 at 1e-4."""
 
 
-def warnings_before(config: Config, num_stages: int, num_frozen: int, sides: Sequence[int] = ()) -> list[str]:
+def warnings_before(
+    config: Config, num_stages: int, num_frozen: int, sides: Sequence[int] = (), own_splits: Sequence[str] = ()
+) -> list[str]:
     """Lines about what will not happen though it is asked for, or will not go well.
 
     Args:
@@ -29,8 +31,10 @@ def warnings_before(config: Config, num_stages: int, num_frozen: int, sides: Seq
         num_stages: Stages of the backbone.
         num_frozen: Epochs on stored features.
         sides: Side of the crops in each epoch, in pixels; empty where they do not grow.
+        own_splits: Splits that the data has itself.
     """
     lines = (
+        fractions_left_out(config.dataset, own_splits),
         stages_left_frozen(config.strategy, config.trainer.max_epochs, num_stages),
         policy_left_out(config),
         augmentation_left_out(config, num_frozen),
@@ -40,6 +44,16 @@ def warnings_before(config: Config, num_stages: int, num_frozen: int, sides: Seq
         chosen_on_a_part(config),
     )
     return [line for line in lines if line]
+
+
+def fractions_left_out(options: DatasetConfig, own_splits: Sequence[str]) -> str | None:
+    """A line about sizes of splits that are asked for and not made, as the data has its own; None if there are none."""
+    is_split = {"val_fraction": "val" in own_splits, "test_fraction": bool(own_splits)}
+    values = {key: getattr(options, key) for key in is_split if is_split[key]}
+    left_out = [f"dataset.{key}={value}" for key, value in values.items() if value != getattr(DatasetConfig, key)]
+    if not left_out:
+        return None
+    return f"Without effect: {', '.join(left_out)}, as the data has its own splits: {', '.join(own_splits)}."
 
 
 def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: int) -> str | None:
