@@ -202,6 +202,55 @@ def test_a_refused_value_is_answered_with_the_full_key_the_rule_and_the_value(ke
     assert "\n" not in str(caught.value)
 
 
+WRONG: dict[Any, list[Any]] = {
+    int: [9.0, True, "9", [9]],
+    float: [True, "0.5", [0.5]],
+    str: [5, ["a"]],
+    list[str]: [[0, 1], "ab", 2],
+    list[float]: [[True, 1.0], ["0.5", "1.0"], 0.5],
+    dict[str, Any]: ["a", ["a"]],
+}
+"""Values of another type than an option's, as Python lets them be given."""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (key, value)
+        for each, values in WRONG.items()
+        for key, kind in TYPES.items()
+        if kind in (each, each | None)
+        for value in values
+    ],
+)
+def test_a_value_of_another_type_is_answered_as_any_other_mistake(key: str, value: Any) -> None:
+    with pytest.raises(ThawError, match=rf"^{re.escape(key)} must be .+, got {re.escape(repr(value))}\.") as caught:
+        with_value(key, value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: DatasetConfig(classes=[0, 1]), "dataset.classes must be null or a list of texts, got [0, 1]."),
+        (lambda: DatasetConfig(batch_size=8.0), "dataset.batch_size must be a whole number, got 8.0."),
+        (lambda: DatasetConfig(num_folds=2.5, fold=0), "dataset.num_folds must be null or a whole number, got 2.5."),
+        (lambda: TrainerConfig(eval_every=1.5), "trainer.eval_every must be a whole number, got 1.5."),
+        (lambda: Config(seed=True), "seed must be a whole number, got True."),
+        (lambda: Config(DatasetConfig(), "resnet18"), "backbone must be a BackboneConfig, got 'resnet18'."),
+    ],
+)
+def test_what_type_an_option_must_have_is_told(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ThawError) as caught:
+        build()
+    assert str(caught.value) == message
+
+
+def test_whole_numbers_are_numbers_and_paths_are_texts() -> None:
+    assert (AugmentConfig(mixup=1).mixup, TrainerConfig(gradient_clip=2).gradient_clip) == (1, 2)
+    assert DatasetConfig(root=Path("photos"), classes=("ants", "bees")).root == "photos"  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "meant"),
     [

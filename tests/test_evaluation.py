@@ -225,10 +225,11 @@ def test_so_it_is_where_unreadable_ones_are_left_out(
     data = shutil.copytree(image_folder, tmp_path / "data")
     run = changed_run("dataset", {"root": str(data), "on_bad": "skip"})
     (data / "train" / "red" / "broken.png").write_text("no image")
+    (data / "val" / "red" / "dangling.png").symlink_to("nowhere")
     with caplog.at_level(logging.WARNING, "thaw"):
         evaluate(run)
         assert [message.split(":")[0] for message in caplog.messages] == [
-            "1 of 28 files cannot be read as images and are left out"
+            "2 of 29 files cannot be read as images and are left out"
         ]
         (data / "val" / "red" / "0.png").unlink()
         evaluate(run)

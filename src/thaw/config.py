@@ -539,11 +539,11 @@ class Config:
     """Folder of an interrupted run to continue, with its own options."""
 
     def __post_init__(self) -> None:
+        check(self)
         for group in fields(self):
             for key, value in vars(getattr(self, group.name)).items() if is_dataclass(group.type) else ():
                 small = not isinstance(value, int) or value < 2**32
                 require(small, f"{group.name}.{key}", "a whole number below 2**32", value)
-        check(self)
         if self.dataset.cache == "device" and not self.augment.only_cuts:
             raise ThawError(
                 "dataset.cache=device cuts images on the GPU, mirrors them horizontally and does nothing else to them: "

@@ -4,10 +4,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from math import inf
 from operator import ge, gt, le, lt
-from types import NoneType
+from os import PathLike
+from types import NoneType, UnionType
 from typing import Annotated, Any, get_args, get_origin
 
 from thaw.errors import ThawError, did_you_mean
+
+NAMES: dict[Any, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text", list[str]: "a list of texts",
+    list[float]: "a list of numbers", dict[str, Any]: "a dict",
+}  # fmt: skip
+"""What an option's value is called, by its type."""
 
 
 @dataclass(frozen=True)
@@ -75,24 +82,32 @@ def require(valid: bool, key: str, rule: str, value: object, hint: str = "") -> 
 
 
 def check(options: Any, prefix: str = "") -> None:
-    """Check each option of a dataclass by the rule beside its type, `Annotated[type, rule]`; a type's None is valid.
+    """Check each option of a dataclass by the rule beside its type, `Annotated[type, rule]`, and by its type.
 
-    What is true or false needs no rule: Hydra checks that by the type, but any text from Python would be true.
+    Hydra checks the types as well, but Python lets any value be given.
 
     Raises:
-        ThawError: One breaks its rule; `prefix` stands before its name.
+        ThawError: One breaks its rule, or is of another type; `prefix` stands before its name.
     """
     for option in fields(options):
-        value: Any = getattr(options, option.name)
-        kind: Any = option.type
-        if kind in (bool, bool | None):
-            require(isinstance(value, kind), f"{prefix}{option.name}", "true or false", value)
-        elif get_origin(kind) is Annotated:
+        key, value, kind, rule = f"{prefix}{option.name}", getattr(options, option.name), option.type, None
+        if get_origin(kind) is Annotated:
             kind, rule = get_args(kind)
-            or_null = NoneType in get_args(kind)
-            if not (value is None and or_null) and not _holds(rule, value):
-                hint = (did_you_mean(value, rule.names) if rule.names else "") + rule.hint
-                require(False, f"{prefix}{option.name}", "null or " * or_null + rule.text, value, hint)
+        kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+        null = "null or " * (NoneType in kinds and bool not in kinds)
+        if rule and not (value is None and null) and not _holds(rule, value):
+            hint = did_you_mean(value, rule.names) if rule.names and isinstance(value, str) else ""
+            require(False, key, null + rule.text, value, hint + rule.hint)
+        names = [NAMES.get(each, f"a {each.__name__}") for each in kinds if each not in (Any, NoneType)]
+        require(any(_is_a(value, each) for each in kinds), key, null + " or ".join(names), value)
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether a value is of a type: whole numbers are numbers, true and false are none, and paths are texts."""
+    if get_origin(kind) is list:
+        return isinstance(value, list | tuple) and all(_is_a(each, *get_args(kind)) for each in value)
+    wide = {float: int | float, str: str | PathLike, Any: object}.get(kind, get_origin(kind) or kind)
+    return isinstance(value, wide) and (kind in (bool, Any) or not isinstance(value, bool))
 
 
 def _holds(rule: Rule, value: object) -> bool:

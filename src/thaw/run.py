@@ -262,6 +262,17 @@ class Run:
                 "sweep: sweep.resume=SWEEP_FOLDER). To begin anew: name another folder, or remove this one."
             )
 
+    def clear(self) -> None:
+        """Remove the curves of a training that was killed before there was anything of it to go on from.
+
+        Raises:
+            ThawError: The folder holds a run, or cannot be written to.
+        """
+        self.require_new()
+        with naming(self.events):
+            for file in (*self.events.glob("events.out.tfevents.*"), self._tracking_id):
+                file.unlink(missing_ok=True)
+
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.
 

@@ -21,6 +21,13 @@ def test_val_is_taken_from_train(tmp_path: Path) -> None:
     }
 
 
+def test_it_is_known_which_splits_are_the_datas_own(tmp_path: Path) -> None:
+    plant(tmp_path / "none", {"ants": 20, "bees": 20})
+    plant(tmp_path / "some", {"train/ants": 20, "train/bees": 20, "test/ants": 7, "val/wasps": 7})
+    assert index_of(tmp_path / "none", test_fraction=0.2).own_splits == ()
+    assert index_of(tmp_path / "some", classes=["ants", "bees"]).own_splits == ("train", "test")
+
+
 def test_val_is_test_without_val_fraction(tmp_path: Path) -> None:
     plant(tmp_path, {"train/ants": 20, "train/bees": 20, "test/ants": 7, "test/bees": 8})
     index = index_of(tmp_path, val_fraction=0)

@@ -53,7 +53,10 @@ def test_a_finished_run_goes_on_only_for_longer(tmp_path: Path) -> None:
     (folder / "summary.json").touch()
     with pytest.raises(ThawError, match=r"is finished\. To train it for longer, add trainer\.max_epochs=N\.$"):
         expand_resume([f"resume={folder}"])
-    assert expand_resume([f"resume={folder}", "trainer.max_epochs=4"])[-1] == "trainer.max_epochs=4"
+    with pytest.raises(ThawError, match="is finished"):
+        expand_resume([f"resume={folder}", "trainer.eval_every=2"])
+    for option in ("trainer.max_epochs=4", "trainer.early_stopping=5", "+trainer.extra.max_steps=9"):
+        assert expand_resume([f"resume={folder}", option])[-1] == option
 
 
 def test_nothing_to_go_on_from_is_refused(tmp_path: Path) -> None:

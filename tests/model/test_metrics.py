@@ -51,3 +51,16 @@ def test_a_network_of_another_precision_sums_its_losses_exactly(dtype: torch.dty
     assert float(metrics.compute()["loss"]) == 1.0
     metrics.reset()
     assert metrics.total.dtype == torch.float32
+
+
+def test_figures_are_as_exact_where_bfloat16_is_the_default() -> None:
+    metrics = ClassMetrics(2)
+    labels = torch.arange(1000) % 2
+    answers = torch.where(torch.arange(1000) < 777, labels, 1 - labels)
+    metrics.update(torch.tensor(1.0), 1000, torch.eye(2)[answers], labels)
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning does in each step at bf16-true
+    try:
+        figures = {name: float(value) for name, value in metrics.compute().items()}
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert figures == pytest.approx({"loss": 0.001, "acc": 0.777, "macro_f1": 0.777}, abs=1e-6)

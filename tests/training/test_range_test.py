@@ -198,6 +198,20 @@ def test_what_learns_in_the_first_epoch_is_what_is_tested(
     assert [sum(rate > 0 for rate in step.values()) for step in steps] == [num_learning + 1] * len(steps)
 
 
+@pytest.mark.parametrize(("cache", "num_workers"), [("ram", 0), ("none", 2), ("device", 0)])
+def test_crops_that_grow_have_the_side_of_the_first_epoch_throughout(make: Make, cache: str, num_workers: int) -> None:
+    config = make(JOINT, augment=AugmentConfig(start_size=32), find_lr=FindLrConfig(20, 1e-4, 1e-2))
+    data, model, _ = build(replace(config, dataset=replace(config.dataset, cache=cache, num_workers=num_workers)))
+    sides: set[int] = set()
+    model.backbone.register_forward_pre_hook(lambda module, inputs: sides.add(inputs[0].shape[-1]))
+    run_range_test(config, data, model)
+    assert sides == {32}
+    loader: Any = data.train_dataloader()
+    loader.sampler.set_epoch(4)
+    (batch,) = loader
+    assert data.on_after_batch_transfer(batch, 0)[0].shape[-1] == 64
+
+
 @pytest.mark.parametrize("highest", [1e6, 1e30])
 @pytest.mark.parametrize("extra", [{}, {"detect_anomaly": True, "limit_train_batches": 2}])
 def test_a_loss_that_diverges_or_is_no_number_ends_the_test(make: Make, highest: float, extra: dict[str, Any]) -> None:

@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 import torch
 
-from thaw.config import AugmentConfig, Config, HeadConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.config import (
+    AugmentConfig,
+    Config,
+    DatasetConfig,
+    HeadConfig,
+    LoggerConfig,
+    OptimizerConfig,
+    StrategyConfig,
+    TrainerConfig,
+)
 from thaw.inspection.predictions import Predictions
 from thaw.run import Run
 from thaw.training.remarks import (
@@ -16,6 +25,7 @@ from thaw.training.remarks import (
     frozen_epochs,
     growing_crops,
     growth_left_out,
+    policy_left_out,
     stages_left_frozen,
     warnings_before,
 )
@@ -96,19 +106,36 @@ def test_crops_that_grow_are_told_where_they_do_and_where_they_cannot() -> None:
         growing_crops(sides, 0) == "Crops of 128 pixels until epoch 2, and of 224 from epoch 4 on (augment.start_size)"
     )
     assert growing_crops(sides, 2).startswith("Crops of 160 pixels until epoch 3, and of 224 from epoch 4 on")
-    config = Config(augment=AugmentConfig(start_size=128), trainer=TrainerConfig(max_epochs=5))
-    assert [growth_left_out(config, num_frozen) for num_frozen in (0, 4)] == [None, None]
-    line = "Without effect: augment.start_size=128, as all epochs run on features of images of the full size."
-    assert growth_left_out(config, 5) == line
+    config = Config(augment=AugmentConfig(start_size=128))
+    assert [growth_left_out(config, *each) for each in ((sides, 0), (sides, 2), ([], 0))] == [None, None, None]
+    begin = "Without effect: augment.start_size=128, as"
+    assert growth_left_out(config, sides, 5) == f"{begin} all epochs run on features of images of the full size."
+    for each, number in ((sides, 4), (sides, 5), ([224], 1)):
+        line = f"{begin} epoch {number}, the first that runs on images, has crops of the full size already."
+        assert growth_left_out(config, each, number - 1) == line
+        assert line in warnings_before(config, 9, number - 1, each)
 
 
-@pytest.mark.parametrize("num_frozen", [0, 5])
-def test_augmentation_that_the_policy_leaves_out_is_told(num_frozen: int) -> None:
+def test_augmentation_that_the_policy_leaves_out_is_told() -> None:
     augment = AugmentConfig(policy="none", vertical_flip=0.5, erasing=0.2, mixup=0.2)
-    assert augmentation_left_out(Config(augment=augment), num_frozen) == (
+    assert policy_left_out(Config(augment=augment)) == (
         "Without effect where augment.policy=none shows images as they are evaluated: augment.vertical_flip=0.5, "
         "augment.erasing=0.2 (set augment=default to train on augmented images)."
     )
+
+
+@pytest.mark.parametrize(("views", "num_frozen", "is_told"), [("mirror", 1, True), ("mirror", 0, False), (2, 1, False)])
+def test_transforms_of_images_as_they_are_evaluated_have_no_effect_on_stored_features_of_them(
+    views: int | str, num_frozen: int, is_told: bool
+) -> None:
+    augment = AugmentConfig(policy="none", erasing=0.2, transforms={"blur": {"_target_": "m.Blur", "size": 3}})
+    config = Config(augment=augment, strategy=StrategyConfig(feature_views=views))
+    lines = [line for line in warnings_before(config, 9, num_frozen) if "blur" in line]
+    told = (
+        "Without effect in epoch 1, which sees centre crops: augment.transforms.blur._target_=m.Blur (set "
+        "strategy.feature_views=fresh to train on augmented images)."
+    )
+    assert lines == [told] * is_told
 
 
 @pytest.mark.parametrize(
@@ -124,6 +151,29 @@ def test_features_that_mixing_leaves_out_are_told(strategy: dict[str, Any], num_
     config = Config(augment=AugmentConfig(mixup=0.2), strategy=StrategyConfig(**strategy))
     lines = [line for line in warnings_before(config, 9, num_frozen) if "augment.mixup=0.2 mixes images" in line]
     assert len(lines) == is_told
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "named"),
+    [
+        ({}, ("train", "val"), None),
+        ({"val_fraction": 0.3, "test_fraction": 0.25}, (), None),
+        ({"val_fraction": 0.3}, ("train", "test"), None),
+        ({"val_fraction": 0.0}, ("train", "val"), "dataset.val_fraction=0.0"),
+        ({"test_fraction": 0.3}, ("train",), "dataset.test_fraction=0.3"),
+        (
+            {"val_fraction": 0.3, "test_fraction": 0.25},
+            ("train", "val", "test"),
+            "dataset.val_fraction=0.3, dataset.test_fraction=0.25",
+        ),
+    ],
+)
+def test_fractions_of_data_that_is_split_already_are_told(
+    options: dict[str, float], own: tuple[str, ...], named: str | None
+) -> None:
+    told = warnings_before(Config(DatasetConfig(**options)), num_stages=9, num_frozen=0, own_splits=own)
+    line = f"Without effect: {named}, as the data has its own splits: {', '.join(own)}."
+    assert told == [line] * (named is not None)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,24 @@ def test_compiling_is_announced_and_done(
     assert "The first epoch compiles the backbone: some seconds on a GPU, up to minutes on a CPU" in caplog.messages
 
 
+def test_the_curves_of_a_training_that_left_nothing_to_go_on_from_are_not_gone_on_with(
+    finished_run: Run, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    run.write_config(Config())
+    run.write_tracking_id("killed")
+    run.events.mkdir()
+    for name in ("events.out.tfevents.1.host.1.0", "notes.txt"):
+        (run.events / name).touch()
+    config = replace(going_on(finished_run, run.folder, max_epochs=1), resume=None, logger=LoggerConfig())
+    train(config, run.folder)
+    assert run.tracking_id is None
+    names = {path.name for path in run.events.iterdir()}
+    assert "events.out.tfevents.1.host.1.0" not in names
+    assert "notes.txt" in names
+    assert any(name.startswith("events.out.tfevents.") for name in names)
+
+
 @pytest.mark.parametrize("place", ["", "checkpoints/last.ckpt"])
 def test_weights_that_were_trained_on_what_is_to_be_judged_are_told(
     finished_run: Run, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str

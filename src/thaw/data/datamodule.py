@@ -1,7 +1,8 @@
 """From a data set on disk to batches: find, index, check, decode, sample, load."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -149,6 +150,17 @@ class ImageDataModule(LightningDataModule):
         return len(labels) / (len(self.classes) * counts)
 
     # ---- loaders
+
+    @contextmanager
+    def without_growth(self) -> Iterator[None]:
+        """Inside, the training crops of every epoch have the side of the first."""
+        sides, loaders = self.sides, self._loaders
+        if sides:
+            self.sides, self._loaders = sides[:1], {}
+        try:
+            yield
+        finally:
+            self.sides, self._loaders = sides, loaders
 
     def train_dataloader(self) -> Loader:
         """Shuffled training images, augmented, or views of their features."""

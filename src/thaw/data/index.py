@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import chain
@@ -46,6 +46,8 @@ class ImageIndex:
     """CSV files beside images that folders label."""
     torn_groups: tuple[str, ...] = ()
     """Groups with images in several splits, each with these: `p07 (train, val)`."""
+    own_splits: tuple[str, ...] = ()
+    """Splits that the data has itself, in whatever way these are used."""
     shards: Shards | None = field(default=None, compare=False)
     """The shards that hold the images; None if they are files at their paths."""
 
@@ -68,8 +70,13 @@ class ImageIndex:
         return BytesIO(self.shards.contents(path)) if self.shards else None
 
     def size(self, path: Path) -> int:
-        """Bytes of an encoded image."""
-        return self.shards.images[path].size if self.shards else path.stat().st_size
+        """Bytes of an encoded image; -1 where there is none behind a link, which `find_unreadable` tells."""
+        if self.shards:
+            return self.shards.images[path].size
+        try:
+            return path.stat().st_size
+        except OSError:
+            return -1
 
     def stamp(self, path: Path) -> str:
         """A line that changes when an image does."""
@@ -97,7 +104,8 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     """
     scan = scan_data(root, options)
     require_left(scan.rows, scan.left_out, options.classes)
-    rows_by_split = split_rows(sorted(keep_classes(scan.rows, options.classes)), options)
+    rows = sorted(keep_classes(scan.rows, options.classes))
+    rows_by_split = split_rows(rows, options)
     classes = learn_classes(rows_by_split, scan.by_folder, scan.tables)
     splits = _number(rows_by_split, classes)
     if options.train_per_class is not None:
@@ -105,7 +113,9 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     epoch_chosen_on = "val" if "val" in splits else "test"
     if epoch_chosen_on == "test":
         splits["val"] = splits.pop("test")
-    return _index(root, classes, splits, epoch_chosen_on, scan, find_torn_groups(rows_by_split))
+    index = _index(root, classes, splits, epoch_chosen_on, scan, find_torn_groups(rows_by_split))
+    own = {row.split for row in rows}
+    return replace(index, own_splits=tuple(split for split in ("train", "val", "test") if split in own))
 
 
 def survey(root: Path, options: DatasetConfig) -> ImageIndex:

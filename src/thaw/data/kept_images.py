@@ -142,6 +142,7 @@ class KeptImages:
             return None
         images = self._memory.load_all(sample.path for sample in dataset.samples)
         sizes = [(image.shape[1], image.shape[2]) for image in images]
+        self._on_device.pop(split, None)  # those of another loader, whose room they take
         others = sum(kept.pixels.nbytes for kept in self._on_device.values())
         if not fits_on_device(sizes, self.device, self.options.batch_size, others):
             self._tell(f"they would take more than {SHARE_OF_FREE_MEMORY:.0%} of the free memory of {self.device}")

@@ -3,10 +3,8 @@
 import csv
 import re
 from collections.abc import Iterator
+from io import StringIO
 from typing import TextIO
-
-BEHIND_A_QUOTE = re.compile(r'(?<=") +(?=[,;\t\r\n]|$)')
-"""Blanks between a field's closing quote and what divides fields."""
 
 
 class Lines:
@@ -20,7 +18,9 @@ class Lines:
     """
 
     def __init__(self, stream: TextIO, delimiter: str = ",") -> None:
-        lines = (BEHIND_A_QUOTE.sub("", line) for line in stream)
+        # A field in quotes, to its end, and the blanks between that and what divides fields.
+        quoted = rf'((?:\A|[{delimiter}\r\n]) *"(?:[^"]++|"")*+")(?: +(?=[{delimiter}\r\n]|\Z))?'
+        lines = StringIO(re.sub(quoted, r"\1", stream.read()), newline="")
         self._reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
         names = list(self._reader.fieldnames or [])
         self.columns = [name.strip() for name in names]

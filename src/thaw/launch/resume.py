@@ -17,6 +17,9 @@ from thaw.writing import claimed
 
 log = logging.getLogger(__name__)
 
+LONGER = {"trainer.max_epochs", "trainer.early_stopping", "trainer.extra.max_steps", "trainer.extra.max_time"}
+"""Options that may let a finished run go on; `require_later` tells whether any epoch is left."""
+
 
 def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
     """`resume=RUN` as the options that RUN was started with, the same folder, and what stands beside it on the line.
@@ -38,7 +41,7 @@ def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
     if folder.is_file() or not (run := Run(folder)).last.exists():
         raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. Name the folder of a run.")
     new_keys = {key_of(argument) for argument in arguments}
-    if run.is_finished and "trainer.max_epochs" not in new_keys:
+    if run.is_finished and not new_keys & LONGER:
         raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
     if not (run.was_typed or in_python):
         raise ThawError(

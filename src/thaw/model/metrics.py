@@ -49,11 +49,11 @@ class ClassMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """`loss`, `acc` and `macro_f1`, the mean of the classes that occur or are predicted."""
-        sizes = self.predicted + self.actual
-        scores = 2 * self.hits / sizes.clamp(min=1)
+        hits, sizes = self.hits.float(), self.predicted + self.actual  # ratios of integers have the default precision
+        scores = 2 * hits / sizes.clamp(min=1)
         return {
             "loss": self.total / self.num_images,
-            "acc": self.hits.sum() / self.actual.sum(),
+            "acc": hits.sum() / self.actual.sum(),
             "macro_f1": scores.sum() / (sizes > 0).sum(),
         }
 

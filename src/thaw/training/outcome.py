@@ -78,10 +78,10 @@ class Training:
             log.info(frozen_epochs(num_frozen, config.strategy.feature_views))
         if len({*self.data.sides[num_frozen:]}) > 1:
             log.info(growing_crops(self.data.sides, num_frozen))
-        weights = None if config.strategy.from_scratch else config.backbone.weights
+        weights, index = None if config.strategy.from_scratch else config.backbone.weights, self.data.index
         for line in (
-            *warnings_before(config, len(self.model.backbone.stages), num_frozen),
-            *caution_of_weights(weights, self.data.index.splits),
+            *warnings_before(config, len(self.model.backbone.stages), num_frozen, self.data.sides, index.own_splits),
+            *caution_of_weights(weights, index.splits),
         ):
             log.warning(line)
         if self.has_figures:

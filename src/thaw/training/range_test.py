@@ -174,8 +174,9 @@ def _round(rate: float) -> float:
 def run_range_test(config: Config, data: ImageDataModule, model: Classifier) -> RangeTest:
     """Train a copy of the model at a rising rate; model, data and generators are left as they were.
 
-    What learns is what learns in the first epoch, because only there are the weights those that the test begins with.
-    The rates of what thaws later are the strategy's ratios to it. Epochs are repeated as often as the steps need.
+    What learns, and on crops of which side, is as in the first epoch, because only there are the weights those that the
+    test begins with. The rates of what thaws later are the strategy's ratios to it. Epochs are repeated as often as the
+    steps need.
 
     Args:
         config: The options; `optimizer.lr` and the schedule do not matter.
@@ -209,7 +210,8 @@ def run_range_test(config: Config, data: ImageDataModule, model: Classifier) -> 
         }
         trainer = bare_trainer(config, num_stages, config.trainer.extra | flags)
         data.features.backbone = frozen_backbone(config, trainer, test)
-        fit(trainer, test, data)
+        with data.without_growth():
+            fit(trainer, test, data)
         data.features.backbone = data.trainer = None
     result = RangeTest(np.array(ramp.rates), np.array(ramp.losses), _what_learns(test), ramp.diverged)
     result.require_fall()

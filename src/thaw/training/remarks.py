@@ -1,11 +1,11 @@
 """What a training says of itself: before it, of what will have no effect; after it, of what has come out."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from thaw.config import Config, StrategyConfig
+from thaw.config import Config, DatasetConfig, StrategyConfig
 from thaw.inspection.predictions import Predictions, accuracy_text
 from thaw.model.strategy import rate_factors
 from thaw.options import changed, typed
@@ -23,23 +23,39 @@ MOST_FOR_ADAMW = 5e-4
 0.880 ± 0.014 at 1e-4."""
 
 
-def warnings_before(config: Config, num_stages: int, num_frozen: int) -> list[str]:
+def warnings_before(
+    config: Config, num_stages: int, num_frozen: int, sides: Sequence[int] = (), own_splits: Sequence[str] = ()
+) -> list[str]:
     """Lines about what will not happen though it is asked for, or will not go well.
 
     Args:
         config: The options, with a number as `optimizer.lr`.
         num_stages: Stages of the backbone.
         num_frozen: Epochs on stored features.
+        sides: Side of the crops in each epoch, in pixels; empty where they do not grow.
+        own_splits: Splits that the data has itself.
     """
     lines = (
+        fractions_left_out(config.dataset, own_splits),
         stages_left_frozen(config.strategy, config.trainer.max_epochs, num_stages),
+        policy_left_out(config),
         augmentation_left_out(config, num_frozen),
-        growth_left_out(config, num_frozen),
+        growth_left_out(config, sides, num_frozen),
         features_left_out(config, num_frozen),
         adamw_too_fast(config),
         chosen_on_a_part(config),
     )
     return [line for line in lines if line]
+
+
+def fractions_left_out(options: DatasetConfig, own_splits: Sequence[str]) -> str | None:
+    """A line about sizes of splits that are asked for and not made, as the data has its own; None if there are none."""
+    is_split = {"val_fraction": "val" in own_splits, "test_fraction": bool(own_splits)}
+    values = {key: getattr(options, key) for key in is_split if is_split[key]}
+    left_out = [f"dataset.{key}={value}" for key, value in values.items() if value != getattr(DatasetConfig, key)]
+    if not left_out:
+        return None
+    return f"Without effect: {', '.join(left_out)}, as the data has its own splits: {', '.join(own_splits)}."
 
 
 def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: int) -> str | None:
@@ -59,27 +75,37 @@ def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: in
     )
 
 
+def policy_left_out(config: Config) -> str | None:
+    """A line about augmentation that is asked for and that the policy does without; None if nothing is left out."""
+    if config.augment.policy != "none":
+        return None
+    names = RANDOM_VIEWS_ONLY - {"augment.policy"} | MIRRORS | {"augment.start_size"}
+    where = "where augment.policy=none shows images as they are evaluated"
+    return _left_out(config, names, where, "augment=default")
+
+
 def augmentation_left_out(config: Config, num_frozen: int) -> str | None:
-    """A line about augmentation that is asked for and that the policy, or stored features, do without.
+    """A line about augmentation that is asked for and that stored features do without; None if nothing is left out.
 
     Args:
         config: The options.
         num_frozen: Epochs on stored features.
-
-    Returns:
-        The line; None if nothing is left out.
     """
-    if config.augment.policy == "none":
-        names = RANDOM_VIEWS_ONLY - {"augment.policy"} | MIRRORS | {"augment.start_size"}
-        where, remedy = "where augment.policy=none shows images as they are evaluated", "augment=default"
-    elif num_frozen and config.strategy.feature_views == "mirror":
-        names = RANDOM_VIEWS_ONLY | {f"augment.transforms.{name}._target_" for name in config.augment.transforms}
-        names |= {name for name in MIRRORS if getattr(config.augment, name.partition(".")[2]) not in (0.0, 0.5)}
-        epochs = "epoch 1, which sees" if num_frozen == 1 else f"epochs 1 to {num_frozen}, which see"
-        where = f"in {epochs} centre crops and their mirror images equally often"
-        remedy = "strategy.feature_views=fresh"
-    else:
+    augment = config.augment
+    if not num_frozen or config.strategy.feature_views != "mirror":
         return None
+    names = {f"augment.transforms.{name}._target_" for name in augment.transforms}
+    shown = "centre crops"
+    if augment.policy != "none":
+        names |= RANDOM_VIEWS_ONLY
+        names |= {name for name in MIRRORS if getattr(augment, name.partition(".")[2]) not in (0.0, 0.5)}
+        shown += " and their mirror images equally often"
+    where = f"in epoch 1, which sees {shown}" if num_frozen == 1 else f"in epochs 1 to {num_frozen}, which see {shown}"
+    return _left_out(config, names, where, "strategy.feature_views=fresh")
+
+
+def _left_out(config: Config, names: Collection[str], where: str, remedy: str) -> str | None:
+    """A line about those of some options that are asked for; None if there are none."""
     asked = changed(asdict(config))
     left_out = ", ".join(f"{name}={typed(asked[name][0])}" for name in asked if name in names)
     return f"Without effect {where}: {left_out} (set {remedy} to train on augmented images)." if left_out else None
@@ -91,12 +117,23 @@ def frozen_epochs(num_frozen: int, views: int | str) -> str:
     return f"{epochs} on stored features (strategy.feature_views={views})"
 
 
-def growth_left_out(config: Config, num_frozen: int) -> str | None:
-    """A line about crops that would grow, where no epoch cuts any; None elsewhere."""
-    size, max_epochs = config.augment.start_size, config.trainer.max_epochs
-    if size is None or config.augment.policy == "none" or not 0 < max_epochs == num_frozen:
+def growth_left_out(config: Config, sides: Sequence[int], num_frozen: int) -> str | None:
+    """A line about crops that would grow, where no epoch cuts smaller ones; None elsewhere.
+
+    Args:
+        config: The options.
+        sides: Side of the crops in each epoch, in pixels; empty where they do not grow.
+        num_frozen: Epochs on stored features.
+    """
+    left = sides[num_frozen:]
+    if not sides or min(left, default=sides[-1]) < sides[-1]:
         return None
-    return f"Without effect: augment.start_size={size}, as all epochs run on features of images of the full size."
+    why = (
+        f"epoch {num_frozen + 1}, the first that runs on images, has crops of the full size already"
+        if left
+        else "all epochs run on features of images of the full size"
+    )
+    return f"Without effect: augment.start_size={config.augment.start_size}, as {why}."
 
 
 def growing_crops(sides: Sequence[int], num_frozen: int) -> str:

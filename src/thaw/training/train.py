@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 from thaw.config import Config
 from thaw.model.tensor_files import read_tensors
+from thaw.ranks import find_rank
 from thaw.run import Run
 from thaw.summary import Seconds, Summary
 from thaw.training.building import build
@@ -76,6 +77,8 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
 
     if config.resume:  # the options that it goes on with, once it does; and where no epoch is left
         callbacks = [*callbacks, LambdaCallback(on_train_start=record, on_fit_end=record)]
+    elif find_rank().rank == 0:
+        run.clear()
     trainer, epochs = make_trainer(config, run, model, probe, callbacks)
     data.features.backbone = frozen_backbone(config, trainer, model)
     training = Training(config, run, trainer, model, data, probe)
