@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.explain import option_names
 from thaw.overrides import folder_of, key_of, quoted
 from thaw.run import Run
 from thaw.writing import claimed
+
+GROUPS = {option.name for option in fields(Config) if is_dataclass(option.type)}
 
 
 def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
@@ -93,7 +97,7 @@ def as_begun(values: DictConfig, run: Run, typed: Iterable[str]) -> DictConfig:
     for key in option_names():
         value = _value(recorded, key)
         is_as_before = _value(now, key) == _value(before, key) and key not in typed_anew
-        if is_as_before and ("." in key or not isinstance(value, dict)):  # not whole groups
+        if is_as_before and key not in GROUPS:
             OmegaConf.update(own, key, value, merge=False)
     return own
 

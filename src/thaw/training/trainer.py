@@ -77,7 +77,8 @@ def make_trainer(
     epochs = EpochLog(run.metrics_csv, options.monitor)
     show_bar = options.progress_bar and sys.stdout.isatty()
     steps = StepLog(speaks=not show_bar)
-    callbacks = [*make_callbacks(config, run, num_stages, epochs, probe), steps, *further]
+    mode = model.own_metrics.mode_of(options.monitor)
+    callbacks = [*make_callbacks(config, run, num_stages, epochs, probe, mode), steps, *further]
     if show_bar:
         callbacks.append(LossBar(steps))
     trainer = bare_trainer(
