@@ -152,7 +152,7 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
         ["auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed"],
         ["fp32", "8", ""],
     ),
-    "trainer.monitor": (["val/acc", "val/loss", "val/macro_f1"], ["acc", "train/loss"]),
+    "trainer.monitor": (["val/acc", "val/loss", "val/macro_f1", "val/kappa"], ["acc", "train/loss"]),
     "trainer.ties": (["first", "last"], ["best"]),
     "trainer.eval_every": ([1, 100], [0, -1]),
     "trainer.early_stopping": ([None, 1, 100], [0, -1]),
@@ -163,6 +163,11 @@ RULES: dict[str, tuple[list[Any], list[Any]]] = {
     "sweep.prune_after_trials": ([0, 100], [-1]),
     "sweep.prune_after_epochs": ([0, 100], [-1]),
     "logger.name": (["tensorboard", "csv", "wandb", "mlflow"], ["comet"]),
+    "loss": ([None, {"_target_": "mine.Focal", "gamma": 2}], ["focal", {}, {"gamma": 2}, ["focal"]]),
+    "metrics": (
+        [{}, {"kappa": {"_target_": "mine.Kappa"}}],
+        [["acc"], "acc", *({name: {}} for name in ("acc", "loss", "macro_f1", "top5", "n", "my kappa", "a/b", ""))],
+    ),
     "features": (["auto", "off"], ["on", ""]),
     "seed": ([0, 2**32 - 1], [-1, 2**32]),
 }
@@ -258,7 +263,7 @@ def test_whole_numbers_are_numbers_and_paths_are_texts() -> None:
         ("backbone.name", "resnet_50", "resnet50"),
         ("optimizer.name", "adam", "adamw"),
         ("schedule.name", "onecycle", "one_cycle"),
-        ("trainer.monitor", "val/accuracy", "val/acc"),
+        ("trainer.monitor", "val_acc", "val/acc"),
     ],
 )
 def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> None:
@@ -396,6 +401,27 @@ def test_a_contradiction_is_refused(build: Callable[[], Any], message: str) -> N
     with pytest.raises(ThawError) as caught:
         build()
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("accuracy", "acc"), ("kapa", "kappa"), ("macro-f1", "macro_f1")])
+def test_a_metric_that_is_not_counted_chooses_no_epoch(name: str, meant: str) -> None:
+    metrics = {"kappa": {"_target_": "mine.Kappa"}}
+    with pytest.raises(
+        ThawError, match=rf"^trainer\.monitor must .*, got 'val/{name}'\. Did you mean 'val/{meant}'\?$"
+    ):
+        Config(metrics=metrics, trainer=TrainerConfig(monitor=f"val/{name}"))
+    Config(metrics=metrics, trainer=TrainerConfig(monitor="val/kappa"))
+    with pytest.raises(ThawError, match=r"^trainer\.monitor must .*, got 'val/kappa'\."):
+        Config(trainer=TrainerConfig(monitor="val/kappa"))
+
+
+def test_a_loss_of_ones_own_has_not_what_cross_entropy_has() -> None:
+    loss = {"_target_": "mine.Focal"}
+    with pytest.raises(ThawError, match=r"^dataset\.balance is of cross-entropy and .*: set it to none or sampler\.$"):
+        Config(DatasetConfig(balance="loss"), loss=loss)
+    with pytest.raises(ThawError, match=r"^augment\.label_smoothing is of cross-entropy and .*: set it to 0\.$"):
+        Config(augment=AugmentConfig(label_smoothing=0.1), loss=loss)
+    Config(DatasetConfig(balance="sampler"), augment=AugmentConfig(mixup=0.2), loss=loss)
 
 
 def test_a_presets_name_without_its_numbers_does_not_train_frozen() -> None:

@@ -241,6 +241,23 @@ def assert_same_metrics(one: Run, two: Run) -> None:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
 
 
+def test_a_loss_and_metrics_of_ones_own_are_those_of_all_images(folder: Path, tmp_path: Path) -> None:
+    options = [
+        "strategy=finetune", "trainer.max_epochs=3", "optimizer.lr=1e-3", "loss={_target_: torch.nn.MultiMarginLoss}",
+        "+metrics.auc={_target_: torchmetrics.AUROC}", "+metrics.kappa={_target_: torchmetrics.CohenKappa}",
+        "trainer.monitor=val/auc",
+    ]  # fmt: skip
+    one, two = (Run(tmp_path / name) for name in ("one", "two"))
+    train_alone(folder, one.folder, *options)
+    train_together(folder, two.folder, *options)
+    assert_same_weights(one.folder, two.folder)
+    assert_same_metrics(one, two)
+    for name in ("auc", "kappa"):
+        assert two.summary["last"][name] == pytest.approx(one.summary["last"][name])
+        assert two.summary["last"][name] == pytest.approx(two.metrics[-1][f"val/{name}"], rel=1e-5)
+    assert two.summary["best_epoch"] == one.summary["best_epoch"]
+
+
 def test_two_processes_draw_what_one_draws(folder: Path, tmp_path: Path) -> None:
     """In the first epoch for fresh features, in the second as images; some are drawn again, in another view."""
     options = ["strategy=gradual", PHASES[0], "trainer.max_epochs=2", *with_weights(folder, RESNET)]

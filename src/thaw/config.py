@@ -62,6 +62,22 @@ DEVICES = Rule(
     f"auto, a whole number from 1 to {MAX_PROCESSES}, or a list of different GPUs, numbered from 0",
     lambda devices: _are_gpus(devices) if isinstance(devices, list) else COUNT.holds(devices),
 )
+OWN_MONITORS = ("val/acc", "val/loss", "val/macro_f1")
+MONITOR = Rule(
+    f"one of {', '.join(OWN_MONITORS)}, or val/NAME of one of `metrics`",
+    lambda name: name.startswith("val/"),
+    OWN_MONITORS,
+)
+TAKEN = ("acc", "acc_ci95", "loss", "macro_f1", "n", "top5", "top5_acc")
+"""Names of Thaw's own figures."""
+RECIPE = Rule(
+    "null or {_target_: MODULE.CLASS, …}",
+    lambda recipe: recipe is None or (isinstance(recipe, dict) and "_target_" in recipe),
+)
+METRICS = Rule(
+    f"{{NAME: {{_target_: MODULE.CLASS, …}}, …}}, each name of letters, digits and _ and none of {', '.join(TAKEN)}",
+    lambda metrics: isinstance(metrics, dict) and all(map(str.isidentifier, metrics)) and not {*metrics} & {*TAKEN},
+)
 SEED = Rule("in [0, 2**32)", lambda seed: 0 <= seed < 2**32)
 """scikit-learn's splits accept no other seed."""
 SIZE = Rule(
@@ -410,8 +426,9 @@ class TrainerConfig:
         str, one_of("auto", "32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-mixed")
     ] = "auto"
     """auto (bf16 where the device is fast at it), 32, bf16-mixed, 16-mixed, bf16-true or 64."""
-    monitor: Annotated[str, one_of("val/acc", "val/loss", "val/macro_f1")] = "val/acc"
-    """Which metric chooses the best epoch, and a search's best trial: val/acc, val/loss or val/macro_f1."""
+    monitor: Annotated[str, MONITOR] = "val/acc"
+    """Which metric chooses the best epoch, and a search's best trial: val/acc, val/loss, val/macro_f1, or val/NAME of
+    one of `metrics`."""
     ties: Annotated[str, one_of("first", "last")] = "first"
     """Which of several equally good epochs is the best one: first or last."""
     eval_every: Annotated[int, at_least(1)] = 1
@@ -526,6 +543,14 @@ class Config:
     """Where the curves go."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """Resuming and pruning of sweeps."""
+    loss: Annotated[Any, RECIPE] = None
+    """A loss of one's own in place of cross-entropy, such as focal: `_target_`, its class or function, and arguments.
+    It is called with logits (B, K) and labels (B,), or soft targets (B, K) of mixed images, and gives their mean loss
+    or one an image. It is what training minimises and train/loss shows; val/loss stays cross-entropy, to compare runs
+    by."""
+    metrics: Annotated[dict[str, Any], METRICS] = field(default_factory=dict)
+    """Further metrics of torchmetrics or of one's own, such as kappa or AUROC, by names of one's own, each with
+    `_target_`, its class, and arguments. Each is val/NAME of each epoch, and may be trainer.monitor."""
     features: Annotated[str, one_of("auto", "off")] = "auto"
     """auto runs epochs with a frozen backbone on stored features; off runs them on augmented images."""
     seed: Annotated[int, SEED] = 0
@@ -549,6 +574,17 @@ class Config:
                 "dataset.cache=device cuts images on the GPU, mirrors them horizontally and does nothing else to them: "
                 "use augment=default without vertical_flip, degrees, erasing and transforms, or dataset.cache=ram."
             )
+        monitors = (*OWN_MONITORS, *(f"val/{name}" for name in self.metrics))
+        monitor, hint = self.trainer.monitor, did_you_mean(self.trainer.monitor, monitors)
+        require(monitor in monitors, "trainer.monitor", MONITOR.text, monitor, hint)
+        for key, value, default in (
+            ("dataset.balance", self.dataset.balance == "loss", "none or sampler"),
+            ("augment.label_smoothing", self.augment.label_smoothing, "0"),
+        ):
+            if self.loss is not None and value:
+                raise ThawError(
+                    f"{key} is of cross-entropy and has no effect on a loss of one's own: set it to {default}."
+                )
         if self.dataset.batch_size % (self.trainer.num_devices or 1):
             raise ThawError(
                 f"dataset.batch_size={self.dataset.batch_size} cannot be shared equally among trainer.devices="

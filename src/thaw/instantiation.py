@@ -1,5 +1,6 @@
 """Objects of the user's own, as an option describes them: `{_target_: MODULE.CLASS, …}`."""
 
+import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,22 +15,29 @@ def look_here_too() -> None:
         sys.path.append(here)
 
 
-def make(key: str, recipe: Any) -> Any:
+def make(key: str, recipe: Any, usual: Mapping[str, Any] | None = None, calls: bool = True) -> Any:
     """What a recipe makes.
 
     Args:
         key: The option that holds it.
         recipe: `_target_`, the class or function, and its arguments.
+        usual: Arguments that it is given, too, where it takes them and the recipe does not have them.
+        calls: Whether a function is called for what it makes; if not, it is made itself, with these arguments.
 
     Raises:
         ThawError: It is no recipe, there is no such class, or it does not take these arguments.
     """
-    from hydra.utils import instantiate  # who uses the parts from Python has no need of Hydra
+    from hydra.utils import get_object, instantiate  # who uses the parts from Python has no need of Hydra
 
     if not isinstance(recipe, Mapping) or "_target_" not in recipe:
         raise ThawError(f"{key} must be {{_target_: MODULE.CLASS, …}}, got {recipe!r}.")
     look_here_too()
     try:
-        return instantiate(recipe, _convert_="all")
+        target = get_object(recipe["_target_"])
+        takes = inspect.signature(target).parameters if usual else ()
+        further = {name: value for name, value in (usual or {}).items() if name in takes and name not in recipe}
+        if inspect.isroutine(target) and not calls:
+            further["_partial_"] = True
+        return instantiate(recipe, _convert_="all", **further)
     except Exception as error:  # what a class that is not ours raises
         raise ThawError(f"{key} cannot be made: {one_line(error.__cause__ or error)}") from error

@@ -86,7 +86,7 @@ def _name_images(arguments: list[str]) -> list[str]:
     """`photos`, a folder of images, as `dataset=folder dataset.root=photos`, and likewise a CSV file."""
     options = []
     for before, argument in pairwise(["", *arguments]):
-        path = at_home(argument)
+        path = Path(at_home(argument))
         is_word = not _is_option(argument) and (not before.startswith("-") or is_multirun([before]))  # of no flag
         if is_word and path.is_dir():
             options += ["dataset=folder", f"dataset.root={path}"]

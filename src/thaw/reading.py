@@ -49,7 +49,7 @@ def read_config(path: Path) -> dict[str, Any]:
     defaults = asdict(Config())
     _require_kinds(path, content, {key: type(defaults[key]) for key in OPTIONS})
     given = {str(key): value for key, value in content.items()}
-    groups = {key: defaults.get(key, {}) | value for key, value in given.items() if isinstance(value, dict)}
+    groups = {key: (defaults.get(key) or {}) | value for key, value in given.items() if isinstance(value, dict)}
     return defaults | given | groups
 
 

@@ -3,13 +3,13 @@
 from typing import NotRequired, TypedDict
 
 
-def as_maximised(metric: str, value: float) -> float:
-    """A metric's value as a search maximises it: a loss is negated."""
-    return -value if metric.endswith("loss") else value
+def as_maximised(metric: str, value: float, mode: str | None = None) -> float:
+    """A metric's value as a search maximises it: negated where `mode` is `min`, or without one where it is a loss."""
+    return -value if mode == "min" or (mode is None and metric.endswith("loss")) else value
 
 
 class Metrics(TypedDict):
-    """How good predictions of the images of one split are."""
+    """How good predictions of the images of one split are; in a training's summary, those of `metrics` beside these."""
 
     acc: float
     """Share of the images that are predicted right."""
@@ -58,6 +58,8 @@ class Summary(TypedDict):
     """From 1; 0 where nothing was trained."""
     epochs: int
     """Number of epochs that were trained."""
+    monitor_mode: NotRequired[str]
+    """`max` or `min`, whichever is better of `trainer.monitor`; older runs lack it."""
     epoch_chosen_on: str
     """Where the images come from on which the best epoch was chosen: val, or test for want of others."""
     seconds: Seconds

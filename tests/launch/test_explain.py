@@ -77,6 +77,15 @@ def accept(compose: Compose, *overrides: str) -> None:
             "strategy.head_epoch=3",
             f"strategy.head_epoch is not an option. Did you mean 'strategy.head_epochs'? {LISTED}",
         ),
+        *(
+            (f"{name}=focal", f"{name} is not an option. Did you mean 'loss'? {LISTED}")
+            for name in ("loss_func", "loss_fn", "criterion", "focal")
+        ),
+        ("+metric=kappa", f"metric is not an option. Did you mean 'metrics'? {LISTED}"),
+        ("loss=focal", "loss must be null or {_target_: MODULE.CLASS, …}, got 'focal'."),
+        ("metrics=[acc]", "metrics must be a mapping, got '[acc]'. Each is added by a name: +metrics.NAME=VALUE."),
+        ("metrics={kappa: {_target_: a.B}}", "metrics takes each by a name: +metrics.NAME=VALUE."),
+        ("metrics.f1={_target_: a.B}", "metrics.f1 adds a metric: write it with a plus sign, +metrics.f1=VALUE."),
         ("epochs=3", f"epochs is not an option. Did you mean 'trainer.max_epochs'? {LISTED}"),
         ("lr=0.1", f"lr is not an option. Did you mean 'optimizer.lr'? {LISTED}"),
         (

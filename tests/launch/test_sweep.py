@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,12 @@ def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_a_search_maximises_the_monitored_metric_of_the_last_epoch(monitor: str, value: float) -> None:
     summary = {"val": {"acc": 1.0, "macro_f1": 1.0, "loss": 0.1}, "last": {"acc": 0.9, "macro_f1": 0.7, "loss": 0.4}}
     assert objective(summary, monitor) == value
+
+
+@pytest.mark.parametrize(("mode", "value"), [("max", 0.25), ("min", -0.25)])
+def test_a_search_knows_which_value_of_a_metric_of_ones_own_is_better(mode: str, value: float) -> None:
+    assert objective({"last": {"hinge_loss": 0.25}, "monitor_mode": mode}, "val/hinge_loss") == value
+    assert isnan(objective({"last": {"hinge_loss": None}, "monitor_mode": mode}, "val/hinge_loss"))
 
 
 @pytest.mark.parametrize(

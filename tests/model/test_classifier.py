@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import f1_score
 from torch import Tensor
+from torchmetrics.classification import MulticlassF1Score
 from torchvision.transforms.functional import normalize
 
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig, TrainerConfig
@@ -334,6 +335,50 @@ def test_the_last_step_of_an_epoch_weighs_as_much_as_the_others(fit: Fit) -> Non
         fit(model, batch(16), accumulate_grad_batches=number)
         weights.append(model.head[2].weight.detach())
     torch.testing.assert_close(*weights)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}])
+def test_a_loss_of_ones_own_is_what_training_minimises(reduction: str, options: dict[str, Any], fit: Fit) -> None:
+    own = torch.nn.CrossEntropyLoss(torch.tensor([1.0, 1.0, 1.0]), reduction=reduction)
+    plain, other = classifier(strategy=FINETUNE), classifier(strategy=FINETUNE, own_loss=own)
+    expected = fit(plain, batch(20), **options).callback_metrics
+    metrics = fit(other, batch(20), **options).callback_metrics
+    for name, value in expected.items():
+        torch.testing.assert_close(metrics[name], value)
+    torch.testing.assert_close(state_of(other), state_of(plain), rtol=1e-4, atol=1e-6)
+    assert state_of(other).keys() == state_of(plain).keys()  # nothing of it is kept
+
+
+def test_the_loss_of_the_validation_stays_cross_entropy(fit: Fit) -> None:
+    own = classifier(strategy=FROZEN, own_loss=lambda logits, targets: 0 * logits.sum())
+    metrics = fit(own, batch()).callback_metrics
+    assert metrics["train/loss"] == 0
+    torch.testing.assert_close(metrics["val/loss"], F.cross_entropy(own.eval()(batch()[0]), batch()[1]))
+
+
+def test_a_loss_of_ones_own_has_float32_at_mixed_precision_and_the_targets_that_mixing_makes(fit: Fit) -> None:
+    seen = []
+
+    def own(logits: Tensor, targets: Tensor) -> Tensor:
+        seen.append((logits.dtype, tuple(targets.shape), (logits @ logits.T).dtype))
+        return F.cross_entropy(logits, targets)
+
+    fit(classifier(own_loss=own, augment=AugmentConfig(mixup=0.2)), batch(), precision="bf16-mixed")
+    fit(classifier(own_loss=own), batch(), precision="bf16-mixed")
+    assert seen == [(torch.float32, (8, 3), torch.float32), (torch.float32, (8,), torch.float32)]
+
+
+def test_a_metric_of_ones_own_is_counted_on_real_images_alone(fit: Fit) -> None:
+    model = classifier(strategy=FROZEN, own_metrics={"f1": MulticlassF1Score(3, average="macro")})
+    metrics = fit(model, batch(20), max_epochs=2).callback_metrics
+    torch.testing.assert_close(metrics["val/f1"], metrics["val/macro_f1"])
+    assert "train/f1" not in metrics
+    images, labels = batch(9)
+    with torch.no_grad():
+        model.eval().validation_step((images, labels[:8]), 0)  # the last image only fills the step
+        expected = MulticlassF1Score(3, average="macro")(model(images[:8]).softmax(dim=1), labels[:8])
+    assert model.own_metrics.compute() == {"f1": expected}
 
 
 def test_lightnings_own_test_counts_the_images(fit: Fit) -> None:

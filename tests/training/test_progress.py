@@ -11,6 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassCohenKappa
 
 from thaw.config import OptimizerConfig, StrategyConfig
 from thaw.data.transforms import EvaluationTransform
@@ -22,10 +24,12 @@ from thaw.training.validation import EvaluationEpochs
 NUM_IMAGES = 12
 
 
-def make_model(strategy: StrategyConfig | None = None) -> Classifier:
+def make_model(strategy: StrategyConfig | None = None, own_metrics: dict[str, Metric] | None = None) -> Classifier:
     transform, optimizer = EvaluationTransform(36, 32), OptimizerConfig(lr=0.01)
     strategy = strategy or StrategyConfig()
-    return Classifier("squeezenet1_1", ["ants", "bees"], transform, strategy=strategy, optimizer=optimizer)
+    return Classifier(
+        "squeezenet1_1", ["ants", "bees"], transform, strategy=strategy, optimizer=optimizer, own_metrics=own_metrics
+    )
 
 
 def fit(
@@ -35,6 +39,7 @@ def fit(
     resume: Path | None = None,
     strategy: StrategyConfig | None = None,
     monitor: str = "val/acc",
+    own_metrics: dict[str, Metric] | None = None,
     **flags: Any,
 ) -> tuple[EpochLog, pl.Trainer]:
     """Train on stored features: eight to train on and four to validate."""
@@ -55,7 +60,7 @@ def fit(
     )
     train = DataLoader(TensorDataset(features[:8], labels[:8]), 4)
     val = DataLoader(TensorDataset(features[8:], labels[8:]), 4)
-    trainer.fit(make_model(strategy), train, val, ckpt_path=resume, weights_only=True)
+    trainer.fit(make_model(strategy, own_metrics), train, val, ckpt_path=resume, weights_only=True)
     return epochs, trainer
 
 
@@ -190,6 +195,16 @@ def test_the_line_has_the_macro_f1_where_it_decides(tmp_path: Path, caplog: pyte
     assert "macro-F1" not in first  # was not validated
     value = read_metrics(tmp_path / "metrics.csv")[1]["val/macro_f1"]
     assert re.search(rf"\| val loss \S+ acc \S+ macro-F1 {value:.4f} \| ", second)
+
+
+def test_the_line_and_the_row_have_metrics_of_ones_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="thaw"):
+        fit(tmp_path / "metrics.csv", 2, [EvaluationEpochs(2)], own_metrics={"kappa": MulticlassCohenKappa(2)})
+    first, second = (message for message in caplog.messages if message.startswith("epoch "))
+    assert "kappa" not in first  # was not validated
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert rows[0]["val/kappa"] is None
+    assert re.search(rf"\| val loss \S+ acc \S+ kappa {rows[1]['val/kappa']:.4f} \| ", second)
 
 
 def test_images_that_are_left_out_are_not_counted(tmp_path: Path) -> None:

@@ -222,6 +222,7 @@ ACCURACY = "0.9000 (95 % interval 0.800 to 0.950, n=50), macro-F1 0.7100"
     [
         ("val/acc", f"Best val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images"),
         ("val/loss", f"Val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images for its loss"),
+        ("val/kappa", f"Val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images for its kappa"),
         (
             "val/macro_f1",
             f"Val accuracy {ACCURACY}, at epoch 3 of 8, which was chosen on these images for its macro-F1",
@@ -229,7 +230,7 @@ ACCURACY = "0.9000 (95 % interval 0.800 to 0.950, n=50), macro-F1 0.7100"
     ],
 )
 def test_an_epoch_chosen_for_another_figure_is_not_said_to_have_the_best_accuracy(monitor: str, begin: str) -> None:
-    config = Config(trainer=TrainerConfig(monitor=monitor))
+    config = Config(trainer=TrainerConfig(monitor=monitor), metrics={"kappa": {"_target_": "mine.Kappa"}})
     assert closing_lines(Run("outputs/run"), config, SUMMARY).startswith(f"{begin}; last epoch 0.8800\n")
 
 

@@ -30,7 +30,7 @@ SYSTEM_FAULTS = {
 FREE_KEYS = {
     "trainer.extra.": "a flag of Lightning's Trainer", "trainer.callbacks.": "a callback",
     "augment.transforms.": "a transform", "optimizer.extra.": "an argument of the optimizer",
-    "logger.extra.": "an argument of the logger",
+    "logger.extra.": "an argument of the logger", "loss.": "an argument of the loss", "metrics.": "a metric",
 }  # fmt: skip
 """Beginnings of options that take any name, and what they are."""
 
@@ -55,7 +55,8 @@ OTHER_NAMES = {
     "subset": "dataset.train_per_class", "cross_validation": "dataset.num_folds", "model_ema": "trainer.ema_decay",
     "ema": "trainer.ema_decay", "clip_grad": "trainer.gradient_clip", "torchcompile": "trainer.compile",
     "half": "trainer.precision", "mixed_precision": "trainer.precision", "gpu": "trainer.devices",
-    "drop": "head.dropout", "checkpoint": "resume", "continue": "resume",
+    "loss_func": "loss", "loss_fn": "loss", "criterion": "loss", "focal": "loss", "metric": "metrics",
+    "auroc": "metrics", "kappa": "metrics", "drop": "head.dropout", "checkpoint": "resume", "continue": "resume",
 }  # fmt: skip
 """What other tools call an option."""
 
@@ -103,7 +104,8 @@ def refuse_unknown(values: DictConfig) -> None:
     known = set(option_names())
     for group in map(str, values):
         content = values[group]
-        keys = [f"{group}.{key!s}" for key in content] if isinstance(content, DictConfig) else []
+        is_group = isinstance(content, DictConfig) and f"{group}." not in FREE_KEYS
+        keys = [f"{group}.{key!s}" for key in content] if is_group else []
         for name in (group, *keys):
             if name not in known:
                 raise ThawError(unknown_option(name))
@@ -113,6 +115,8 @@ def unknown_option(name: str) -> str:
     """The sentence for a name that is none."""
     if name == "trainer.extra":
         return "trainer.extra takes flags of Lightning's Trainer one by one: +trainer.extra.FLAG=VALUE."
+    if f"{name}." in FREE_KEYS:
+        return f"{name} takes each by a name: +{name}.NAME=VALUE."
     if name in option_names():
         return (
             f"{name} is a group of options: write {name}.KEY=VALUE. A file of your own, {name}/NAME.yaml, is taken by "
@@ -224,7 +228,8 @@ def _explain_key_or_value(error: BaseException) -> str:
         value, key = wrong.groups()
         if is_dataclass(get_type_hints(Config).get(key)):
             return unknown_option(key)
-        return f"{key} must be {_describe(key)}, got {value!r}."
+        by_name = f" Each is added by a name: +{key}.NAME=VALUE." if f"{key}." in FREE_KEYS else ""
+        return f"{key} must be {_describe(key)}, got {value!r}.{by_name}"
     if removed := re.search(r"Error merging override ~([^\s=]+)", text):
         return f"{removed[1]} cannot be removed: give it a value, {removed[1]}=VALUE."
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("object_type")]

@@ -3,11 +3,13 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.explain import option_names
 from thaw.options import IRRELEVANT, flatten, is_one_of, typed
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 LONGER = {"trainer.max_epochs", "trainer.early_stopping", "trainer.extra.max_steps", "trainer.extra.max_time"}
 """Options that may let a finished run go on; `require_later` tells whether any epoch is left."""
+GROUPS = {option.name for option in fields(Config) if is_dataclass(option.type)}
 
 
 def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
@@ -100,7 +103,7 @@ def as_begun(values: DictConfig, run: Run, typed: Iterable[str]) -> DictConfig:
     for key in option_names():
         value = _value(recorded, key)
         is_as_before = _value(now, key) == _value(before, key) and key not in typed_anew
-        if is_as_before and ("." in key or not isinstance(value, dict)):  # not whole groups
+        if is_as_before and key not in GROUPS:
             OmegaConf.update(own, key, value, merge=False)
     if changes := _changes(recorded, cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))):
         log.info(f"{run.folder} goes on with {', '.join(changes)}")

@@ -115,7 +115,8 @@ class Failure:
 
 def objective(summary: Mapping[str, Any], monitor: str) -> float:
     """What a search maximises: `trainer.monitor` of the last epoch, which no one has chosen among the epochs."""
-    return as_maximised(monitor, float(summary["last"][monitor.removeprefix("val/")]))
+    value = summary["last"][monitor.removeprefix("val/")]
+    return as_maximised(monitor, float("nan" if value is None else value), summary.get("monitor_mode"))
 
 
 def is_finished(run: Run, config: Config) -> bool:

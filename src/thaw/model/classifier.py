@@ -1,6 +1,6 @@
 """The LightningModule: features, head, loss, metrics and optimizer; it applies the strategy and the schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, cast
@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torchmetrics import Metric
 
 from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.sampling import Batch
@@ -19,6 +20,7 @@ from thaw.model.backbone import Backbone
 from thaw.model.head import make_head
 from thaw.model.metrics import ClassMetrics
 from thaw.model.optimizer import make_optimizer, named_rates, set_rates
+from thaw.model.own import OwnLoss, OwnMetrics
 from thaw.model.schedule import pace_at
 from thaw.model.strategy import ever_trainable, rate_factors, ties
 from thaw.model.tensor_files import FORMAT, expecting_own, read_about, read_tensors, require_finite
@@ -35,6 +37,8 @@ class Classifier(LightningModule):
         classes: Names of the K classes, by label.
         transform: The evaluation transform; its normalisation is the first step of `forward`.
         strategy: What is frozen and how fast the rest learns in each epoch; None leaves it to `freeze_to`.
+        own_loss: What training minimises in place of cross-entropy.
+        own_metrics: Further metrics of the validation.
     """
 
     mean: Tensor
@@ -53,6 +57,8 @@ class Classifier(LightningModule):
         augment: AugmentConfig | None = None,
         class_weights: Tensor | None = None,
         seed: int = 0,
+        own_loss: Callable[[Tensor, Tensor], Any] | None = None,
+        own_metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         self.transform = transform or default_transform(backbone)
@@ -69,6 +75,8 @@ class Classifier(LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("mean", 255 * torch.tensor(self.transform.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(self.transform.std).view(3, 1, 1), persistent=False)
+        self.own_loss = None if own_loss is None else OwnLoss(own_loss)
+        self.own_metrics = OwnMetrics(own_metrics)
         self.train_metrics, self.val_metrics = ClassMetrics(len(classes)), ClassMetrics(len(classes))
 
     # ---- what it computes
@@ -217,6 +225,9 @@ class Classifier(LightningModule):
             raise ThawError("The learning-rate schedule runs over epochs: give the Trainer max_epochs.")
         self.trainer.precision_plugin.convert_module(self)  # Lightning does so after a checkpoint was read: rounded
         device = self.trainer.strategy.root_device
+        self.own_metrics.to(device)
+        if self.own_loss is not None:
+            self.own_loss.to(device)
         if device.type == "cuda":
             self.backbone.to(memory_format=torch.channels_last)
         if self.trainer.world_size > 1:
@@ -255,11 +266,17 @@ class Classifier(LightningModule):
         several processes, each gives its own images' share in the mean over all, times the number of processes: DDP
         takes the mean of the gradients, and processes may differ by an image.
         """
-        smoothing = self.augment.label_smoothing
+        smoothing, is_alone = self.augment.label_smoothing, self.trainer.world_size == 1
         weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
-        if self.trainer.world_size == 1:
+        if self.own_loss is not None:
+            mean, weights = self.own_loss(logits, targets), None
+            if is_alone:
+                return mean, len(targets)
+            total = mean * len(targets)
+        elif is_alone:
             return F.cross_entropy(logits, targets, weights, label_smoothing=smoothing), len(targets)
-        total = F.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=smoothing)
+        else:
+            total = F.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=smoothing)
         num_images = total.new_full((), len(targets))
         weight = num_images if weights is None or targets.ndim == 2 else weights[targets].sum()
         counts = torch.stack([weight, num_images])
@@ -271,6 +288,7 @@ class Classifier(LightningModule):
         inputs, labels = batch
         logits = self(inputs)[: len(labels)]
         self.val_metrics.update(F.cross_entropy(logits, labels, reduction="sum"), len(labels), logits, labels)
+        self.own_metrics.update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's validation figures."""
@@ -286,7 +304,8 @@ class Classifier(LightningModule):
 
     def _log_metrics(self, split: str, metrics: ClassMetrics) -> None:
         """Log the epoch's figures over all processes, and reset the counts."""
-        values = {f"{split}/{name}": value for name, value in metrics.compute().items()}
+        own = {} if split == "train" else self.own_metrics.compute()
+        values = {f"{split}/{name}": value for name, value in (metrics.compute() | own).items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         metrics.reset()
 

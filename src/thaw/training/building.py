@@ -10,6 +10,7 @@ from thaw.data.places import locate
 from thaw.data.sources import fetch
 from thaw.model.classifier import Classifier
 from thaw.model.loading import load_head, load_weights
+from thaw.model.own import make_loss, make_metrics
 from thaw.model.weights import Weights, default_transform, find_weights
 from thaw.rules import require
 
@@ -20,6 +21,10 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     """The data, set up, the model with its weights, and one line about the weights."""
     dataset = locate(config.dataset)
     index = build_index(fetch(dataset.name, Path(dataset.root)), dataset)  # tells faults before weights are fetched
+    num_classes, is_mixed = len(index.classes), bool(config.augment.mixup or config.augment.cutmix)
+    own_loss = None if config.loss is None else make_loss(config.loss, num_classes, is_mixed)
+    own_metrics = make_metrics(config.metrics, num_classes)
+    own_metrics.mode_of(config.trainer.monitor)
     weights = _find_weights(config)
     transform = weights.transform if weights else default_transform(config.backbone.name)
     data = ImageDataModule(dataset, transform, config.augment, config.seed, config.trainer.max_epochs)
@@ -35,6 +40,8 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
         augment=config.augment,
         class_weights=data.class_weights(),
         seed=config.seed,
+        own_loss=own_loss,
+        own_metrics=own_metrics.metrics,
     )
     if size := config.augment.start_size:
         final, rule = data.transform.crop, "at most dataset.image_size, to which it grows"

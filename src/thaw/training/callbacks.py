@@ -20,7 +20,12 @@ from thaw.training.validation import EvaluationEpochs
 
 
 def make_callbacks(
-    config: Config, run: Run, num_stages: int, epochs: EpochLog, probe: LinearProbe | None
+    config: Config,
+    run: Run,
+    num_stages: int,
+    epochs: EpochLog,
+    probe: LinearProbe | None,
+    mode: str | None = None,
 ) -> list[pl.Callback]:
     """Every callback that the options ask for.
 
@@ -30,6 +35,7 @@ def make_callbacks(
         num_stages: Stages of the backbone.
         epochs: The log of epochs.
         probe: The linear probe.
+        mode: `max` or `min`, whichever is better of `trainer.monitor` where that is a metric of the user's own.
 
     Raises:
         ThawError: One of the user's own cannot be made.
@@ -38,7 +44,7 @@ def make_callbacks(
     last = LastCheckpoint(run.checkpoints, options.checkpoint_seconds)
     callbacks: list[pl.Callback] = [
         epochs,
-        BestCheckpoint(run.checkpoints, options.monitor, options.ties),
+        BestCheckpoint(run.checkpoints, options.monitor, options.ties, mode),
         last,
         Interruption(last),
         EvaluationEpochs(options.eval_every),
@@ -48,13 +54,13 @@ def make_callbacks(
         callbacks.append(LastStep(max_steps))
     if options.early_stopping:
         starts = phase_starts(config.strategy, options.max_epochs, num_stages)
-        callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts))
+        callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts, mode))
     if options.ema_decay and options.max_epochs:
         callbacks.append(MovingAverage(options.ema_decay))
     if probe is not None:
         callbacks.append(probe)
     if config.sweep.prune and (trial := current_trial(config.sweep)):
-        callbacks.append(TrialPruning(trial, options.monitor))
+        callbacks.append(TrialPruning(trial, options.monitor, mode))
     callbacks += [_make_own(*each) for each in options.callbacks.items()]
     return callbacks
 

@@ -41,14 +41,15 @@ class BestCheckpoint(ModelCheckpoint):
         folder: Where to write.
         monitor: Metric that decides; a loss is better if lower.
         ties: Which of equally good epochs is kept: first or last.
+        mode: `max` or `min`, whichever is better of a metric of the user's own.
     """
 
-    def __init__(self, folder: Path, monitor: str, ties: str) -> None:
+    def __init__(self, folder: Path, monitor: str, ties: str, mode: str | None = None) -> None:
         super().__init__(
             str(folder),
             "best",
             monitor=monitor,
-            mode=mode_of(monitor),
+            mode=mode or mode_of(monitor),
             auto_insert_metric_name=False,
             save_on_train_epoch_end=False,
             enable_version_counter=False,

@@ -85,8 +85,13 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: Mapping[str,
         for name, value in flatten(asdict(config)).items()
     }
     splits = {split: summary[split] for split in ("val", "last", "test") if summary[split]}
-    names = ("acc", "loss", "macro_f1", "top5_acc")
-    metrics = {f"final/{split}_{name}": own[name] for split, own in splits.items() for name in names if name in own}
+    names = ("acc", "loss", "macro_f1", "top5_acc", *config.metrics)
+    metrics = {
+        f"final/{split}_{name}": own[name]
+        for split, own in splits.items()
+        for name in names
+        if own.get(name) is not None
+    }
     if isinstance(trainer.logger, TensorBoardLogger):  # whose table is unreadable with every option in it
         told = KEY_OPTIONS | changed(asdict(config)).keys()
         trainer.logger.log_hyperparams({name: options[name] for name in options if name in told}, metrics)

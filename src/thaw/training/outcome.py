@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from itertools import compress
-from typing import Any
+from math import isfinite
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -28,7 +29,8 @@ from thaw.overrides import in_sweep
 from thaw.own_images import caution_of_weights
 from thaw.run import Run
 from thaw.seeding import seeded
-from thaw.summary import Params, Seconds, Summary
+from thaw.summary import Metrics, Params, Seconds, Summary
+from thaw.training.checkpoints import mode_of
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import stage_table
@@ -122,12 +124,14 @@ class Training:
         """
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         epochs = progress.processed  # `current_epoch` is one less where `max_time` left nothing to do
+        monitor = self.config.trainer.monitor
         return {
-            "val": results["val"].metrics(),
-            "last": results["last"].metrics(),
-            "test": results["test"].metrics() if "test" in results else None,
+            "val": self._metrics(results["val"]),
+            "last": self._metrics(results["last"]),
+            "test": self._metrics(results["test"]) if "test" in results else None,
             "best_epoch": min(best_epoch + 1, epochs),  # what is saved after the training has the number of the next
             "epochs": epochs,
+            "monitor_mode": self.model.own_metrics.mode_of(monitor) or mode_of(monitor),
             "epoch_chosen_on": self.data.index.epoch_chosen_on,
             "seconds": seconds,
             "params": self._count_params(),
@@ -141,6 +145,12 @@ class Training:
             "data_fingerprint": self.data.index.fingerprint,
             "probe": self.probe.metrics if self.probe else None,
         }
+
+    def _metrics(self, predictions: Predictions) -> Metrics:
+        """Thaw's own figures and the user's, None where one is no number."""
+        own = self.model.own_metrics.of(predictions.logits, predictions.labels)
+        further = {name: value if isfinite(value) else None for name, value in own.items()}
+        return cast(Metrics, {**predictions.metrics(), **further})
 
     def _count_params(self) -> Params:
         stages = self.model.backbone.stages

@@ -106,11 +106,12 @@ class EpochLog(Callback):
         is_new = {"train": trainer.is_last_batch, "val": self.validated == trainer.current_epoch}
         metrics = {name: value for name, value in metrics.items() if is_new.get(name.partition("/")[0], True)}
         row: dict[str, object] = {"epoch": trainer.current_epoch + 1, "seconds": round(seconds, 3)}
-        for name in (*METRICS, *rates):
+        own = list(pl_module.own_metrics.metrics)
+        for name in (*METRICS, *(f"val/{name}" for name in own), *rates):
             row[name] = f"{metrics[name]:.6g}" if name in metrics else ""
         self._append(row)
         is_detail = seconds < 1 and trainer.current_epoch + 1 < cast(int, trainer.max_epochs)
-        log.info(self._line(trainer, metrics, seconds), extra={"is_detail": True} if is_detail else None)
+        log.info(self._line(trainer, metrics, seconds, own), extra={"is_detail": True} if is_detail else None)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the clock for the last time."""
@@ -129,7 +130,7 @@ class EpochLog(Callback):
             with replacing(self.path) as draft:
                 draft.write_bytes(b"".join(lines))
 
-    def _line(self, trainer: Trainer, metrics: dict[str, float], seconds: float) -> str:
+    def _line(self, trainer: Trainer, metrics: dict[str, float], seconds: float, own: list[str]) -> str:
         width = len(str(trainer.max_epochs))
         parts = [f"epoch {trainer.current_epoch + 1:>{width}}/{trainer.max_epochs}"]
         for split in ("train", "val"):
@@ -137,6 +138,7 @@ class EpochLog(Callback):
                 parts.append(f"{split} loss {metrics[f'{split}/loss']:.4f} acc {metrics[f'{split}/acc']:.4f}")
         if self.monitor == "val/macro_f1" and self.monitor in metrics:
             parts[-1] += f" macro-F1 {metrics[self.monitor]:.4f}"
+        parts[-1] += "".join(f" {name} {metrics[f'val/{name}']:.4f}" for name in own if f"val/{name}" in metrics)
         num_images = self.num_images * trainer.world_size  # which differ by one at most
         parts.append(f"{seconds:.1f} s, {num_images / seconds:.0f} images/s")
         stages = [value for name, value in metrics.items() if name.startswith("lr/stage") and value > 0]

@@ -24,16 +24,17 @@ class TrialPruning(Callback):
     Args:
         trial: The trial.
         monitor: Metric that decides: the one that the search goes by.
+        mode: `max` or `min`, whichever is better of a metric of the user's own.
     """
 
-    def __init__(self, trial: "Trial", monitor: str) -> None:
+    def __init__(self, trial: "Trial", monitor: str, mode: str | None = None) -> None:
         super().__init__()
-        self.trial, self.monitor = trial, monitor
+        self.trial, self.monitor, self.mode = trial, monitor, mode
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch, and ask."""
         epoch = trainer.current_epoch + 1
-        value = as_maximised(self.monitor, float(trainer.callback_metrics[self.monitor]))
+        value = as_maximised(self.monitor, float(trainer.callback_metrics[self.monitor]), self.mode)
         is_hopeless = False
         if trainer.is_global_zero:
             self.trial.report(value, epoch)

@@ -208,7 +208,7 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
         monitor = config.trainer.monitor
         is_best = monitor == "val/acc" and is_chosen
         figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
-        chosen_for = "loss" if monitor == "val/loss" else "macro-F1"
+        chosen_for = "macro-F1" if monitor == "val/macro_f1" else monitor.removeprefix("val/")
         reason = "" if is_best else f" for its {chosen_for}"
         chosen = f", which was chosen on these images{reason}" if is_chosen else ""
         lines = [

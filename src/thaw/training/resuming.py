@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from thaw.config import Config, TrainerConfig
 from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
@@ -12,6 +14,8 @@ from thaw.options import flatten, typed
 from thaw.run import Run
 from thaw.training.checkpoints import BestCheckpoint
 
+OWN = ("loss", "metrics")
+"""Options whose other value would not be that of the epochs before, in one training and one `metrics.csv`."""
 BEGINNING = ("seed", "backbone.weights", "head.init", "strategy.from_scratch")
 """Options that only matter at the start of a training; their outcome is in the checkpoint."""
 
@@ -67,6 +71,14 @@ def require_same_beginning(run: Run, config: Config) -> None:
     Raises:
         ThawError: One of them does.
     """
+    now = OmegaConf.to_container(OmegaConf.create(asdict(config)))  # as it would be recorded
+    assert isinstance(now, dict)
+    for key in OWN:
+        if run.config[key] != now[key]:
+            raise ThawError(
+                f"resume={run.folder} began with {key}={typed(run.config[key])}, and now it is {typed(now[key])}. "
+                "Leave it out, or begin anew in another folder."
+            )
     recorded, asked = flatten(run.config), flatten(asdict(config))
     for key in BEGINNING:
         theirs, own = typed(recorded[key]), typed(asked[key])

@@ -29,13 +29,15 @@ class PhaseEarlyStopping(EarlyStopping):
         monitor: Metric that decides.
         patience: Validations.
         phase_starts: Epochs, from 0, with which a phase begins.
+        mode: `max` or `min`, whichever is better of a metric of the user's own.
 
     Attributes:
         ended: The `max_epochs` of the training that this has ended; None as long as it goes on.
     """
 
-    def __init__(self, monitor: str, patience: int, phase_starts: list[int]) -> None:
-        super().__init__(monitor, patience=patience, mode=mode_of(monitor), check_on_train_epoch_end=False)
+    def __init__(self, monitor: str, patience: int, phase_starts: list[int], mode: str | None = None) -> None:
+        mode = mode or mode_of(monitor)
+        super().__init__(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)
         self.phase_starts = phase_starts
         self.ended: int | None = None
 

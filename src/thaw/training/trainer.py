@@ -77,8 +77,9 @@ def make_trainer(
     epochs = EpochLog(run.metrics_csv, options.monitor)
     show_bar = options.progress_bar and sys.stdout.isatty()
     steps = StepLosses(run.last, speaks=not show_bar)
+    mode = model.own_metrics.mode_of(options.monitor)
     # Losses first: nothing of a training that has diverged may be saved.
-    callbacks = [steps, *make_callbacks(config, run, num_stages, epochs, probe), *further]
+    callbacks = [steps, *make_callbacks(config, run, num_stages, epochs, probe, mode), *further]
     if show_bar:
         callbacks.append(LossBar(steps))
     trainer = bare_trainer(
