@@ -65,7 +65,7 @@ DEVICES = Rule(
 OWN_MONITORS = ("val/acc", "val/loss", "val/macro_f1")
 MONITOR = Rule(
     f"one of {', '.join(OWN_MONITORS)}, or val/NAME of one of `metrics`",
-    lambda name: name.startswith("val/"),
+    lambda name: isinstance(name, str) and name.startswith("val/"),
     OWN_MONITORS,
 )
 TAKEN = ("acc", "acc_ci95", "loss", "macro_f1", "n", "top5", "top5_acc")

@@ -5,13 +5,15 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 
-from thaw.config import Config, StrategyConfig, TrainerConfig
+from thaw.config import BackboneConfig, Config, DatasetConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
+from thaw.summary import Summary
 from thaw.training.callbacks import make_callbacks
 from thaw.training.checkpoints import BestCheckpoint
 from thaw.training.progress import EpochLog
 from thaw.training.stopping import PhaseEarlyStopping
+from thaw.training.train import train
 
 Make = Callable[..., list[pl.Callback]]
 
@@ -60,3 +62,20 @@ def test_a_callback_of_ones_own_is_made_by_its_class(make: Make) -> None:
 def test_what_is_no_callback_for_thaw_is_a_mistake_of_the_users(make: Make, recipe: Any, reason: str) -> None:
     with pytest.raises(ThawError, match=rf"^trainer\.callbacks\.mine {reason}"):
         make(callbacks={"mine": recipe})
+
+
+@pytest.mark.slow
+def test_early_stopping_of_ones_own_looks_where_it_is_validated(image_folder: Path, tmp_path: Path) -> None:
+    def fit(monitor: str) -> Summary:
+        recipe = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": monitor, "patience": 3}
+        config = Config(
+            dataset=DatasetConfig(root=str(image_folder), image_size=64),
+            backbone=BackboneConfig("squeezenet1_1", None),
+            trainer=TrainerConfig(accelerator="cpu", max_epochs=4, eval_every=2, callbacks={"own": recipe}),
+            figures=False,
+        )
+        return train(config, tmp_path / f"stops by {monitor.replace('/', ' ')}")
+
+    assert fit("val/loss")["epochs"] == 4  # two validations are no reason to stop
+    with pytest.raises(ThawError, match=r"^A callback of trainer\.callbacks stops by what is not there: .*val_loss"):
+        fit("val_loss")

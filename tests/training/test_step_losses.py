@@ -61,6 +61,14 @@ def fit(num_steps: int, callbacks: Sequence[pl.Callback], max_epochs: int = 1, *
     return trainer
 
 
+def test_of_batches_that_share_a_step_each_has_its_own_loss() -> None:
+    losses, steps = Losses(), StepLosses(NO_FILE, speaks=False)
+    trainer = fit(7, [steps, losses], accumulate_grad_batches=3)
+    shares = [1 / 3] * 6 + [1.0]  # the last batch has a step to itself
+    assert steps.losses == pytest.approx([loss / share for loss, share in zip(losses.values, shares, strict=True)])
+    assert sum(steps.losses) / 7 == pytest.approx(float(trainer.callback_metrics["train/loss"]))
+
+
 def test_the_logger_has_the_mean_loss_of_every_fifty_steps(tmp_path: Path) -> None:
     losses = Losses()
     logger = TensorBoardLogger(tmp_path, name="", version="events", default_hp_metric=False)

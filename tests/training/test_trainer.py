@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -142,6 +143,29 @@ def test_the_average_is_in_the_precision_of_the_weights(make: Make, precision: s
     assert (model.learning < first).all()
 
 
+class Installer(pl.Callback):
+    """Sets the weights before the first step, as the probe does."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        torch.nn.init.constant_(pl_module.learning, 7.0)
+
+
+def test_the_average_begins_with_what_the_probe_has_set(make: Make) -> None:
+    model, trainer = Learner(), make(ema_decay=0.5, max_epochs=1, extra={"max_time": "00:00:00:00"})
+    others = [callback for callback in trainer.callbacks if isinstance(callback, MovingAverage | Timer)]
+    trainer.callbacks = [Installer(), *others]
+    trainer.fit(model, DataLoader(TensorDataset(torch.zeros(5, 1))))
+    assert trainer.global_step == 0
+    assert (model.learning == 7).all()
+
+
+def test_what_validates_the_last_epoch_comes_after_lightnings_timer(make: Make) -> None:
+    trainer = make(max_epochs=2, extra={"max_time": "00:00:01:00"})
+    assert [type(callback) for callback in trainer.callbacks].index(Timer) < len(trainer.callbacks) - 1
+    assert type(trainer.callbacks[-1]) is EvaluationEpochs
+
+
 @pytest.mark.parametrize("decay", [0.2, 0.999, 0.9999])
 def test_the_average_begins_fast_and_leaves_what_does_not_learn(make: Make, decay: float) -> None:
     model, before = Learner(), Learner()
@@ -220,13 +244,18 @@ def test_extra_adds_flags_and_has_the_last_word(make: Make) -> None:
         {"extra": {"profiler": "none such"}},
         {"accelerator": "abacus"},
         {"distribution": "everywhere"},
-        pytest.param({"accelerator": "gpu"}, marks=pytest.mark.skipif(HAS_GPU, reason="there is a GPU")),
     ],
     ids=str,
 )
 def test_what_lightning_refuses_is_a_mistake_of_the_users(make: Make, options: dict[str, Any]) -> None:
     with pytest.raises(ThawError, match=r"^trainer\.\* does not fit this machine or Lightning's Trainer: .+"):
         make(**options)
+
+
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told_with_what_to_say_instead(make: Make) -> None:
+    with pytest.raises(ThawError, match=r"^trainer\.accelerator=gpu finds no GPU that torch can use: auto takes what"):
+        make(accelerator="gpu")
 
 
 @pytest.mark.parametrize(

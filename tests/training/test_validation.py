@@ -1,6 +1,7 @@
 import pytest
 from test_checkpoints import Scripted, fit
 
+from thaw.training.stopping import LastStep
 from thaw.training.validation import EvaluationEpochs
 
 
@@ -12,3 +13,9 @@ def test_validation_at_each_interval_and_at_the_end(every: int, max_epochs: int,
     model = Scripted([0.5] * max_epochs)
     fit(model, EvaluationEpochs(every))
     assert [epoch + 1 for epoch in model.validated] == validated
+
+
+def test_an_epoch_that_a_callback_makes_the_last_is_validated() -> None:
+    model = Scripted([0.5] * 5)
+    fit(model, LastStep(6), EvaluationEpochs(2))
+    assert [epoch + 1 for epoch in model.validated] == [2, 3]

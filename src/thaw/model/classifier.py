@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -26,6 +26,13 @@ from thaw.model.strategy import ever_trainable, rate_factors, ties
 from thaw.model.tensor_files import FORMAT, expecting_own, read_about, read_tensors, require_finite
 from thaw.model.weights import default_transform
 from thaw.seeding import reseed
+
+
+def weight_in_step(trainer: Trainer, batch_idx: int) -> float:
+    """1, but more for the last batches of an epoch where they are too few: Lightning divides by the full number."""
+    number = trainer.accumulate_grad_batches
+    left = int(trainer.num_training_batches) - batch_idx // number * number
+    return 1.0 if left >= number else number / left
 
 
 class Classifier(LightningModule):
@@ -251,13 +258,7 @@ class Classifier(LightningModule):
         self.train_metrics.update(loss.detach() * num_images, num_images, logits.detach(), labels)
         if self.trainer.is_last_batch:
             self._log_metrics("train", self.train_metrics)
-        return loss * self._weight_in_step(batch_idx)
-
-    def _weight_in_step(self, batch_idx: int) -> float:
-        """1, but more for the last batches of an epoch where they are too few: Lightning divides by the full number."""
-        number = self.trainer.accumulate_grad_batches
-        left = self.trainer.num_training_batches - batch_idx // number * number
-        return 1.0 if left >= number else number / left
+        return loss * weight_in_step(self.trainer, batch_idx)
 
     def loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | int]:
         """Mean loss of a training step's images, and their number; a subclass may have another one.

@@ -36,12 +36,14 @@ class MovingAverage(WeightAveraging):
 
     @torch.no_grad()
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lay the average out as the weights, which are channels-last on a GPU by now.
+        """Lay the average out as the weights, channels-last on a GPU by now, and begin it with the head that is there.
 
         Where layouts differ, torch moves one tensor after the other.
         """
+        assert self._average_model is not None
+        is_new = int(self._average_model.n_averaged) == 0
         for mean, value in self._pairs(pl_module):
-            mean.data = torch.empty_like(value).copy_(mean)
+            mean.data = torch.empty_like(value).copy_(value if is_new else mean)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -1,6 +1,6 @@
 """The callbacks of a training, by the options: ours, in the order in which Lightning calls them, and the user's own."""
 
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 
@@ -16,7 +16,6 @@ from thaw.training.probe import LinearProbe
 from thaw.training.progress import EpochLog
 from thaw.training.pruning import TrialPruning, current_trial
 from thaw.training.stopping import Interruption, LastStep, PhaseEarlyStopping
-from thaw.training.validation import EvaluationEpochs
 
 
 def make_callbacks(
@@ -47,7 +46,6 @@ def make_callbacks(
         BestCheckpoint(run.checkpoints, options.monitor, options.ties, mode),
         last,
         Interruption(last),
-        EvaluationEpochs(options.eval_every),
         OneThread(),
     ]
     if (max_steps := options.extra.get("max_steps", -1)) != -1:
@@ -55,10 +53,10 @@ def make_callbacks(
     if options.early_stopping:
         starts = phase_starts(config.strategy, options.max_epochs, num_stages)
         callbacks.append(PhaseEarlyStopping(options.monitor, options.early_stopping, starts, mode))
-    if options.ema_decay and options.max_epochs:
-        callbacks.append(MovingAverage(options.ema_decay))
     if probe is not None:
         callbacks.append(probe)
+    if options.ema_decay and options.max_epochs:
+        callbacks.append(MovingAverage(options.ema_decay))
     if config.sweep.prune and (trial := current_trial(config.sweep)):
         callbacks.append(TrialPruning(trial, options.monitor, mode))
     callbacks += [_make_own(*each) for each in options.callbacks.items()]
@@ -82,4 +80,6 @@ def _make_own(name: str, recipe: Any) -> pl.Callback:
         )
     if isinstance(callback, pl.callbacks.StochasticWeightAveraging):  # which sets rates and epochs of its own
         raise ThawError(f"trainer.callbacks.{name} averages weights: use trainer.ema_decay=0.999.")
-    return callback
+    if isinstance(callback, pl.callbacks.EarlyStopping) and callback.monitor.startswith("val/"):
+        callback._check_on_train_epoch_end = False  # but where it is validated, which trainer.eval_every says
+    return cast(pl.Callback, callback)

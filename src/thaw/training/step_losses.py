@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 from thaw.errors import ThawError
+from thaw.model.classifier import weight_in_step
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ class StepLosses(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the step's loss, and look at it when it is time, or at once where that costs nothing."""
-        self.on_device.append(outputs["loss"].detach())
+        share = weight_in_step(trainer, batch_idx) / trainer.accumulate_grad_batches  # of the batch in its step
+        loss = outputs["loss"].detach()
+        self.on_device.append(loss if share == 1 else loss / share)
         is_time = (batch_idx + 1) % STEPS == 0
         if is_time or pl_module.device.type == "cpu":
             self._fetch()

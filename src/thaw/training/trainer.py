@@ -21,7 +21,7 @@ from thaw.data.datamodule import ImageDataModule
 from thaw.data.feature_views import FrozenBackbone
 from thaw.data.kept_images import Loader
 from thaw.data.loading import loading
-from thaw.errors import ThawError
+from thaw.errors import ThawError, one_line
 from thaw.inspection.predictions import Predictions, collect
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import is_still_frozen, phase_starts
@@ -36,6 +36,7 @@ from thaw.training.precision import choose_precision
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import EpochLog
 from thaw.training.step_losses import LossBar, StepLosses
+from thaw.training.validation import EvaluationEpochs
 
 silence_hints()
 logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose table was asked for
@@ -96,6 +97,8 @@ def make_trainer(
             "max_steps": -1,  # `LastStep` counts them
         },
     )
+    every: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    every.append(EvaluationEpochs(options.eval_every))  # after Lightning's timer, which may end the training
     if options.compile:
         model.backbone.compile()
     return trainer, epochs
@@ -242,6 +245,10 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise _misfit(error) from error
+    except RuntimeError as error:
+        if str(error).startswith("Early stopping conditioned on metric"):
+            raise ThawError(f"A callback of trainer.callbacks stops by what is not there: {one_line(error)}") from error
+        raise
     except ValueError as error:
         if "val_check_interval" in str(error):  # longer than an epoch
             raise _misfit(error) from error

@@ -1,5 +1,7 @@
 """Callback: which epochs are validated."""
 
+from typing import Any
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
@@ -15,3 +17,8 @@ class EvaluationEpochs(Callback):
         epoch = trainer.current_epoch + 1
         is_due = epoch % self.every == 0 or epoch == trainer.max_epochs
         trainer.check_val_every_n_epoch = 1 if is_due else epoch + 1
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Have it validated after all if a callback has just ended the training."""
+        if trainer.should_stop:
+            trainer.check_val_every_n_epoch = 1
