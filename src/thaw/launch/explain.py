@@ -81,6 +81,11 @@ def explain(error: BaseException) -> str | None:
         return _explain_key_or_value(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return "A group takes the name of one of its choices: see `thaw train --help`."
+    if isinstance(error, ValueError) and str(error).startswith("Only one of --run"):
+        return (
+            "Only one of -r, -m, --cfg, --info and -sc can be given: --cfg and --info show a single training, without "
+            "-m and with one value for each option."
+        )
     if isinstance(error, ValueError) and str(error) == "Record does not exist.":  # Optuna's of its study
         return "The search has no best trial, for none has finished."
     if type(error).__name__ == "OperationalError":  # SQLAlchemy's, of the file of Optuna's study
