@@ -177,6 +177,12 @@ def test_an_unused_split_is_worth_a_thought(insects: ImageIndex) -> None:
     assert not finding.is_wrong
 
 
+def test_where_all_images_are_judged_none_is_said_to_be_split_off(insects: ImageIndex) -> None:
+    index = replace(insects, splits={"images": insects.samples}, unused_splits=("is_valid",))
+    (finding,) = find_problems(index)
+    assert finding.advice == "All images are judged alike: --csv-split=is_valid goes by it."
+
+
 def test_groups_that_the_splits_of_the_data_tear(tmp_path: Path) -> None:
     lines = [
         "a,ants,train,p1",

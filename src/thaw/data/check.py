@@ -43,6 +43,9 @@ def find_problems(index: ImageIndex) -> list[Finding]:
     """
     known = {index.root / name for names in STRAYS.values() for name in names}
     strays = [sample.path for sample in index.samples if sample.path in known]
+    what_happens, option = "Images are split at random instead", "dataset.csv_split"
+    if "images" in index.splits:  # in an evaluation
+        what_happens, option = "All images are judged alike", "--csv-split"
     findings = [
         *find_copies(index),
         *_find_lost_lines(index),
@@ -78,7 +81,7 @@ def find_problems(index: ImageIndex) -> list[Finding]:
         Finding(
             "Columns that look like a split and are not used",
             index.unused_splits,
-            f"Images are split at random instead: dataset.csv_split={''.join(index.unused_splits[:1])} goes by it.",
+            f"{what_happens}: {option}={''.join(index.unused_splits[:1])} goes by it.",
             is_wrong=False,
         ),
     ]
