@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from thaw.cli import main
+from thaw.commands.predict import _summary
 from thaw.errors import ThawError
 from thaw.predict import Prediction, Predictor, photo_grid, write_csv, write_json
 from thaw.run import Run
@@ -198,6 +199,12 @@ def test_a_broken_file_is_a_row_and_exit_code_1(
     assert printed.out.startswith("3 images: ")
     assert "images/s (32-true on cpu)" in printed.out
     assert printed.err.startswith(f"1 of 4 files cannot be read: {photos / 'b.jpg'} (its contents")
+
+
+def test_a_class_with_a_comma_in_its_name_is_counted_in_quotes(finished_run: Run) -> None:
+    predictions = [Prediction(Path("a.png"), ((name, 1.0),)) for name in ("red, dark", "red, dark", "blue")]
+    summary = _summary(Predictor(finished_run, "cpu"), predictions, 1.0)
+    assert summary.startswith('3 images: "red, dark" 2, blue 1; ')
 
 
 def test_json_says_the_same_as_the_api(finished_run: Run, photos: Path, tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ def test_facts_of_many_classes_name_the_smallest_and_the_largest(tmp_path: Path)
     )
 
 
+def test_a_class_with_a_comma_in_its_name_is_in_quotes(tmp_path: Path) -> None:
+    index = plant_folders(tmp_path / "insects", {"train/ants, red": 3, "train/bees": 2, "val/bees": 1})
+    assert facts(index) == 'insects: train 5 ("ants, red" 3, bees 2), val 1 ("ants, red" 0, bees 1)'
+
+
 # Problems
 
 
