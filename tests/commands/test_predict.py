@@ -314,8 +314,15 @@ def test_a_grid_of_nothing_is_not_said_to_be_written(
 
 def test_a_prediction_shows_what_it_says() -> None:
     said = Prediction(Path("a.jpg"), (("ants", 0.75), ("bees", 0.25)))
-    assert repr(said) == "Prediction('a.jpg', label='ants', probability=0.7500)"
+    assert repr(said) == "Prediction('a.jpg', 'ants' 0.7500, 'bees' 0.2500)"
+    many = Prediction(None, tuple((str(number), 0.1) for number in range(10)))
+    assert repr(many) == "Prediction(None, '0' 0.1000, '1' 0.1000, '2' 0.1000 and 7 more)"
     assert repr(Prediction(None, error="it is empty")) == "Prediction(None, error='it is empty')"
+
+
+def test_a_predictor_shows_what_it_is_of(finished_run: Run) -> None:
+    predictor = Predictor(finished_run, "cpu")
+    assert repr(predictor) == f"Predictor('{finished_run.folder}', squeezenet1_1, 3 classes: blue, green, red; on cpu)"
 
 
 def test_the_grid_names_prediction_and_file() -> None:
