@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from thaw.backbone_names import BACKBONE_NAMES
-from thaw.config import Config
+from thaw.config import OTHER_OPTIMIZERS, Config
 from thaw.errors import ThawError, did_you_mean, first_line, printable
 
 SYSTEM_FAULTS = {
@@ -189,7 +189,8 @@ def _explain_choice(error: MissingConfigException) -> str:
         return str(error)
     listed = ", ".join(choices) if len(choices) <= 20 else "one of those that `thaw train --help` lists"
     rule = f"one of {listed}" if len(choices) <= 20 else listed
-    return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}"
+    others = OTHER_OPTIMIZERS if group == "optimizer" else ""
+    return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}{others}"
 
 
 def _explain_foreign_backbone(name: str) -> str:
