@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from thaw.errors import ThawError, abridge, first_line, name_some, printable
+from thaw.errors import ThawError, abridge, first_line, in_list, name_some, printable
 from thaw.launch.explain import explain
 
 
@@ -25,6 +25,10 @@ def test_what_a_terminal_would_obey_or_refuse_is_written_as_a_code(text: str, sh
 def test_names_in_an_error_give_no_orders_to_a_terminal() -> None:
     assert name_some(["a\nb", "c\x1b[2J", "d"], most=2) == r"a\nb, c\x1b[2J and 1 more"
     assert explain(ThawError("two\nlines of \x1b[2J.png")) == "two\nlines of \\x1b[2J.png"
+
+
+def test_a_name_that_would_seem_to_be_two_is_in_quotes() -> None:
+    assert list(map(in_list, ["ants", "Ants, red", "big one"])) == ["ants", '"Ants, red"', "big one"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOENT, errno.ESTALE])

@@ -148,7 +148,7 @@ def test_training_images_are_not_augmented(finished_run: Run, image_folder: Path
 
 
 def test_a_split_that_is_not_there_is_a_users_mistake(finished_run: Run) -> None:
-    with pytest.raises(ThawError, match=r"There is no test split in .*: it has train, val\."):
+    with pytest.raises(ThawError, match=r"no test split in .*: it has train, val\. A training with .* makes one"):
         evaluate(finished_run, "test")
 
 
@@ -317,8 +317,10 @@ def test_a_flat_folder_is_read_by_the_runs_own_pattern(
 def test_split_folders_are_told_apart(finished_run: Run, image_folder: Path) -> None:
     assert_same(finished_run.evaluate(data=image_folder), finished_run.evaluate())
     assert len(finished_run.evaluate("train", data=image_folder).labels) == 18
-    with pytest.raises(ThawError, match="There is no test split in"):
+    with pytest.raises(ThawError, match=r"There is no test split in \S+: it has train, val\.$"):
         finished_run.evaluate("test", data=image_folder)
+    with pytest.raises(ThawError, match=r"There is no test split in \S+: it has none\.$"):
+        finished_run.evaluate("test", data=image_folder / "val")
 
 
 def test_an_unknown_class_is_named_with_the_nearest_known_one(finished_run: Run, some_classes: Path) -> None:

@@ -61,6 +61,18 @@ def test_other_images_in_a_folder_of_that_name_are_not_taken_for_them(make_run: 
     assert caution_of(run, images).startswith("Of 7 images, the run was trained on 7")
 
 
+def test_one_image_among_many_flatters_no_figure(make_run: Make, images: list[Sample]) -> None:
+    run = make_run("a", dataset__root="clinic")
+    others = [Sample(Path(f"{number}.png"), 0) for number in range(100)]
+    for number, (path, _) in enumerate(others):
+        Image.new("RGB", (80, 80), (number, 0, 0)).save(path)
+    assert caution_of(run, [*others, images[0]]) == "Of 101 images, the run was trained on 1."
+    assert caution_of(run, [*others, *images[:2]]).endswith("the run was trained on 2, so the figures flatter.")
+    assert caution_of_weights(str(run.folder), {"train": [], "val": [*others, images[0]]})[0].startswith(
+        f"Of 101 val images, backbone.weights={run.folder} was trained on 1. Fixed splits"
+    )
+
+
 def test_that_no_one_can_tell_is_said(make_run: Make, images: list[Sample], tmp_path: Path) -> None:
     run = make_run("a", dataset__root="hospital")
     why = f"cannot be told: its own are not at hospital, as seen from {tmp_path / 'elsewhere'}."

@@ -51,6 +51,16 @@ def test_a_damaged_file_is_named(finished_run: Run, tmp_path: Path, name: str, c
         _ = run.full_summary if name == "summary.json" else run.dataset
 
 
+@pytest.mark.parametrize(
+    "content", [b"epoch,val/acc\n1,high\n", b"epoch,val/acc\n1,0.5,0.6\n", b"path,label\n1,2\n", b"epoch\n\xff\n"]
+)
+def test_a_damaged_table_of_epochs_is_named(finished_run: Run, tmp_path: Path, content: bytes) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    run.metrics_csv.write_bytes(content)
+    with pytest.raises(ThawError, match=r"^\S+metrics\.csv is damaged, or of another version of Thaw: [^\n]+\.$"):
+        _ = run.chose_epoch
+
+
 @pytest.mark.parametrize("key", ["dataset", "backbone", "augment", "optimizer", "strategy", "trainer", "seed"])
 @pytest.mark.parametrize("value", [None, "text"])
 def test_options_that_are_damaged_are_named(tmp_path: Path, key: str, value: str | None) -> None:

@@ -52,10 +52,12 @@ OWN_OPTIMIZERS = ("sgd", "adamw")
 BACKBONE = Rule(
     "a torchvision classifier", BACKBONE_NAMES.__contains__, BACKBONE_NAMES, " `thaw train --help` lists them."
 )
+OTHER_OPTIMIZERS = " Any class works too, such as optimizer.name=torch.optim.RMSprop, with an optimizer.lr of its own."
 OPTIMIZER = Rule(
-    f"one of {', '.join(OWN_OPTIMIZERS)}, or a class such as torch.optim.NAdam",
+    f"one of {', '.join(OWN_OPTIMIZERS)}, or a class",
     lambda name: name in OWN_OPTIMIZERS or ("." in name and all(map(str.isidentifier, name.split(".")))),
     OWN_OPTIMIZERS,
+    OTHER_OPTIMIZERS,
 )
 COUNT = whole(1, MAX_PROCESSES).or_words("auto")
 DEVICES = Rule(

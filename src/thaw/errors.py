@@ -54,3 +54,8 @@ def one_line(error: object) -> str:
 def name_some(names: Sequence[str], most: int = 10) -> str:
     """The first few names, all in one line, and the number of the others."""
     return ", ".join(map(printable, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def in_list(name: str) -> str:
+    """The name as it may stand among others: in quotes if it has a comma."""
+    return f'"{name}"' if "," in name else name

@@ -197,7 +197,7 @@ def _own_images(
             "name labelled images by `data`."
         )
     index, is_same = own_images(run)
-    split = _choose(index, split)
+    split = _choose(index, split, " A training with dataset.test_fraction makes one." if split == "test" else "")
     if not is_same:
         log.warning(_what_is_judged(run, index, split))
     index = replace(index, splits={split: index.splits[split]})
@@ -234,13 +234,17 @@ def _other_images(
     return index_known_classes(data, classes, label_pattern, columns)
 
 
-def _choose(index: ImageIndex, split: str | None) -> str:
-    """The split that is asked for, or else the one that tells most."""
+def _choose(index: ImageIndex, split: str | None, advice: str = "") -> str:
+    """The split that is asked for, or else the one that tells most.
+
+    Raises:
+        ThawError: There is no such split; the message ends with `advice`.
+    """
     if split == "test" and index.epoch_chosen_on == "test":
         return "val"  # these are the test images
     if split is None:
         return next(name for name in ("test", "val", *index.splits) if name in index.splits)
     if split not in index.splits:
-        advice = " A training with dataset.test_fraction makes one." if split == "test" else ""
-        raise ThawError(f"There is no {split} split in {index.root}: it has {', '.join(index.splits)}.{advice}")
+        splits = ", ".join(name for name in index.splits if name != "all") or "none"
+        raise ThawError(f"There is no {split} split in {index.root}: it has {splits}.{advice}")
     return split

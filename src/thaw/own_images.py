@@ -15,6 +15,9 @@ from thaw.inspection.prediction_files import read_splits
 from thaw.paths import at_home
 from thaw.run import Run
 
+MUCH = 0.01
+"""Share of images that are known, from which on they raise the figures by an amount worth a word."""
+
 
 @dataclass(frozen=True)
 class _Learned:
@@ -69,8 +72,8 @@ def caution_of(run: Run, samples: Sequence[Sample]) -> str:
     lineage = _lineage(run)
     index = lineage[0].index
     chosen = count_known(samples, index.splits["val"]) if index and run.chose_epoch else 0
-    facts = _facts(lineage, samples, [f"chose its best epoch on {chosen}"] * (chosen > 0))
-    sentences = [f"Of {len(samples)} images, the run {facts}, so the figures flatter."] * bool(facts)
+    facts = _facts(lineage, samples, chosen)
+    sentences = [f"Of {len(samples)} images, the run {facts}."] * bool(facts)
     return " ".join([*sentences, *_unknown(lineage, "the run", "these images")])
 
 
@@ -92,30 +95,33 @@ def caution_of_weights(weights: str | None, splits: Mapping[str, Sequence[Sample
     lineage, judged = _lineage(run), [split for split in splits if split != "train"]
     facts = {split: _facts(lineage, splits[split]) for split in judged}
     return [
-        f"Of {len(splits[split])} {split} images, backbone.weights={weights} {what}, so the figures flatter. Fixed "
-        "splits, by folders or dataset.csv_split, avoid it."
+        f"Of {len(splits[split])} {split} images, backbone.weights={weights} {what}. Fixed splits, by folders or "
+        "dataset.csv_split, avoid it."
         for split, what in facts.items()
         if what
     ] + _unknown(lineage, f"backbone.weights={weights}", f"the images of {' and '.join(judged)}")
 
 
-def _facts(lineage: Sequence[_Learned], samples: Sequence[Sample], others: Sequence[str] = ()) -> str:
+def _facts(lineage: Sequence[_Learned], samples: Sequence[Sample], chosen: int = 0) -> str:
     """What is known of images that a run learned from, itself or through the weights that it started from.
 
     Args:
         lineage: The run, and those that it comes from.
         samples: The images.
-        others: More such facts.
+        chosen: How many of them the run chose its best epoch on.
 
     Returns:
         The end of a sentence that the run begins; empty if nothing is known.
     """
     known = [(each, number) for each in lineage if (number := _count(samples, each))]
-    own = [f"{_was(each)} trained on {number}" for each, number in known if each is lineage[0]]
+    facts = [f"{_was(each)} trained on {number}" for each, number in known if each is lineage[0]]
+    facts += [f"chose its best epoch on {chosen}"] * (chosen > 0)
     origins = [
         f"{each.run.folder}, which {_was(each)} trained on {number}" for each, number in known if each is not lineage[0]
     ]
-    return " and ".join([*own, *others, *([f"began from {', and from '.join(origins)}"] if origins else [])])
+    facts += [f"began from {', and from '.join(origins)}"] * bool(origins)
+    is_much = sum(number for _, number in known) + chosen >= MUCH * len(samples)
+    return " and ".join(facts) + ", so the figures flatter" * (is_much and bool(facts))
 
 
 def _count(samples: Sequence[Sample], learned: _Learned) -> int:

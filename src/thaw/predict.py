@@ -21,7 +21,7 @@ from thaw.console import silence_hints
 from thaw.data.images import BadImage, convert_image, read_image
 from thaw.data.inputs import Inputs, Listed, is_one, list_inputs, matches_nothing
 from thaw.data.threads import in_threads, num_cores
-from thaw.errors import ThawError, abridge
+from thaw.errors import ThawError, abridge, name_some
 from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid, fill
 from thaw.rules import require
@@ -53,7 +53,8 @@ class Prediction:
 
     def __repr__(self) -> str:
         name = None if self.path is None else str(self.path)
-        said = f"label={self.label!r}, probability={self.probability:.4f}" if self.top else f"error={self.error!r}"
+        top = name_some([f"{label!r} {probability:.4f}" for label, probability in self.top], most=3)
+        said = top or f"error={self.error!r}"
         return f"Prediction({name!r}, {said})"
 
     @property
@@ -86,6 +87,7 @@ class Predictor:
     ) -> None:
         run = run if isinstance(run, Run) else Run(run)
         classifier = run.load_classifier()
+        self.folder, self.backbone = run.folder, classifier.backbone.name
         self.classes, self.transform = classifier.classes, classifier.transform
         if tta:
             check_views(run.augment, tta)
@@ -102,6 +104,10 @@ class Predictor:
         self.device, self.precision = fabric.device, fabric._precision.precision
         self.module = fabric.setup_module(classifier).module.eval()
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
+
+    def __repr__(self) -> str:
+        classes = f"{len(self.classes)} classes: {name_some(self.classes, most=5)}"
+        return f"Predictor({str(self.folder)!r}, {self.backbone}, {classes}; on {self.device})"
 
     def __call__(self, images: Inputs, top: int = 3) -> Prediction | list[Prediction]:
         """The prediction for one file or image in memory; a list of them for anything else that `predict` takes."""

@@ -127,12 +127,22 @@ def _damaged(path: Path, why: object) -> ThawError:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.csv`, one an epoch: numbers, and None where there is no value."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {name: (int if name == "epoch" else float)(cell) if cell else None for name, cell in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    """The rows of a `metrics.csv`, one an epoch: numbers, and None where there is no value.
+
+    Raises:
+        ThawError: The file is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: (int if name == "epoch" else float)(cell) if cell else None for name, cell in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, TypeError, csv.Error) as error:  # no number, no UTF-8; more cells than columns
+        raise _damaged(path, error) from error
+    if lacking := [name for name in ("epoch", "val/acc") if rows and name not in rows[0]]:
+        raise _damaged(path, f"it lacks {', '.join(lacking)}")
+    return rows
 
 
 def read_first_image(path: Path) -> str:

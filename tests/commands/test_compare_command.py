@@ -128,13 +128,6 @@ def test_answers_that_cannot_be_put_together_are_refused(
     assert not (tmp_path / "all.csv").exists()
 
 
-def test_a_runs_own_files_are_not_written_over(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    before = finished_run.predictions_csv.read_bytes()
-    assert main(["compare", str(finished_run.folder), "--predictions", str(finished_run.predictions_csv)]) == 2
-    assert "lies among the files of a run: name a file elsewhere." in capsys.readouterr().err
-    assert finished_run.predictions_csv.read_bytes() == before
-
-
 def test_a_reader_that_has_read_enough_ends_it_without_a_word(finished_run: Run) -> None:
     command = [sys.executable, "-m", "thaw.cli", "compare", str(finished_run.folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

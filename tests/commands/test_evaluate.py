@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,7 @@ def test_what_is_evaluated_names_the_folder(
         shutil.copytree(image_folder / "val", tmp_path / folder)
     (tmp_path / "breeds.csv").write_text("path,kind/breed\nval/red/0.png,red\n")
     (tmp_path / "labels.csv").write_text("path,label,split\nphotos.v2/red/0.png,red,val\n")
+    (run.folder / "started_in.txt").write_text(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", str(run.folder), *(flag.format(here=tmp_path) for flag in flags)]) == 0
     assert {path.name for path in (run.folder / name).iterdir()} == FILES
@@ -117,13 +119,33 @@ def test_a_csv_file_may_have_other_columns(run: Run, image_folder: Path, tmp_pat
     assert written["test"].labels.tolist() == [2]
 
 
-def test_data_that_lies_elsewhere_names_the_folder_by_its_whole_path(
+def test_other_data_of_the_same_name_goes_to_another_folder(
     run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(run.folder)
-    data = shutil.copytree(image_folder / "val", tmp_path / "new")
-    assert main(["evaluate", str(run.folder), "--data", "../new"]) == 0
-    assert (run.folder / f"evaluation_of_{'__'.join(data.resolve().parts[1:])}").is_dir()
+    for place in ("here/new", "there/new"):
+        shutil.copytree(image_folder / "val", tmp_path / place)
+    (run.folder / "started_in.txt").write_text(str(tmp_path / "here"))
+    for where in ("here", "there", "there"):
+        monkeypatch.chdir(tmp_path / where)
+        assert main(["evaluate", str(run.folder), "--data", "new"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(run.folder), "--data", "here/new"]) == 0
+    far, near = sorted(path.name for path in run.folder.glob("evaluation_*"))[::-1]
+    assert near == "evaluation_of_new"
+    assert re.fullmatch("evaluation_of_new_[0-9a-f]{6}", far)
+
+
+def test_what_tells_the_classes_otherwise_goes_to_another_folder(
+    run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.folder / "started_in.txt").write_text(str(tmp_path))
+    (tmp_path / "list.csv").write_text("path,label,a,b\n0.png,red,val,test\n1.png,red,test,val\n")
+    for number in (0, 1):
+        shutil.copy(image_folder / "val" / "red" / f"{number}.png", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for flags in ([], ["--csv-split", "a"], ["--csv-split", "b"], ["--csv-path", "{path}"]):
+        assert main(["evaluate", str(run.folder), "--data", "list.csv", *flags]) == 0
+    assert len(list(run.folder.glob("evaluation_of_list.csv*"))) == 4
 
 
 def test_mistakes_end_with_one_line_and_code_2(

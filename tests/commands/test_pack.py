@@ -136,6 +136,32 @@ def test_misuse(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "SHARDS"],
+        ["pack", "SHARDS", "elsewhere"],
+        ["predict", "RUN", "SHARDS"],
+        ["evaluate", "RUN", "--data", "SHARDS"],
+        ["evaluate", "RUN", "--data", "SHARDS", "--label-pattern", "(.)"],
+    ],
+)
+def test_what_is_packed_is_known_by_its_looks(
+    image_folder: Path, finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    shards = tmp_path / "shards"
+    assert main(["pack", str(image_folder), str(shards)]) == 0
+    places = {"RUN": str(finished_run.folder), "SHARDS": str(shards)}
+    capsys.readouterr()
+    assert main([places.get(argument, argument) for argument in arguments]) == 2
+    assert capsys.readouterr().err == (
+        f"{shards} holds images packed by `thaw pack`, on which dataset=stream dataset.root={shards} trains. For "
+        "anything else name the folder that they were packed from.\n"
+    )
+    with pytest.raises(ThawError, match="holds images packed by"):
+        build_index(shards, DatasetConfig(root=str(shards)))
+
+
 @pytest.mark.parametrize("option", ["label_pattern", "csv", "exclude"])
 def test_labels_are_fixed_when_they_are_packed(option: str) -> None:
     with pytest.raises(ThawError, match=rf"dataset\.{option} must be null for dataset=stream, as `thaw pack` has it"):

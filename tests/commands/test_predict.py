@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from thaw.cli import main
+from thaw.commands.predict import _summary
 from thaw.errors import ThawError
 from thaw.predict import Prediction, Predictor, photo_grid, write_csv, write_json
 from thaw.run import Run
@@ -200,6 +201,12 @@ def test_a_broken_file_is_a_row_and_exit_code_1(
     assert printed.err.startswith(f"1 of 4 files cannot be read: {photos / 'b.jpg'} (its contents")
 
 
+def test_a_class_with_a_comma_in_its_name_is_counted_in_quotes(finished_run: Run) -> None:
+    predictions = [Prediction(Path("a.png"), ((name, 1.0),)) for name in ("red, dark", "red, dark", "blue")]
+    summary = _summary(Predictor(finished_run, "cpu"), predictions, 1.0)
+    assert summary.startswith('3 images: "red, dark" 2, blue 1; ')
+
+
 def test_json_says_the_same_as_the_api(finished_run: Run, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     assert main(["predict", str(finished_run.folder), f"{photos}/*.png", "--out", str(out)]) == 0
@@ -307,8 +314,15 @@ def test_a_grid_of_nothing_is_not_said_to_be_written(
 
 def test_a_prediction_shows_what_it_says() -> None:
     said = Prediction(Path("a.jpg"), (("ants", 0.75), ("bees", 0.25)))
-    assert repr(said) == "Prediction('a.jpg', label='ants', probability=0.7500)"
+    assert repr(said) == "Prediction('a.jpg', 'ants' 0.7500, 'bees' 0.2500)"
+    many = Prediction(None, tuple((str(number), 0.1) for number in range(10)))
+    assert repr(many) == "Prediction(None, '0' 0.1000, '1' 0.1000, '2' 0.1000 and 7 more)"
     assert repr(Prediction(None, error="it is empty")) == "Prediction(None, error='it is empty')"
+
+
+def test_a_predictor_shows_what_it_is_of(finished_run: Run) -> None:
+    predictor = Predictor(finished_run, "cpu")
+    assert repr(predictor) == f"Predictor('{finished_run.folder}', squeezenet1_1, 3 classes: blue, green, red; on cpu)"
 
 
 def test_the_grid_names_prediction_and_file() -> None:

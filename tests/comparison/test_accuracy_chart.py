@@ -20,7 +20,11 @@ def test_a_line_a_setting_with_its_interval_its_runs_and_its_verdict(tmp_path: P
     board = compare([tmp_path])
     figure = accuracy_chart(board)
     (panel,) = figure.axes
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["frozen", "gradual", "finetune"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == [
+        "strategy frozen",
+        "strategy gradual",
+        "strategy finetune",
+    ]
     assert [to_hex(line.get_color()) for line in panel.lines] == [RIGHT, OTHER, WRONG]
     for line, setting in zip(panel.lines, board.settings, strict=True):
         assert tuple(line.get_xdata()) == pytest.approx(setting.interval)
@@ -34,6 +38,11 @@ def test_other_images_have_a_panel_of_their_own(tmp_path: Path) -> None:
         write_run(tmp_path / f"{number}", f"optimizer.lr={number}", n=100 + 50 * (number == 2))
     figure = accuracy_chart(compare([tmp_path]))
     assert [panel.get_title("left").split()[1] for panel in figure.axes] == ["100", "150"]
+    first, second = figure.axes
+    assert first.get_xlim() == second.get_xlim()
+    assert [label.get_text() for label in first.get_yticklabels()] == ["lr 0", "lr 1"]
+    figure.draw_without_rendering()
+    assert all(panel.get_xticklabels()[0].get_visible() for panel in figure.axes)
 
 
 @pytest.mark.parametrize("name", ["d$x_{$", os.fsdecode(b"caf\xe9")])
@@ -45,7 +54,9 @@ def test_a_folders_and_an_options_name_are_drawn_as_they_are(tmp_path: Path, nam
     figure.draw_without_rendering()
     (panel,) = figure.axes
     assert panel.get_title("left").startswith(printable(name))
-    assert [label.get_text() for label in panel.get_yticklabels()] == [f"{printable(name)}{i}" for i in range(2)]
+    assert [label.get_text() for label in panel.get_yticklabels()] == [
+        f"strategy {printable(name)}{i}" for i in range(2)
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from .*font")
@@ -68,3 +79,20 @@ def test_long_names_are_neither_cut_nor_over_one_another(tmp_path: Path) -> None
         assert len({label.get_text() for label in labels}) == 12
         boxes = [label.get_window_extent() for label in labels]
         assert not any(upper.overlaps(lower) for upper, lower in pairwise(boxes))
+
+
+def test_many_options_are_all_drawn(tmp_path: Path) -> None:
+    keys = (
+        "optimizer.lr",
+        "head.dropout",
+        "augment.mixup",
+        "augment.cutmix",
+        "optimizer.weight_decay",
+        "augment.erasing",
+    )
+    for number in range(3):
+        values = " ".join(f"{key}=0.{number}{rank}4567" for rank, key in enumerate(keys))
+        write_run(tmp_path / f"{number}", f"{values} trainer.max_epochs=2{number} dataset.batch_size=3{number}")
+    (panel,) = accuracy_chart(compare([tmp_path])).axes
+    ends = {label.get_text().split()[-1] for label in panel.get_yticklabels()}
+    assert ends == {"30", "31", "32"}

@@ -55,6 +55,11 @@ def test_facts_of_many_classes_name_the_smallest_and_the_largest(tmp_path: Path)
     )
 
 
+def test_a_class_with_a_comma_in_its_name_is_in_quotes(tmp_path: Path) -> None:
+    index = plant_folders(tmp_path / "insects", {"train/ants, red": 3, "train/bees": 2, "val/bees": 1})
+    assert facts(index) == 'insects: train 5 ("ants, red" 3, bees 2), val 1 ("ants, red" 0, bees 1)'
+
+
 # Problems
 
 
@@ -175,6 +180,12 @@ def test_an_unused_split_is_worth_a_thought(insects: ImageIndex) -> None:
         "Images are split at random instead: dataset.csv_split=is_valid goes by it."
     )
     assert not finding.is_wrong
+
+
+def test_where_all_images_are_judged_none_is_said_to_be_split_off(insects: ImageIndex) -> None:
+    index = replace(insects, splits={"images": insects.samples}, unused_splits=("is_valid",))
+    (finding,) = find_problems(index)
+    assert finding.advice == "All images are judged alike: --csv-split=is_valid goes by it."
 
 
 def test_groups_that_the_splits_of_the_data_tear(tmp_path: Path) -> None:

@@ -34,7 +34,16 @@ def accept(compose: Compose, *overrides: str) -> None:
             "strategy must be one of boosted_head, discriminative, finetune, frozen, gradual, last_stages, probe, "
             "scratch, got 'finetun'. Did you mean 'finetune'?",
         ),
-        ("optimizer=lbfgs", "optimizer must be one of adamw, sgd, got 'lbfgs'."),
+        (
+            "optimizer=adam",
+            "optimizer must be one of adamw, sgd, got 'adam'. Did you mean 'adamw'? Any class works too, such as "
+            "optimizer.name=torch.optim.RMSprop, with an optimizer.lr of its own.",
+        ),
+        (
+            "optimizer.name=lion",
+            "optimizer.name must be one of sgd, adamw, or a class, got 'lion'. Any class works too, such as "
+            "optimizer.name=torch.optim.RMSprop, with an optimizer.lr of its own.",
+        ),
         (
             "hydra.launcher.n_jobs=2",
             "hydra.launcher.n_jobs is not an option without a launcher: add hydra/launcher=NAME, one of joblib, "

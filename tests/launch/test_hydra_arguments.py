@@ -13,6 +13,9 @@ from thaw.launch.hydra_arguments import refuse_flags
         (["--strategy", "seed=1"], "strategy=VALUE, got --strategy."),
         (["--foo", "3"], "trainer.max_epochs=3, got --foo."),
         (["-m", "-lr", "0.1"], "optimizer.lr=0.1, got -lr."),
+        (["-model", "resnet50"], "backbone=resnet50, got -model."),
+        (["-patience=3"], "trainer.early_stopping=3, got -patience."),
+        (["-cfg", "job"], "trainer.max_epochs=3, got -cfg."),
     ],
 )
 def test_a_flag_that_is_none_of_hydras_is_refused(arguments: list[str], example: str) -> None:
@@ -29,8 +32,9 @@ def test_a_space_before_a_value_is_refused(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "-h", "-m seed=1,2", "--multirun a=--b", "--cfg job", "-cjob", "--config-name=x", "-cn x", "-sc install=bash",
-     "--info defaults", "--resolve --package x", "--multi seed=1,2", "--hydra-help", "--version", "~seed"],
+    ["", "-h", "-m seed=1,2", "--multirun a=--b", "--cfg job", "-cjob", "-iconfig", "--config-name=x", "-cn x",
+     "-sc install=bash", "--info defaults", "--resolve --package x", "--multi seed=1,2", "--hydra-help",
+     "--version", "~seed"],
 )  # fmt: skip
 def test_hydras_own_flags_pass(line: str) -> None:
     refuse_flags(line.split())

@@ -28,6 +28,12 @@ def test_what_all_jobs_share_is_left_out_of_their_names(arguments: list[str], un
     assert expand_sweep(arguments) == (arguments + added, False)
 
 
+def test_where_hydra_records_a_job_is_left_alone() -> None:
+    with pytest.raises(ThawError, match=r"^hydra\.output_subdir cannot be changed in a sweep.*leave it out\.$"):
+        expand_sweep(["-m", "seed=1,2", "hydra.output_subdir=null"])
+    assert expand_sweep(["hydra.output_subdir=null"]) == (["hydra.output_subdir=null"], False)
+
+
 def test_a_folder_that_holds_a_sweep_is_not_begun_anew(tmp_path: Path) -> None:
     option = f"hydra.sweep.dir={tmp_path}"
     assert expand_sweep(["-m", "seed=1,2", option])[1] is False

@@ -39,14 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table; returns the exit code."""
     from thaw.comparison.compare import compare
-    from thaw.run import Run
     from thaw.writing import drafting
 
     for flag, suffixes in {"csv": (), "markdown": (), "plot": CHARTS, "predictions": ()}.items():
         if path := getattr(options, flag):
             refuse_unwritable(f"--{flag}", path, *suffixes)
-    if options.predictions and Run(options.predictions.parent).is_started:
-        raise ThawError(f"--predictions={options.predictions} lies among the files of a run: name a file elsewhere.")
     leaderboard = compare(options.folders)
     if options.predictions and leaderboard.spans_images:
         raise ThawError(

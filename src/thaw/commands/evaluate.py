@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
-    """A folder within the run's for each kind of evaluation, so that none overwrites that of other images or views."""
+    """A folder within the run's for each kind of evaluation, so that none overwrites that of other images or views.
+
+    Data is called by its path from where the training was started. What lies elsewhere, or has its classes told in
+    another way, has a hash behind its name.
+    """
     parts = [run.evaluation.name]
     if options.split:
         parts.append(options.split)
@@ -120,8 +125,10 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
     if options.tta_views:
         parts.append(f"{options.tta_views}_views")
     if options.data:  # last, for it may be called like anything before it
-        data, here = options.data.resolve(), Path.cwd()
-        place = data.relative_to(here if data.is_relative_to(here) else data.anchor)
-        parts += ["of", "__".join(place.parts or [data.name])]
-    parts += [f"by_{options.csv_label}"] * (options.csv_label is not None)
+        data, base = options.data.resolve(), run.started_in
+        is_near, told = base in data.parents, [options.label_pattern, options.csv_path, options.csv_split]
+        parts += ["of", "__".join(data.relative_to(base).parts if is_near else [data.name])]
+        parts += [f"by_{options.csv_label}"] * (options.csv_label is not None)
+        if not is_near or any(told):
+            parts.append(sha256(repr([str(data), *told]).encode()).hexdigest()[:6])
     return run.evaluation.with_name(re.sub(r'[<>:"/\\|?*]', "-", "_".join(parts)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thaw.commands.targets import refuse_unwritable
-from thaw.errors import ThawError, name_some, printable
+from thaw.errors import ThawError, in_list, name_some, printable
 from thaw.importing import heavy_imports
 from thaw.rules import require
 
@@ -129,7 +129,7 @@ def _summary(predictor: "Predictor", predictions: Sequence["Prediction"], second
     counts = Counter(prediction.label for prediction in predictions if prediction.label)
     if not counts:
         return "No image was classified"
-    classes, number = name_some([f"{label} {count}" for label, count in counts.most_common()]), counts.total()
+    classes, number = name_some([f"{in_list(label)} {count}" for label, count in counts.most_common()]), counts.total()
     speed = f"{seconds:.1f} s, {len(predictions) / seconds:.0f} images/s ({predictor.precision} on {predictor.device})"
     return f"{number} image{'s' * (number != 1)}: {classes}; {speed}"
 

@@ -15,8 +15,10 @@ def refuse_unwritable(flag: str, path: Path, *suffixes: str) -> None:
         suffixes: Of which it must have one, if any are given.
 
     Raises:
-        ThawError: It has none of them, it is a folder, or its own folder is not there.
+        ThawError: It has none of them, it is a folder, its own folder is not there, or it is a file of a run.
     """
+    from thaw.run import Run
+
     if suffixes and path.suffix not in suffixes:
         raise ThawError(f"{flag} must end in {' or '.join(suffixes)}, got '{path}'.")
     if path.is_dir():
@@ -24,3 +26,6 @@ def refuse_unwritable(flag: str, path: Path, *suffixes: str) -> None:
     for folder in (path.parent, Path(os.path.realpath(path)).parent):  # the second of the file that a link leads to
         if not folder.is_dir():
             raise ThawError(f"{flag}={path} cannot be written: there is no folder {folder}.")
+        run = Run(folder)
+        if run.is_started and os.path.realpath(path) in map(os.path.realpath, vars(run).values()):
+            raise ThawError(f"{flag}={path} is a file of the run itself, which would be lost: name another.")

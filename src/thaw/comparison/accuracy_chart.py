@@ -19,17 +19,20 @@ OTHER = "#66758c"
 """The colour of settings that may be as good as the best."""
 LINE_INCHES, GAP_INCHES, HEAD_INCHES = 0.17, 0.1, 0.9
 """Height of a line of a setting's label, between settings, and of what stands above and below those of a section."""
-LABEL_LETTERS, TITLE_LETTERS, MOST_LINES = 36, 60, 4
+LABEL_LETTERS, TITLE_LETTERS, MOST_LINES = 36, 60, 8
 """Size of a setting's label, and of a section's title."""
 
 
 def accuracy_chart(leaderboard: Leaderboard) -> Figure:
-    """Every setting's accuracy with its 95 % interval, its runs as small dots; a panel for each set of images."""
+    """Every setting's accuracy with its 95 % interval, its runs as small dots; a panel for each set of images.
+
+    All panels have the same axis.
+    """
     sections = leaderboard.sections
-    labels = [[_wrap(text, LABEL_LETTERS) for text in section.descriptions] for section in sections]
+    labels = [[_wrap(text, LABEL_LETTERS) for text in section.labels] for section in sections]
     heights = [HEAD_INCHES + len(each) * _row_inches(each) for each in labels]
     figure = Figure(figsize=(9, sum(heights) + 0.4), layout=ConstrainedLayoutEngine(hspace=0.06), dpi=150)
-    panels = figure.subplots(len(sections), squeeze=False, height_ratios=heights)[:, 0]
+    panels = figure.subplots(len(sections), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, section, own in zip(panels, sections, labels, strict=True):
         _draw(axes, section, own)
     dots = "; small dots: single runs" if any(len(setting.accuracies) > 1 for setting in leaderboard.settings) else ""
@@ -65,7 +68,7 @@ def _draw(axes: Axes, section: Section, labels: Sequence[str]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, colors=INK)
+    axes.tick_params(length=0, colors=INK, labelbottom=True)
     for spine in axes.spines.values():
         spine.set_visible(False)
 

@@ -11,7 +11,7 @@ from thaw.data.finding import Finding
 from thaw.data.index import ImageIndex
 from thaw.data.scan import STRAYS, name_ignored
 from thaw.data.splits import Sample
-from thaw.errors import printable
+from thaw.errors import in_list, printable
 
 UNBALANCED = 10
 """A class with so many times the images of another is worth a remark."""
@@ -30,9 +30,9 @@ def facts(index: ImageIndex) -> str:
 def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:
     counts = Counter(sample.label for sample in samples)
     if len(index.classes) <= 8:
-        return ", ".join(f"{name} {counts[label]}" for label, name in enumerate(index.classes))
+        return ", ".join(f"{in_list(name)} {counts[label]}" for label, name in enumerate(index.classes))
     by_size = sorted(range(len(index.classes)), key=lambda label: counts[label])
-    least, most = (f"{counts[label]} of {index.classes[label]}" for label in (by_size[0], by_size[-1]))
+    least, most = (f"{counts[label]} of {in_list(index.classes[label])}" for label in (by_size[0], by_size[-1]))
     return f"{len(index.classes)} classes: {least} to {most}"
 
 
@@ -43,6 +43,9 @@ def find_problems(index: ImageIndex) -> list[Finding]:
     """
     known = {index.root / name for names in STRAYS.values() for name in names}
     strays = [sample.path for sample in index.samples if sample.path in known]
+    what_happens, option = "Images are split at random instead", "dataset.csv_split"
+    if "images" in index.splits:  # in an evaluation
+        what_happens, option = "All images are judged alike", "--csv-split"
     findings = [
         *find_copies(index),
         *_find_lost_lines(index),
@@ -78,7 +81,7 @@ def find_problems(index: ImageIndex) -> list[Finding]:
         Finding(
             "Columns that look like a split and are not used",
             index.unused_splits,
-            f"Images are split at random instead: dataset.csv_split={''.join(index.unused_splits[:1])} goes by it.",
+            f"{what_happens}: {option}={''.join(index.unused_splits[:1])} goes by it.",
             is_wrong=False,
         ),
     ]

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from thaw.data.scan import Ignored, find_images, name_ignored
+from thaw.data.shards import refuse_shards
 from thaw.errors import ThawError, name_some
 from thaw.paths import at_home
 
@@ -56,6 +57,8 @@ def list_inputs(inputs: Inputs) -> list[Listed]:
     if line := name_ignored(left_out):
         log.warning(line)
     if not any(found):
+        for item in items:
+            refuse_shards(_path(item))
         where = name_some([str(item) for item in items]) or "an empty list"
         raise ThawError(f"No images in {where}. Name files, folders or patterns.")
     return listed

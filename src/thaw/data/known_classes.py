@@ -8,6 +8,7 @@ from typing import Any
 from thaw.config import DatasetConfig
 from thaw.data.index import ImageIndex, survey
 from thaw.data.scan import has_folders
+from thaw.data.shards import refuse_shards
 from thaw.data.splits import Sample
 from thaw.errors import ThawError, did_you_mean, name_some
 
@@ -35,6 +36,7 @@ def index_known_classes(
     if source.is_dir() and columns:
         raise ThawError(f"`{next(iter(columns))}` is for a CSV file, and {source} is a folder.")
     if source.is_dir() and label_pattern is None and not has_folders(source):
+        refuse_shards(source)
         raise ThawError(
             f"{source} has no folders, so nothing tells the classes of its images. Expected CLASS/*, or the same below "
             "train, val and test; or name the classes by `label_pattern` or in a CSV file."

@@ -15,7 +15,7 @@ from thaw.data.classes import name_tables
 from thaw.data.exclude import absolute, read_excluded
 from thaw.data.labels import label_by_name, read_table
 from thaw.data.places import IMAGE_SUFFIXES
-from thaw.data.shards import Shards
+from thaw.data.shards import Shards, refuse_shards
 from thaw.data.splits import SPLIT_NAMES, Row
 from thaw.errors import ThawError, name_some
 
@@ -104,6 +104,7 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
         found = {source: find_images(source, left_out, scan.ignored) for source in sources}
         places = {source: source.relative_to(root).as_posix() for source in [folder, *sources]}
         if not any(found.values()) and split not in ("val", "test"):
+            refuse_shards(root)
             if not sources:
                 raise ThawError(
                     f"dataset.root has no class folders: {folder}. Expected one folder per class, or set "

@@ -121,6 +121,20 @@ def is_address(root: str) -> bool:
     return root.startswith(ADDRESSES)
 
 
+def refuse_shards(folder: Path | str) -> None:
+    """Refuse a packed data set where images or folders of them are meant.
+
+    Raises:
+        ThawError: It is one, by its looks.
+    """
+    place = Path(folder)
+    if (place / INDEX).is_file() and any(place.glob("chunk-*.bin")):
+        raise ThawError(
+            f"{place} holds images packed by `thaw pack`, on which dataset=stream dataset.root={place} trains. For "
+            "anything else name the folder that they were packed from."
+        )
+
+
 def _check_files(root: Path) -> None:
     """Refuse a folder that is not there, or lacks shards that its index names."""
     if not root.is_dir():

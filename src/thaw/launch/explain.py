@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from thaw.backbone_names import BACKBONE_NAMES
-from thaw.config import Config
+from thaw.config import OTHER_OPTIMIZERS, Config
 from thaw.errors import ThawError, did_you_mean, first_line, printable
 
 SYSTEM_FAULTS = {
@@ -81,6 +81,11 @@ def explain(error: BaseException) -> str | None:
         return _explain_key_or_value(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return "A group takes the name of one of its choices: see `thaw train --help`."
+    if isinstance(error, ValueError) and str(error).startswith("Only one of --run"):
+        return (
+            "Only one of -r, -m, --cfg, --info and -sc can be given: --cfg and --info show a single training, without "
+            "-m and with one value for each option."
+        )
     if isinstance(error, ValueError) and str(error) == "Record does not exist.":  # Optuna's of its study
         return "The search has no best trial, for none has finished."
     if type(error).__name__ == "OperationalError":  # SQLAlchemy's, of the file of Optuna's study
@@ -184,7 +189,8 @@ def _explain_choice(error: MissingConfigException) -> str:
         return str(error)
     listed = ", ".join(choices) if len(choices) <= 20 else "one of those that `thaw train --help` lists"
     rule = f"one of {listed}" if len(choices) <= 20 else listed
-    return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}"
+    others = OTHER_OPTIMIZERS if group == "optimizer" else ""
+    return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}{others}"
 
 
 def _explain_foreign_backbone(name: str) -> str:

@@ -55,11 +55,16 @@ def refuse_flags(arguments: list[str]) -> None:
         if argument.startswith("="):
             option = f"{before}={argument[1:] or after}"
             raise ThawError(f"Options are written KEY=VALUE without spaces: {option}")
-    known = [name for action in get_args_parser()._actions for name in action.option_strings]
+    known = [
+        f"{name}{value}"  # a value may be joined with a short one
+        for action in get_args_parser()._actions
+        for name in action.option_strings
+        for value in ("", *(action.choices or ()))
+    ]
     for argument, following in pairwise([*arguments, ""]):
         flag, _, value = argument.partition("=")
-        long = flag.startswith("--")  # may be shortened, as a short one may be joined with its value
-        if not flag.startswith("-") or any(name.startswith(flag) if long else flag.startswith(name) for name in known):
+        is_shortened = flag.startswith("--") and any(name.startswith(flag) for name in known)
+        if not flag.startswith("-") or is_shortened or flag in known:
             continue
         key = find_option(flag.lstrip("-").replace("-", "_"))
         value = value or (following if "=" not in following and not following.startswith("-") else "")

@@ -26,13 +26,15 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
         The options, and whether finished jobs are to be skipped.
 
     Raises:
-        ThawError: There is nothing to go on with, or it is another sweep.
+        ThawError: There is nothing to go on with, it is another sweep, or its jobs would not be found.
     """
     resume = next((argument for argument in arguments if argument.startswith("sweep.resume=")), None)
     if not is_multirun(arguments):
         if resume is not None:
             raise ThawError(f"{resume} goes on with a sweep: add -m and the options that it was started with.")
         return arguments, False
+    if any(key_of(argument) == "hydra.output_subdir" for argument in arguments):
+        raise ThawError("hydra.output_subdir cannot be changed in a sweep, whose jobs are found by it: leave it out.")
     resume = resume or _requeued(arguments)
     overrides, before = _parse(arguments), dict[str, Any]()
     if resume is None:
