@@ -108,6 +108,10 @@ def test_a_range_test_is_no_unfinished_run(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match=r"is not the folder of a finished run: it has no summary\.json"):
         _ = Run(tmp_path).summary
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(ThawError, match=rf"no summary\.json\. To finish it: resume={tmp_path}$"):
+        _ = Run(tmp_path).summary
 
 
 def test_a_folder_that_is_not_there_or_holds_runs_is_told(tmp_path: Path) -> None:

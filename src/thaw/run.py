@@ -68,6 +68,7 @@ class Run:
         self.predictions_last_csv = self.folder / "predictions_last.csv"
         self.evaluation = self.folder / "evaluation"
         self.summary_json = self.folder / "summary.json"
+        self._summary_before = self.folder / "summary_before.json"
         self._config = self.folder / "config.yaml"
         self._overrides = self.folder / "overrides.yaml"
         self._tracking_id = self.folder / "tracking_id.txt"
@@ -154,6 +155,12 @@ class Run:
         return read_summary(self._require(self.summary_json))
 
     @property
+    def last_summary(self) -> Summary | None:
+        """The figures of when it was last finished, also while it is trained for longer; None before that."""
+        kept = [path for path in (self.summary_json, self._summary_before) if path.exists()]
+        return read_summary(kept[0]) if kept else None
+
+    @property
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.csv`, one an epoch: numbers, and None where there is no value."""
         return read_metrics(self._require(self.metrics_csv))
@@ -174,7 +181,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """True once the summary is written."""
+        """True once the summary is written, until it is trained for longer."""
         return self.summary_json.exists()
 
     def load_classifier(self) -> "Classifier":
@@ -265,6 +272,8 @@ class Run:
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.
 
+        The figures of a finished run, which goes on by them, are set aside: they are none of these options.
+
         Raises:
             ThawError: The folder holds a run that is not gone on with, or cannot be written to.
         """
@@ -272,6 +281,8 @@ class Run:
             self.require_new()
         with naming(self.figures):
             self.figures.mkdir(parents=True, exist_ok=True)
+            if self.is_finished:
+                self.summary_json.replace(self._summary_before)
         is_new = not self._config.exists()
         if is_new or self.find_again(config) == config:  # else its data is only seen from where it was started before
             with replacing(self._started_in) as draft:
@@ -286,6 +297,7 @@ class Run:
         """Keep the figures; the last step of a training."""
         with replacing(self.summary_json) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        self._summary_before.unlink(missing_ok=True)
 
     def _known_image(self, options: DatasetConfig) -> str:
         """A file of the run's data, as seen from its folder: the first image that it was judged on, if it is known."""
@@ -301,6 +313,7 @@ class Run:
             raise ThawError(f"There is no folder {self.folder}.{did_you_mean(self.folder.name, names)}")
         inner = next(self.folder.glob(f"*/{self.summary_json.name}"), None)
         advice = f" It holds runs: name one, such as {inner.parent}." if inner else ""
+        advice = f" To finish it: {shlex.quote(f'resume={self.folder}')}" if self.last.exists() else advice
         raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.{advice}")
 
 
