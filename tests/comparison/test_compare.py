@@ -304,6 +304,28 @@ def test_images_of_other_data_are_others_whatever_they_are_called(tmp_path: Path
     assert board.best is None
 
 
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_folds_of_other_data_below_a_root_of_the_same_name_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_copy: bool
+) -> None:
+    for seed, site in enumerate("ab" if is_copy else "aab"):
+        (tmp_path / site).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / site)
+        for fold in range(2):
+            config = Config(DatasetConfig(root="photos", num_folds=2, fold=fold))
+            fingerprint = f"{fold}" if is_copy else f"{site}{fold}"
+            write_run(
+                tmp_path / site / f"{seed}_{fold}", f"dataset.root=photos dataset.fold={fold}", config=config,
+                seed=seed % 2, wrong=[seed], images=f"fold{fold}", fingerprint=fingerprint,
+            )  # fmt: skip
+    board = compare([tmp_path])
+    assert board.superseded == []
+    assert [len(setting.repeats) for setting in board.settings] == ([2] if is_copy else [2, 1])
+    if not is_copy:
+        assert board.sections[0].descriptions == [str(tmp_path / site / "photos") for site in "ab"]
+        assert board.best is None
+
+
 def test_roots_that_end_alike_are_shown_in_full(tmp_path: Path) -> None:
     for site in "ab":
         config = Config(DatasetConfig(root=f"{site}/photos"))

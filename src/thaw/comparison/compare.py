@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thaw.comparison.leaderboard import Leaderboard
 from thaw.comparison.records import Record, read_record
-from thaw.comparison.repeats import Setting, pool, rank
+from thaw.comparison.repeats import Setting, pool, rank, root_in_full
 from thaw.comparison.runs import find_runs, find_unfinished
 from thaw.comparison.section import Section
 from thaw.comparison.verdicts import judge
@@ -37,7 +37,7 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
             raise ThawError(f"{folder} is not a folder. Name run folders, or folders that hold some.")
     runs = _each_once(run.folder for folder in places for run in find_runs(folder))
     found = [(run, read_record(Run(run))) for run in runs]
-    records, superseded = _latest([record for _, record in found if record])
+    records, superseded = _latest(root_in_full([record for _, record in found if record]))
     unfinished = _each_once(path for folder in places for path in find_unfinished(folder))
     if not records:
         also = f" {len(unfinished)} are unfinished." if unfinished else ""
