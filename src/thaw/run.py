@@ -272,13 +272,16 @@ class Run:
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.
 
-        The figures of a finished run, which goes on by them, are set aside: they are none of these options.
+        What would be taken for theirs is set aside: the figures of a finished run, which goes on by them, and the curve
+        of an earlier range test.
 
         Raises:
             ThawError: The folder holds a run that is not gone on with, or cannot be written to.
         """
         if config.resume is None or Path(config.resume).resolve() != self.folder.resolve():
             self.require_new()
+            if self.rate_curve.exists():  # of find_lr.py: a training that lays none there was given its rate
+                self.rate_curve.replace(self.figures / "learning_rate_before.png")
         with naming(self.figures):
             self.figures.mkdir(parents=True, exist_ok=True)
             if self.is_finished:
