@@ -184,6 +184,13 @@ class Run:
         """True once the summary is written, until it is trained for longer."""
         return self.summary_json.exists()
 
+    @property
+    def outdated(self) -> list[str]:
+        """What `thaw report`, `evaluate` and `export` have made of it by default before it was trained for longer."""
+        patterns = ("report.html", "evaluation*/", "model.onnx*", "model.pt2")
+        made = [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
+        return [path.name for path in made if path.stat().st_mtime < self.summary_json.stat().st_mtime]
+
     def load_classifier(self) -> "Classifier":
         """The classifier of the best epoch, in evaluation mode, on the CPU."""
         from thaw.model.classifier import Classifier

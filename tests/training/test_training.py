@@ -199,6 +199,20 @@ def test_a_run_that_is_to_end_where_it_had_ended_is_finished_again(finished_run:
     assert (summary["last"], summary["val"]) == (finished_run.summary["last"], finished_run.summary["val"])
 
 
+@pytest.mark.parametrize("report", [False, True])
+def test_what_was_made_of_a_run_before_it_was_trained_for_longer_is_told(
+    finished_run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, report: bool
+) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    for name in ("model.onnx", "report.html", "model.py"):
+        (run.folder / name).touch()
+    (run.folder / "evaluation_train").mkdir()
+    with caplog.at_level(logging.INFO, "thaw"):
+        train(replace(going_on(run, run.folder, max_epochs=3), report=report), run.folder)
+    names = f"{'' if report else 'report.html, '}evaluation_train, model.onnx"
+    assert f"Of the run before it was trained for longer, and not made anew: {names}" in caplog.messages
+
+
 @pytest.mark.slow
 def test_a_run_that_its_steps_or_its_time_have_ended_counts_its_epochs_and_goes_on(
     finished_run: Run, tmp_path: Path
