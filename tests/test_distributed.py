@@ -410,7 +410,7 @@ def test_a_run_that_slurm_starts_anew_goes_on(folder: Path, tmp_path: Path, monk
     assert "holds a run already" in errors
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     _, errors = run(folder, TRAIN, *options, "seed=7", code=2)
-    assert "holds a run with another seed" in errors
+    assert "holds a run with seed=0 (here 7), and" in errors
     run(folder, TRAIN, *options)
     assert [row["epoch"] for row in Run(target).metrics] == [1, 2]
     output, _ = run(folder, TRAIN, *options)

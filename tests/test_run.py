@@ -105,8 +105,24 @@ def test_a_range_test_is_no_unfinished_run(tmp_path: Path) -> None:
     assert find_unfinished(tmp_path) == [tmp_path]
 
 
+def test_the_curve_of_an_earlier_range_test_is_not_taken_for_that_of_a_training(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_config(Config())
+    run.rate_curve.write_text("find_lr.py's")
+    run.write_config(Config(seed=1))  # a training there
+    assert not run.rate_curve.exists()
+    assert (run.figures / "learning_rate_before.png").read_text() == "find_lr.py's"
+    run.rate_curve.write_text("its own")
+    run.write_config(Config(seed=1, resume=str(tmp_path)))
+    assert run.rate_curve.read_text() == "its own"
+
+
 def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match=r"is not the folder of a finished run: it has no summary\.json"):
+        _ = Run(tmp_path).summary
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(ThawError, match=rf"no summary\.json\. To finish it: resume={tmp_path}$"):
         _ = Run(tmp_path).summary
 
 

@@ -68,6 +68,7 @@ class Run:
         self.predictions_last_csv = self.folder / "predictions_last.csv"
         self.evaluation = self.folder / "evaluation"
         self.summary_json = self.folder / "summary.json"
+        self._summary_before = self.folder / "summary_before.json"
         self._config = self.folder / "config.yaml"
         self._overrides = self.folder / "overrides.yaml"
         self._tracking_id = self.folder / "tracking_id.txt"
@@ -154,6 +155,12 @@ class Run:
         return read_summary(self._require(self.summary_json))
 
     @property
+    def last_summary(self) -> Summary | None:
+        """The figures of when it was last finished, also while it is trained for longer; None before that."""
+        kept = [path for path in (self.summary_json, self._summary_before) if path.exists()]
+        return read_summary(kept[0]) if kept else None
+
+    @property
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.csv`, one an epoch: numbers, and None where there is no value."""
         return read_metrics(self._require(self.metrics_csv))
@@ -174,8 +181,15 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """True once the summary is written."""
+        """True once the summary is written, until it is trained for longer."""
         return self.summary_json.exists()
+
+    @property
+    def outdated(self) -> list[str]:
+        """What `thaw report`, `evaluate` and `export` have made of it by default before it was trained for longer."""
+        patterns = ("report.html", "evaluation*/", "model.onnx*", "model.pt2")
+        made = [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
+        return [path.name for path in made if path.stat().st_mtime < self.summary_json.stat().st_mtime]
 
     def load_classifier(self) -> "Classifier":
         """The classifier of the best epoch, in evaluation mode, on the CPU."""
@@ -276,13 +290,20 @@ class Run:
     def write_config(self, config: Config) -> None:
         """Keep every option, so that the run can be understood without `conf/`, and the overrides, to resume it.
 
+        What would be taken for theirs is set aside: the figures of a finished run, which goes on by them, and the curve
+        of an earlier range test.
+
         Raises:
             ThawError: The folder holds a run that is not resumed, or cannot be written to.
         """
         if config.resume is None or Path(config.resume).resolve() != self.folder.resolve():
             self.require_new()
+            if self.rate_curve.exists():  # of find_lr.py: a training that lays none there was given its rate
+                self.rate_curve.replace(self.figures / "learning_rate_before.png")
         with naming(self.figures):
             self.figures.mkdir(parents=True, exist_ok=True)
+            if self.is_finished:
+                self.summary_json.replace(self._summary_before)
         is_new = not self._config.exists()
         if is_new or self.find_again(config) == config:  # else its data is only seen from where it was started before
             with replacing(self._started_in) as draft:
@@ -297,6 +318,7 @@ class Run:
         """Keep the figures; the last step of a training."""
         with replacing(self.summary_json) as draft:
             draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        self._summary_before.unlink(missing_ok=True)
 
     def _known_image(self, options: DatasetConfig) -> str:
         """A file of the run's data, as seen from its folder: the first image that it was judged on, if it is known."""
@@ -312,6 +334,7 @@ class Run:
             raise ThawError(f"There is no folder {self.folder}.{did_you_mean(self.folder.name, names)}")
         inner = next(self.folder.glob(f"*/{self.summary_json.name}"), None)
         advice = f" It holds runs: name one, such as {inner.parent}." if inner else ""
+        advice = f" To finish it: {shlex.quote(f'resume={self.folder}')}" if self.last.exists() else advice
         raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.{advice}")
 
 

@@ -304,6 +304,28 @@ def test_images_of_other_data_are_others_whatever_they_are_called(tmp_path: Path
     assert board.best is None
 
 
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_folds_of_other_data_below_a_root_of_the_same_name_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_copy: bool
+) -> None:
+    for seed, site in enumerate("ab" if is_copy else "aab"):
+        (tmp_path / site).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / site)
+        for fold in range(2):
+            config = Config(DatasetConfig(root="photos", num_folds=2, fold=fold))
+            fingerprint = f"{fold}" if is_copy else f"{site}{fold}"
+            write_run(
+                tmp_path / site / f"{seed}_{fold}", f"dataset.root=photos dataset.fold={fold}", config=config,
+                seed=seed % 2, wrong=[seed], images=f"fold{fold}", fingerprint=fingerprint,
+            )  # fmt: skip
+    board = compare([tmp_path])
+    assert board.superseded == []
+    assert [len(setting.repeats) for setting in board.settings] == ([2] if is_copy else [2, 1])
+    if not is_copy:
+        assert board.sections[0].descriptions == [str(tmp_path / site / "photos") for site in "ab"]
+        assert board.best is None
+
+
 def test_roots_that_end_alike_are_shown_in_full(tmp_path: Path) -> None:
     for site in "ab":
         config = Config(DatasetConfig(root=f"{site}/photos"))
@@ -322,6 +344,26 @@ def test_folds_of_other_images_are_no_repeat(tmp_path: Path, changed: Sequence[i
     (setting,) = compare([tmp_path]).settings
     assert len(setting.repeats) == (1 if changed else 2)
     assert len(setting.left_out) == (3 if changed else 0)
+
+
+def test_folds_with_images_in_common_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As when the data has changed between them."""
+    for seed, places in ((1, "012"), (2, "011")):
+        for fold, place in enumerate(places):
+            options = f"dataset.num_folds=3 dataset.fold={fold}"
+            write_run(tmp_path / f"{seed}_{fold}", options, wrong=[0], seed=seed, images=f"fold{place}")
+    board = compare([tmp_path])
+    assert [record.run.folder.name for record in board.settings[0].records] == ["1_0", "1_1", "1_2"]
+    note = "Left out: 3 of folds with images in common, as the data has changed between them ("
+    assert note in " ".join(str(board).split())
+    for fold in range(3):
+        shutil.rmtree(tmp_path / f"1_{fold}")
+    assert main(["compare", str(tmp_path), "--predictions", str(tmp_path / "all.csv")]) == 2
+    assert capsys.readouterr().err == (
+        f"All runs in {tmp_path} are of folds with images in common, as the data has changed between them: train them "
+        "again.\n"
+    )
+    assert not (tmp_path / "all.csv").exists()
 
 
 def test_a_fold_made_twice_counts_once(tmp_path: Path) -> None:
@@ -424,7 +466,13 @@ def test_other_data_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     [
         ([{"overrides": "strategy=frozen", "wrong": [0]}], "0"),
         ([{"overrides": "strategy=frozen", "wrong": [0, 1]}, {"overrides": "strategy=finetune", "wrong": [0]}], "1"),
-        ([{"overrides": f"dataset.num_folds=3 dataset.fold={fold}", "wrong": [fold]} for fold in range(3)], None),
+        (
+            [
+                {"overrides": f"dataset.num_folds=3 dataset.fold={fold}", "wrong": [fold], "images": f"fold{fold}"}
+                for fold in range(3)
+            ],
+            None,
+        ),
         ([{"overrides": "strategy=frozen", "wrong": [seed], "seed": seed} for seed in range(3)], None),
         (
             [

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from thaw.config import Config
+from thaw.launch.composing import compose
 from thaw.launch.explain import option_names
 from thaw.run import Run
 from thaw.writing import claimed
@@ -431,6 +432,29 @@ def test_a_mistake_is_not_to_be_retried_unless_it_left_an_epoch_to_go_on_from(tm
     checkpoint.parent.mkdir()
     checkpoint.touch()
     assert run(light, "-m", "seed=0,1,3", "sweep.resume=s", cwd=tmp_path).messages[-1] == hint
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_job_that_was_trained_for_longer_is_named_and_left_as_it_is(
+    tmp_path: Path, light: Path, is_finished: bool
+) -> None:
+    options = ["-m", "seed=0,4", "trainer.max_epochs=3"]
+    run(light, *options, "hydra.sweep.dir=s", cwd=tmp_path)
+    job = Run(tmp_path / "s" / "0_seed=0")
+    job.write_config(compose("seed=0", "trainer.max_epochs=5"))
+    job.checkpoints.mkdir()
+    job.last.touch()
+    if is_finished:
+        job.write_summary({})  # type: ignore[typeddict-item]
+    (tmp_path / "s" / "1_seed=4" / "command.txt").unlink()
+    outcome = run(light, *options, "sweep.resume=s", cwd=tmp_path)
+    reason = (
+        "s/0_seed=0 holds a run with trainer.max_epochs=5 (here 3), and stays as it is. To have this job trained, move "
+        "that folder away."
+    )
+    assert (outcome.code, outcome.messages) == (2, ["Failed: seed=0 trainer.max_epochs=3", f"  {reason}"])
+    assert not (job.folder / "error.log").exists()
+    assert (tmp_path / "s" / "1_seed=4" / "command.txt").exists()
 
 
 @pytest.mark.slow

@@ -58,11 +58,11 @@ def test_a_training_that_is_over_is_not_to_be_gone_on_with(tmp_path: Path) -> No
     )
 
 
-def test_a_summary_of_before_is_not_this_trainings(tmp_path: Path) -> None:
+def test_a_run_that_has_not_gone_on_yet_is_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "summary.json").touch()
     os.utime(tmp_path / "summary.json", (0, 0))
     process = start(tmp_path)
     assert process.stdout is not None
     process.stdout.readline()
     process.terminate()
-    assert "before an epoch was saved" in process.communicate()[1]
+    assert process.communicate()[1] == f"Ended by SIGTERM before an epoch was begun: {tmp_path} is as it was.\n"

@@ -103,9 +103,9 @@ def test_a_finished_job_is_known_by_its_options(tmp_path: Path) -> None:
     assert not is_finished(run, config)
     run.write_summary({})
     assert is_finished(run, config)
-    with pytest.raises(ThawError, match="holds a run with another optimizer and seed"):
+    with pytest.raises(ThawError, match=r"with optimizer\.lr=1e-05 \(here 0\.003\), seed=0 \(here 1\), and"):
         is_finished(run, Config(seed=1))
-    with pytest.raises(ThawError, match="holds a run with another trainer"):
+    with pytest.raises(ThawError, match=r"holds a run with trainer\.extra\.max_steps=null \(here 3\), and"):
         is_finished(run, replace(config, trainer=TrainerConfig(extra={"max_steps": 3})))
 
 
@@ -114,7 +114,7 @@ def test_the_rate_that_a_job_has_found_is_the_auto_that_it_was_asked_for(tmp_pat
     run.write_config(Config(optimizer=OptimizerConfig(lr=0.03)))
     run.write_summary({})
     assert is_finished(run, config)
-    with pytest.raises(ThawError, match="holds a run with another optimizer"):
+    with pytest.raises(ThawError, match=r"holds a run with optimizer\.momentum=0\.9 \(here 0\.5\), and"):
         is_finished(run, Config(optimizer=OptimizerConfig(lr="auto", momentum=0.5)))
 
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
+from thaw.comparison.runs import find_runs
 from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
@@ -181,6 +183,52 @@ def test_a_resume_that_lightning_refuses_leaves_the_record_as_it_was(finished_ru
     with pytest.raises(ThawError, match=r"^trainer\.\* does not fit this machine or Lightning's Trainer: "):
         train(going_on(finished_run, folder, max_epochs=3, extra={"val_check_interval": 1000}), folder)
     assert Run(folder).config == before
+
+
+class BreaksOff(pl.Callback):
+    """Ends the training as its fourth epoch begins."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 3:
+            raise RuntimeError("broken off")
+
+
+def test_a_run_that_is_trained_for_longer_is_unfinished_until_it_has_been(finished_run: Run, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    files = {path.name for path in run.folder.iterdir()}
+    run.write_summary({**run.full_summary, "seconds": {"fit": 500.0, "epoch_median": 1.0, "total": 1000.0}})
+    longer = going_on(run, run.folder, max_epochs=5, checkpoint_seconds=0)
+    with pytest.raises(RuntimeError, match="broken off"):
+        train(longer, run.folder, callbacks=[BreaksOff()])
+    assert (run.is_finished, find_runs(run.folder), run.trainer.max_epochs) == (False, [], 5)
+    assert 500 < earlier_seconds(run).fit < 1000 < earlier_seconds(run).total
+    summary = train(longer, run.folder)
+    assert (run.is_finished, summary["epochs"]) == (True, 5)
+    assert 500 < summary["seconds"]["fit"] < 1000 < summary["seconds"]["total"] < 1500
+    assert {path.name for path in run.folder.iterdir()} == files
+
+
+def test_a_run_that_is_to_end_where_it_had_ended_is_finished_again(finished_run: Run, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    run.write_config(going_on(run, run.folder, max_epochs=5))  # to go no further
+    assert not run.is_finished
+    summary = train(going_on(finished_run, run.folder, max_epochs=2), run.folder)
+    assert (run.is_finished, summary["epochs"], run.trainer.max_epochs) == (True, 2, 2)
+    assert (summary["last"], summary["val"]) == (finished_run.summary["last"], finished_run.summary["val"])
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_what_was_made_of_a_run_before_it_was_trained_for_longer_is_told(
+    finished_run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, report: bool
+) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    for name in ("model.onnx", "report.html", "model.py"):
+        (run.folder / name).touch()
+    (run.folder / "evaluation_train").mkdir()
+    with caplog.at_level(logging.INFO, "thaw"):
+        train(replace(going_on(run, run.folder, max_epochs=3), report=report), run.folder)
+    names = f"{'' if report else 'report.html, '}evaluation_train, model.onnx"
+    assert f"Of the run before it was trained for longer, and not made anew: {names}" in caplog.messages
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
 """Runs side by side: the seeds and folds of one setting pooled, best first, each tested against the best."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from thaw.comparison.leaderboard import Leaderboard
+from thaw.comparison.leaderboard import OVERLAPPING, Leaderboard
 from thaw.comparison.records import Record, read_record
-from thaw.comparison.repeats import Setting, pool, rank
+from thaw.comparison.repeats import Setting, pool, rank, root_in_full
 from thaw.comparison.runs import find_runs, find_unfinished
 from thaw.comparison.section import Section
 from thaw.comparison.verdicts import judge
@@ -19,17 +19,17 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
 
     Runs that differ in the seed alone are one setting: its accuracy is their mean. A seed counts once, by its last run,
     however often it was trained or copied: it gives the same again. Runs that differ in the fold too are one as well:
-    its accuracy is that of all folds' images together, and a seed that lacks some of another's folds is left out. What
-    stands behind ± is the accuracy's standard deviation over the seeds, or, of one seed, over its folds. A setting
-    is tested against the best of those with the same images, by `paired_test`; p is multiplied by the number of pairs
-    of them, for the best one was picked by its result (Bonferroni). Settings are ranked by accuracy, then by macro-F1,
-    then by loss; by macro-F1 first where it was `trainer.monitor` in all of them.
+    its accuracy is that of all folds' images together, and a seed that lacks some of another's folds is left out, as is
+    one whose folds have images in common. What stands behind ± is the accuracy's standard deviation over the seeds, or,
+    of one seed, over its folds. A setting is tested against the best of those with the same images, by `paired_test`; p
+    is multiplied by the number of pairs of them, for the best one was picked by its result (Bonferroni). Settings are
+    ranked by accuracy, then by macro-F1, then by loss; by macro-F1 first where it was `trainer.monitor` in all of them.
 
     Args:
         folders: Run folders, or folders of them.
 
     Raises:
-        ThawError: There are no finished runs.
+        ThawError: There are no finished runs, or none that count.
     """
     places = [Run(folder).folder for folder in folders]
     for folder in places:
@@ -37,14 +37,17 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
             raise ThawError(f"{folder} is not a folder. Name run folders, or folders that hold some.")
     runs = _each_once(run.folder for folder in places for run in find_runs(folder))
     found = [(run, read_record(Run(run))) for run in runs]
-    records, superseded = _latest([record for _, record in found if record])
+    records, superseded = _latest(root_in_full([record for _, record in found if record]))
     unfinished = _each_once(path for folder in places for path in find_unfinished(folder))
+    names = ", ".join(map(str, places))
     if not records:
         also = f" {len(unfinished)} are unfinished." if unfinished else ""
-        names = ", ".join(map(str, places))
         raise ThawError(f"No finished runs in {names}: expected folders with a summary.json of Thaw's.{also}")
+    records, overlapping = _disjoint(records)
+    if not records:
+        raise ThawError(f"All runs in {names} are {OVERLAPPING}: train them again.")
     unreadable = [run for run, record in found if not record]
-    return Leaderboard(_sections(pool(records)), unfinished, unreadable, superseded)
+    return Leaderboard(_sections(pool(records)), unfinished, unreadable, superseded, overlapping)
 
 
 def _each_once(paths: Iterable[Path]) -> list[Path]:
@@ -62,6 +65,18 @@ def _latest(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:
             superseded.append(latest[key].run.folder)
         latest[key] = record
     return list(latest.values()), superseded
+
+
+def _disjoint(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:
+    """The records without those of folds that have an image in common, and the folders of these."""
+    repeats: dict[object, list[Record]] = defaultdict(list)
+    for record in records:
+        repeats[record.setting, record.summary["seed"]].append(record)
+    kept, overlapping = list[Record](), list[Record]()
+    for repeat in repeats.values():
+        images = [path for record in repeat for path, _ in record.answers] if len(repeat) > 1 else []
+        (overlapping if len({*images}) < len(images) else kept).extend(repeat)
+    return kept, [record.run.folder for record in overlapping]
 
 
 def _sections(settings: Sequence[Setting]) -> list[Section]:

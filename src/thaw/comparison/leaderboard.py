@@ -14,6 +14,8 @@ from thaw.errors import name_some
 from thaw.launch.sweep import ERROR_LOG
 from thaw.writing import drafting_csv
 
+OVERLAPPING = "of folds with images in common, as the data has changed between them"
+
 
 @dataclass(frozen=True)
 class Leaderboard:
@@ -24,12 +26,14 @@ class Leaderboard:
         unfinished: Folders of runs without a summary.
         unreadable: Folders whose summary.json is none of Thaw's.
         superseded: Folders of runs with the options, seed and fold of a later one.
+        overlapping: Folders of runs of folds that have images in common, which would count twice.
     """
 
     sections: Sequence[Section]
     unfinished: Sequence[Path] = ()
     unreadable: Sequence[Path] = ()
     superseded: Sequence[Path] = ()
+    overlapping: Sequence[Path] = ()
 
     @property
     def settings(self) -> list[Setting]:
@@ -130,6 +134,7 @@ class Leaderboard:
             "unfinished": [path for path in self.unfinished if path not in failed],
             "with a summary.json not of Thaw's": self.unreadable,
             "with the options, seed and fold of a later one": self.superseded,
+            OVERLAPPING: self.overlapping,
             "of a seed that lacks folds of another": [
                 record.run.folder for setting in self.settings for record in setting.left_out
             ],

@@ -37,6 +37,12 @@ class Record:
         return tuple(sorted(self.config.items()))
 
     @property
+    def typed_place(self) -> Place:
+        """Where its data lies, as seen from the folder in which it was started."""
+        name, _, table = self.place
+        return name, self.config.get("dataset.root", ""), table
+
+    @property
     def fingerprint(self) -> str:
         """That of the images, with their classes and splits; each fold has its own."""
         return self.summary.get("data_fingerprint", "")

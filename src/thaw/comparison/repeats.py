@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, sqrt
 from statistics import mean, stdev, variance
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thaw.comparison.differences import value_of
-from thaw.comparison.records import Record
+from thaw.comparison.records import Place, Record
 from thaw.inspection.uncertainty import wilson_interval
 from thaw.summary import Metrics
 
@@ -195,20 +195,36 @@ def pool(records: Iterable[Record]) -> list[Setting]:
     return [_setting(group, data_of(group[0])) for group in groups.values()]
 
 
-def _same_data(records: Iterable[Record]) -> Callable[[Record], object]:
-    """Record -> a key of its data: runs with one place or one fingerprint share it, directly or by way of others."""
-    same: dict[object, object] = {}
+def root_in_full(records: Sequence[Record]) -> list[Record]:
+    """The records, with the root of their data in full where others that started elsewhere typed it for other data."""
+    data_of, data = _same_data(records), defaultdict[object, set[Place]](set)
+    for record in records:
+        data[record.typed_place].add(data_of(record))
+    return [
+        record
+        if len(data[record.typed_place]) == 1
+        else replace(record, config={**record.config, "dataset.root": data_of(record)[1]})
+        for record in records
+    ]
 
-    def find(fact: object) -> object:
+
+def _same_data(records: Iterable[Record]) -> Callable[[Record], Place]:
+    """Record -> one of the places of its data: what shares a place or a fingerprint, or does so by way of others."""
+    same: dict[Place | str, Place] = {}
+
+    def find(fact: Place | str) -> Place | str:
         while fact in same:
             fact = same[fact]
         return fact
 
+    def find_place(record: Record) -> Place:
+        return cast(Place, find(record.place))
+
     for record in records:
-        first, second = find(record.place), find(record.fingerprint or record.place)
-        if first != second:
-            same[first] = second
-    return lambda record: find(record.place)
+        place, other = find_place(record), find(record.fingerprint or record.place)
+        if place != other:
+            same[other] = place
+    return find_place
 
 
 def _setting(group: Sequence[Record], data: object) -> Setting:

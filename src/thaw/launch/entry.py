@@ -30,6 +30,7 @@ from thaw.launch.sweep import (
     find_failed,
     find_failures,
     find_jobs,
+    read_failure,
     remove_if_empty,
     remove_if_rejected,
 )
@@ -112,7 +113,7 @@ def _close(
 ) -> list[Failure]:
     """Have a sweep summarised, and remove what came to nothing; returns why the run, or jobs of the sweep, failed."""
     if run is not None and (run / ERROR_LOG).exists():
-        failure = Failure((run / ERROR_LOG).read_text(encoding="utf-8").rstrip())
+        failure = Failure(read_failure(run))
         remove_if_empty(run)
         return [failure]
     if sweep is None or not sweep.is_dir():

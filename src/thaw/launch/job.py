@@ -156,7 +156,9 @@ def interruptible(run: Run, speaks: bool = True) -> Iterator[None]:
 
 
 def _advice(error: Interrupted, run: Run, begun: float) -> str:
-    if run.is_finished and run.summary_json.stat().st_mtime >= begun:  # not of a run that is trained for longer
+    if run.is_finished:
+        if run.summary_json.stat().st_mtime < begun:  # to be trained for longer
+            return f"Ended by {error.signal} before an epoch was begun: {run.folder} is as it was."
         command = shlex.join(["thaw", "report", str(run.folder)])
         return f"Ended by {error.signal} after the training: all of it is saved. Next: {command}"
     if run.last.exists():

@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.config import Config
-from thaw.errors import ThawError
+from thaw.errors import ThawError, name_some
 from thaw.launch.explain import explain
 from thaw.options import IRRELEVANT, in_full, is_one_of
 from thaw.run import Run
@@ -34,6 +34,7 @@ STUDY = "study.db"
 SWEEPERS_OWN = (RECORD, STUDY, SUBMITIT)
 LOCK = ".sweep.lock"
 """Of a sweep; a job of it, whose folder may be the same, has another."""
+OTHER_RUN = "holds a run with"
 TRACEBACK = "Traceback (most recent call last)"
 LONGEST_PATH = 40
 """Letters of a path in a folder's name; its end tells most."""
@@ -130,10 +131,17 @@ def is_finished(run: Run, config: Config) -> bool:
     before, now = in_full(run.config), in_full(asdict(config))
     if now["optimizer.lr"] == "auto":  # the job has written down what it has found
         now["optimizer.lr"] = before["optimizer.lr"]
-    keys = [key for key in now | before if now.get(key) != before.get(key) and not is_one_of(key, IRRELEVANT)]
-    if keys:
-        names = " and ".join(dict.fromkeys(key.partition(".")[0] for key in keys))
-        raise ThawError(f"{run.folder} holds a run with another {names}. sweep.resume takes the same command again.")
+    pairs = {key: (before.get(key, "null"), now.get(key, "null")) for key in now | before}
+    differing = [
+        f"{key}={theirs} (here {own})"
+        for key, (theirs, own) in pairs.items()
+        if theirs != own and not is_one_of(key, IRRELEVANT)
+    ]
+    if differing:
+        raise ThawError(
+            f"{run.folder} {OTHER_RUN} {name_some(differing, most=5)}, and stays as it is. To have this job trained, "
+            "move that folder away."
+        )
     return run.is_finished
 
 
@@ -200,8 +208,16 @@ def find_failures(sweep: Path, before: dict[Path, int]) -> list[Failure]:
     for job, when in find_failed(sweep).items():
         if before.get(job) != when:
             overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml")))
-            jobs[(job / ERROR_LOG).read_text(encoding="utf-8").rstrip()].append(" ".join(overrides))
+            jobs[read_failure(job)].append(" ".join(overrides))
     return [Failure(text, tuple(alike)) for text, alike in jobs.items()]
+
+
+def read_failure(job: Path) -> str:
+    """Why a job failed; no log of it is left with a run that has not failed: one finished before, or another one."""
+    text = (job / ERROR_LOG).read_text(encoding="utf-8").rstrip()
+    if Run(job).is_finished or OTHER_RUN in text:
+        (job / ERROR_LOG).unlink()
+    return text
 
 
 def is_empty(job: Path) -> bool:

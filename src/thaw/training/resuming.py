@@ -33,9 +33,8 @@ class EarlierSeconds:
 def earlier_seconds(run: Run) -> EarlierSeconds:
     """Those of a run's summary, if it was finished, and of the epochs after that, which were cut off."""
     epochs = [row["seconds"] or 0.0 for row in run.metrics] if run.metrics_csv.exists() else []
-    if not run.is_finished:
+    if (summary := run.last_summary) is None:
         return EarlierSeconds(sum(epochs), sum(epochs), epochs)
-    summary = run.full_summary
     seconds, cut_off = summary["seconds"], sum(epochs[summary["epochs"] :])
     return EarlierSeconds(seconds["fit"] + cut_off, seconds["total"] + cut_off, epochs)
 

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import LambdaCallback
 
 from thaw.config import Config
+from thaw.errors import name_some
 from thaw.model.tensor_files import read_tensors
 from thaw.ranks import find_rank
 from thaw.run import Run
@@ -109,5 +110,7 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
     summary = training.summarise(results, best["epoch"], seconds, command)
     if trainer.is_global_zero:
         training.write(results, summary)
+        if config.resume and run.outdated:
+            log.warning(f"Of the run before it was trained for longer, and not made anew: {name_some(run.outdated)}")
         log.info(closing_lines(run, config, summary, results.get("test", results["val"])))
     return summary
