@@ -74,8 +74,8 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert expected <= {str(path.relative_to(folder)) for path in folder.rglob("*")}
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) == {
-        "val", "last", "test", "best_epoch", "epochs", "epoch_chosen_on", "seconds", "params", "classes", "lr", "probe",
-        "precision", "gpu_memory_gb", "seed", "command", "versions", "data_fingerprint",
+        "val", "last", "test", "best_epoch", "epochs", "pruned", "epoch_chosen_on", "seconds", "params", "classes",
+        "lr", "probe", "precision", "gpu_memory_gb", "seed", "command", "versions", "data_fingerprint",
     }  # fmt: skip
     assert set(summary["val"]) == {"acc", "acc_ci95", "n", "loss", "macro_f1"}
     assert (summary["epochs"], summary["epoch_chosen_on"], summary["test"]) == (3, "val", None)

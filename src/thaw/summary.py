@@ -57,6 +57,8 @@ class Summary(TypedDict):
     """From 1; 0 where nothing was trained."""
     epochs: int
     """Number of epochs that were trained."""
+    pruned: NotRequired[bool]
+    """True if a search has stopped it early (`sweep.prune`); older runs lack it."""
     epoch_chosen_on: str
     """Where the images come from on which the best epoch was chosen: val, or test for want of others."""
     seconds: Seconds

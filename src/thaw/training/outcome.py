@@ -32,6 +32,7 @@ from thaw.summary import Params, Seconds, Summary
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import stage_table
+from thaw.training.pruning import is_pruned
 from thaw.training.remarks import frozen_epochs, growing_crops, warnings_before
 from thaw.training.trainer import predict
 from thaw.writing import naming
@@ -128,6 +129,7 @@ class Training:
             "test": results["test"].metrics() if "test" in results else None,
             "best_epoch": min(best_epoch + 1, epochs),  # what is saved after the training has the number of the next
             "epochs": epochs,
+            "pruned": is_pruned(self.trainer),
             "epoch_chosen_on": self.data.index.epoch_chosen_on,
             "seconds": seconds,
             "params": self._count_params(),
