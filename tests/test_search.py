@@ -198,7 +198,8 @@ def test_a_hopeless_trial_is_stopped_early(image_folder: Path, tmp_path: Path, m
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     runs = [json.loads((job / "summary.json").read_text()) for job in find_jobs(sweep)]
-    assert [run["epochs"] for run in runs] == [6, 3], done.stdout
+    assert [(run["epochs"], run["pruned"]) for run in runs] == [(6, False), (3, True)], done.stdout
+    assert "\n*: 1 of 2 runs stopped early by sweep.prune" in done.stdout
     assert re.findall(r"Stopped after epoch (\d)", done.stdout) == ["3"]
     trials = study.get_trials()
     assert [trial.values[0] for trial in trials] == [objective(run, monitor) for run in runs]

@@ -74,7 +74,7 @@ def test_a_run_folder_is_a_self_contained_record(image_folder: Path, tmp_path: P
     assert expected <= {str(path.relative_to(folder)) for path in folder.rglob("*")}
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) == {
-        "val", "last", "test", "best_epoch", "epochs", "monitor_mode", "epoch_chosen_on", "seconds", "params",
+        "val", "last", "test", "best_epoch", "epochs", "monitor_mode", "pruned", "epoch_chosen_on", "seconds", "params",
         "classes", "lr", "probe", "precision", "gpu_memory_gb", "seed", "command", "versions", "data_fingerprint",
     }  # fmt: skip
     assert set(summary["val"]) == {"acc", "acc_ci95", "n", "loss", "macro_f1"}

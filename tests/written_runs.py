@@ -22,6 +22,7 @@ def write_run(
     fingerprint: str = "",
     macro_f1: float | None = None,
     loss: float = 1.0,
+    pruned: bool = False,
 ) -> Path:
     """A run's folder with its summary and, if asked for, its config and its predictions, wrong on some images.
 
@@ -43,6 +44,7 @@ def write_run(
         "val": metrics(min(acc + 0.02, 1)),
         "last": metrics(acc),
         "test": None if test is None else metrics(test),
+        "pruned": pruned,
         "seconds": {"total": 10.0},
         "params": {"total": 10, "trainable": 5},
         "classes": ["ants", "bees"],

@@ -60,6 +60,8 @@ class Summary(TypedDict):
     """Number of epochs that were trained."""
     monitor_mode: NotRequired[str]
     """`max` or `min`, whichever is better of `trainer.monitor`; older runs lack it."""
+    pruned: NotRequired[bool]
+    """True if a search has stopped it early (`sweep.prune`); older runs lack it."""
     epoch_chosen_on: str
     """Where the images come from on which the best epoch was chosen: val, or test for want of others."""
     seconds: Seconds

@@ -564,6 +564,20 @@ def test_equal_accuracies_are_ranked_by_macro_f1_and_then_by_loss(tmp_path: Path
     assert "Ranked by" not in str(board)
 
 
+def test_a_trial_that_was_stopped_early_is_marked_and_ranked_behind_equal_ones(tmp_path: Path) -> None:
+    for lr, pruned in ((1, True), (2, False)):
+        write_run(tmp_path / f"{lr}", f"optimizer.lr={lr}", loss=lr, pruned=pruned)
+    write_run(tmp_path / "3", "optimizer.lr=3", acc=0.8)
+    board = compare([tmp_path])
+    (section,) = board.sections
+    assert section.descriptions == ["2", "1", "3"]
+    assert [row[1] for row in section.table()[1]] == ["1", "1*", "1"]
+    assert [setting.figures()["pruned"] for setting in section.settings] == [0, 1, 0]
+    assert f"*: 1 of 3 runs stopped early by sweep.prune ({tmp_path / '1'})." in board.notes()
+    (tmp_path / "1" / "summary.json").unlink()
+    assert "sweep.prune" not in str(compare([tmp_path]))
+
+
 @pytest.mark.parametrize(("others", "order"), [("val/macro_f1", ["1", "0", "2"]), ("val/acc", ["2", "0", "1"])])
 def test_runs_that_all_go_by_macro_f1_are_ranked_by_it(tmp_path: Path, others: str, order: list[str]) -> None:
     for lr, (num_wrong, macro_f1) in enumerate(((10, 0.6), (40, 0.8), (5, 0.5))):

@@ -23,7 +23,8 @@ def compare(folders: Iterable[Path | str]) -> Leaderboard:
     one whose folds have images in common. What stands behind ± is the accuracy's standard deviation over the seeds, or,
     of one seed, over its folds. A setting is tested against the best of those with the same images, by `paired_test`; p
     is multiplied by the number of pairs of them, for the best one was picked by its result (Bonferroni). Settings are
-    ranked by accuracy, then by macro-F1, then by loss; by macro-F1 first where it was `trainer.monitor` in all of them.
+    ranked by accuracy, then those first that no search has stopped early, then by macro-F1, then by loss; by macro-F1
+    before all else where it was `trainer.monitor` in all of them.
 
     Args:
         folders: Run folders, or folders of them.

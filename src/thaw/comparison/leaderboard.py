@@ -126,6 +126,10 @@ class Leaderboard:
         if any(len(section.settings) > 1 for section in by_macro_f1):
             which = "" if len(by_macro_f1) == len(self.sections) else " where it is that of all runs"
             notes.append(f"Ranked by macro F1, as trainer.monitor says{which}. The test is one of accuracies.")
+        records = [record for setting in self.settings for record in setting.records]
+        if pruned := [str(record.run.folder) for record in records if record.is_pruned]:
+            names = name_some(pruned, most=1)
+            notes.append(f"*: {len(pruned)} of {len(records)} runs stopped early by sweep.prune ({names}).")
         if self.spans_images:
             notes.append("Accuracies on other images cannot be compared: there is no test across.")
         failed = [path for path in self.unfinished if (path / ERROR_LOG).exists()]

@@ -53,6 +53,11 @@ class Record:
         return "test" if self.summary["test"] and self.fold is None else "val"
 
     @property
+    def is_pruned(self) -> bool:
+        """True if a search has stopped it early."""
+        return self.summary.get("pruned", False)
+
+    @property
     def metrics(self) -> Metrics:
         """The figures that no epoch was selected by: on test, or else of the last epoch on val."""
         test = self.summary["test"]

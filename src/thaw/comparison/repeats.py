@@ -102,6 +102,7 @@ class Setting:
         records = self.records
         return {
             "runs": len(records),
+            "pruned": sum(record.is_pruned for record in records),
             "judged_on": self.judged_on,
             "acc": self.acc,
             "spread": self.spread,
@@ -129,10 +130,11 @@ class Setting:
         return sum(losses) / sum(record.metrics["n"] for record in self.records)
 
     @property
-    def merit(self) -> tuple[float, float, float]:
-        """What settings are ranked by, higher is better: the accuracy, then the macro-F1, then the loss."""
+    def merit(self) -> tuple[float, bool, float, float]:
+        """What settings are ranked by, higher is better: accuracy, whether no run is pruned, macro-F1, loss."""
         acc = round(self.acc, 9)  # sums in another order differ in later digits
-        return acc, round(self.macro_f1 or 0.0, 9), -self.loss
+        is_whole = not any(record.is_pruned for record in self.records)
+        return acc, is_whole, round(self.macro_f1 or 0.0, 9), -self.loss
 
     @property
     def median(self) -> "Setting":
@@ -177,7 +179,7 @@ def rank(settings: Iterable[Setting]) -> list[Setting]:
     """The settings, best first; by macro-F1 before all else where it chose their best epochs."""
     ranked = sorted(settings, key=lambda setting: setting.merit, reverse=True)
     if go_by_macro_f1(ranked):
-        ranked.sort(key=lambda setting: setting.merit[1], reverse=True)  # of equals the order stays
+        ranked.sort(key=lambda setting: setting.merit[2], reverse=True)  # of equals the order stays
     return ranked
 
 

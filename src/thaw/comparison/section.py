@@ -109,7 +109,7 @@ class Section:
             rows.append(
                 [
                     *(options or [shorten(_folder_name(setting))]),
-                    str(figures["runs"]),
+                    f"{figures['runs']}{'*' if figures['pruned'] else ''}",
                     f"{figures['acc']:.4f}" + (f" ± {spread:.4f}" if len(setting.records) > 1 else ""),
                     f"{figures['ci95_low']:.3f} to {figures['ci95_high']:.3f}",
                     f"{figures['best_acc']:.4f}",

@@ -34,6 +34,7 @@ from thaw.training.checkpoints import mode_of
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import stage_table
+from thaw.training.pruning import is_pruned
 from thaw.training.remarks import frozen_epochs, growing_crops, warnings_before
 from thaw.training.trainer import predict
 from thaw.writing import naming
@@ -132,6 +133,7 @@ class Training:
             "best_epoch": min(best_epoch + 1, epochs),  # what is saved after the training has the number of the next
             "epochs": epochs,
             "monitor_mode": self.model.own_metrics.mode_of(monitor) or mode_of(monitor),
+            "pruned": is_pruned(self.trainer),
             "epoch_chosen_on": self.data.index.epoch_chosen_on,
             "seconds": seconds,
             "params": self._count_params(),

@@ -25,11 +25,13 @@ class TrialPruning(Callback):
         trial: The trial.
         monitor: Metric that decides: the one that the search goes by.
         mode: `max` or `min`, whichever is better of a metric of the user's own.
+        has_pruned: Whether it has ended the training.
     """
 
     def __init__(self, trial: "Trial", monitor: str, mode: str | None = None) -> None:
         super().__init__()
         self.trial, self.monitor, self.mode = trial, monitor, mode
+        self.has_pruned = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch, and ask."""
@@ -40,8 +42,14 @@ class TrialPruning(Callback):
             self.trial.report(value, epoch)
             is_hopeless = self.trial.should_prune()
         if trainer.strategy.broadcast(is_hopeless) and epoch < (trainer.max_epochs or 0):
-            trainer.should_stop = True
+            self.has_pruned = trainer.should_stop = True
             log.info(f"Stopped after epoch {epoch}: until here worse than half of the earlier trials (sweep.prune)")
+
+
+def is_pruned(trainer: Trainer) -> bool:
+    """True if pruning has ended the training."""
+    callbacks: list[Callback] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning does not type it
+    return any(isinstance(callback, TrialPruning) and callback.has_pruned for callback in callbacks)
 
 
 def current_trial(options: SweepConfig) -> "Trial | None":
