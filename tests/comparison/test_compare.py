@@ -13,6 +13,7 @@ from thaw.comparison.compare import compare
 from thaw.config import Config, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig, SweepConfig
 from thaw.errors import ThawError
 from thaw.launch.composing import compose
+from thaw.launch.program import COMMANDS
 from thaw.run import Run
 from written_runs import write_run
 
@@ -531,7 +532,12 @@ def test_of_several_seeds_the_best_run_is_the_median_one(
 )
 @pytest.mark.parametrize("num_seeds", [1, 2])
 def test_of_folds_the_best_setting_is_named_and_no_run(
-    tmp_path: Path, options: Sequence[str], words: str, num_seeds: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    options: Sequence[str],
+    words: str,
+    num_seeds: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for number, option in enumerate(options):
         for seed in range(num_seeds):
@@ -540,10 +546,24 @@ def test_of_folds_the_best_setting_is_named_and_no_run(
                 images = f"fold{fold}"
                 folder = tmp_path / f"{number}_{seed}_{fold}"
                 write_run(folder, f"{option} {dataset}", n=50, wrong=range(number), seed=seed, images=images)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    close_sweep(tmp_path)
+    *_, best, last = capsys.readouterr().out.splitlines()
+    assert best.startswith(f"Best: {words}")
+    assert best.endswith(f"; a run a fold, in {tmp_path}")
+    assert last == f"Next: python train.py {options[0]} dataset.val_fraction=0.1"
+
+
+def test_after_folds_of_one_setting_the_model_to_use_is_trained_by_what_was_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fold in range(2):
+        typed = f"'dataset.root=my photos' dataset.val_fraction=0.3 dataset.num_folds=2 dataset.fold={fold} seed=0"
+        write_run(tmp_path / f"{fold}", typed, wrong=[fold], images=f"fold{fold}")
+    monkeypatch.setattr("sys.argv", [str(COMMANDS / "train.py")])
     close_sweep(tmp_path)
     *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith(f"Best: {words}")
-    assert last.endswith(f"; a run a fold, in {tmp_path}")
+    assert last == "Next: thaw train 'dataset.root=my photos' seed=0 dataset.val_fraction=0.1"
 
 
 def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:

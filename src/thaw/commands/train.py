@@ -1,10 +1,18 @@
 """Train an image classifier: `thaw train` from any folder, `python train.py` from a checkout and by its `conf/`."""
 
+import shlex
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thaw.config import Config
 from thaw.launch.composing import CONF
 from thaw.launch.entry import run_experiment
+from thaw.launch.program import Program
+from thaw.overrides import key_of
+
+if TYPE_CHECKING:
+    from thaw.comparison.repeats import Setting
 
 
 def main(conf: Path = CONF) -> None:
@@ -43,8 +51,18 @@ def close_sweep(folder: Path) -> None:
     leaderboard.write_csv(folder / "comparison.csv")
     write_figure(accuracy_chart(leaderboard), folder / "comparison.png")
     has_events = any(run.events.is_dir() for run in runs)
-    for line in next_lines(leaderboard.best, folder if has_events else None):
+    for line in next_lines(leaderboard.best, folder if has_events else None, _training_on_all(leaderboard.leader)):
         print(line)
+
+
+def _training_on_all(setting: "Setting | None") -> list[str]:
+    """The words that train the model to use after a cross-validation: on all images but a few; none after no folds."""
+    if setting is None or setting.records[0].fold is None:
+        return []
+    typed = shlex.split(setting.records[0].summary["command"] or "")[2:]
+    others = ("dataset.num_folds", "dataset.fold", "dataset.val_fraction")
+    kept = [option for option in typed if key_of(option) not in others]
+    return [*Program(Path(sys.argv[0])).typed, *kept, "dataset.val_fraction=0.1"]
 
 
 if __name__ == "__main__":

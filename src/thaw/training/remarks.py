@@ -249,13 +249,15 @@ def _pace(seconds: Seconds) -> str:
     return f"{median:.2f} s" if longest - median < 1 or longest < 3 * median else f"{median:.2f} to {longest:.2f} s"
 
 
-def next_lines(report: Path | None, logdir: Path | None) -> list[str]:
+def next_lines(report: Path | None, logdir: Path | None, training: Sequence[str] = ()) -> list[str]:
     """What to type next, a line each.
 
     Args:
         report: Folder of the run that a report is of; None for no report.
         logdir: Where TensorBoard finds events; None where there are none.
+        training: The words of a further training, to come first; none for no training.
     """
-    commands = [["thaw", "report", str(report)]] if report else []
+    commands = [[*training]] if training else []
+    commands += [["thaw", "report", str(report)]] if report else []
     commands += [["tensorboard", "--logdir", str(logdir)]] if logdir else []
     return [f"{'     ' if number else 'Next:'} {shlex.join(each)}" for number, each in enumerate(commands)]
