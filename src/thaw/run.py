@@ -171,7 +171,7 @@ class Run:
         if self.metrics_csv.exists():
             summary = self.summary if self.is_finished else {}
             is_amid_epoch = summary.get("val") != summary.get("last")  # by val_check_interval: rows are epochs
-            return is_amid_epoch or sum(row["val/acc"] is not None for row in self.metrics) > 1
+            return is_amid_epoch or sum(row.get("val/acc") is not None for row in self.metrics) > 1
         return not self.is_finished or self.summary.get("epochs") != 0
 
     @property
