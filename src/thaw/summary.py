@@ -37,6 +37,13 @@ class Seconds(TypedDict):
     """From the start, imports apart, to the last prediction."""
 
 
+def pace_text(seconds: Seconds) -> str:
+    """Seconds of an epoch: the median, or the range where some are on stored features and some are not."""
+    median = seconds["epoch_median"]
+    longest = seconds.get("epoch_longest", median)
+    return f"{median:.2f} s" if longest - median < 1 or longest < 3 * median else f"{median:.2f} to {longest:.2f} s"
+
+
 class Params(TypedDict):
     """Number of parameters of backbone and head."""
 

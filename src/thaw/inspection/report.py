@@ -26,7 +26,7 @@ from thaw.inspection.prediction_files import read_predictions
 from thaw.inspection.predictions import NUM_BINS, ClassScore, Predictions
 from thaw.options import changed, typed
 from thaw.run import Run
-from thaw.summary import Summary
+from thaw.summary import Summary, pace_text
 from thaw.writing import drafting
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,13 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "duration": duration, "typed": typed}
+    environment.filters |= {
+        "percent": percent,
+        "number": number,
+        "duration": duration,
+        "pace": pace_text,
+        "typed": typed,
+    }
     return environment.get_template("report.html.jinja")
 
 

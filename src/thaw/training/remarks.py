@@ -11,7 +11,7 @@ from thaw.model.strategy import rate_factors
 from thaw.options import changed, typed
 from thaw.overrides import in_sweep
 from thaw.run import Run
-from thaw.summary import Metrics, Seconds, Summary
+from thaw.summary import Metrics, Summary, pace_text
 
 RANDOM_VIEWS_ONLY = {f"augment.{key}" for key in ("policy", "crop_scale", "crop_ratio", "degrees", "erasing")}
 """Options that change nothing of an image's centre crop and its mirror images."""
@@ -227,7 +227,7 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
     if judged and judged.metrics()["acc"] <= (always := judged.most_common)[1]:
         lines.append(f"Always answering {always[0]!r} would reach {always[1]:.4f}: see macro-F1, and dataset.balance")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
-    pace = f", {_pace(seconds)} an epoch" if summary["epochs"] else ""
+    pace = f", {pace_text(seconds)} an epoch" if summary["epochs"] else ""
     if 0 < summary["epochs"] < config.trainer.max_epochs:  # by early stopping, max_time, a callback of one's own
         pace += f", {summary['epochs']} of {config.trainer.max_epochs} epochs"
     lines.append(f"{seconds['total']:.1f} s in all{pace}{memory}; everything is in {run.folder}")
@@ -241,12 +241,6 @@ def _scores(metrics: Metrics, monitor: str) -> str:
     """Accuracy with its interval, and macro-F1 where it goes by that or accuracy hides it."""
     is_told = monitor == "val/macro_f1" or abs(metrics["macro_f1"] - metrics["acc"]) >= LEAST_TOLD
     return accuracy_text(metrics) + (f", macro-F1 {metrics['macro_f1']:.4f}" if is_told else "")
-
-
-def _pace(seconds: Seconds) -> str:
-    """Seconds of an epoch: the median, or the range where some are on stored features and some are not."""
-    median, longest = seconds["epoch_median"], seconds["epoch_longest"]
-    return f"{median:.2f} s" if longest - median < 1 or longest < 3 * median else f"{median:.2f} to {longest:.2f} s"
 
 
 def next_lines(report: Path | None, logdir: Path | None, training: Sequence[str] = ()) -> list[str]:
