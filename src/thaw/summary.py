@@ -3,9 +3,9 @@
 from typing import NotRequired, TypedDict
 
 
-def as_maximised(metric: str, value: float, mode: str | None = None) -> float:
-    """A metric's value as a search maximises it: negated where `mode` is `min`, or without one where it is a loss."""
-    return -value if mode == "min" or (mode is None and metric.endswith("loss")) else value
+def as_maximised(value: float, mode: str) -> float:
+    """A metric's value as a search maximises it: negated where `mode` is `min`, as of a loss."""
+    return -value if mode == "min" else value
 
 
 class Metrics(TypedDict):
@@ -65,10 +65,10 @@ class Summary(TypedDict):
     """From 1; 0 where nothing was trained."""
     epochs: int
     """Number of epochs that were trained."""
-    monitor_mode: NotRequired[str]
-    """`max` or `min`, whichever is better of `trainer.monitor`; older runs lack it."""
-    pruned: NotRequired[bool]
-    """True if a search has stopped it early (`sweep.prune`); older runs lack it."""
+    monitor_mode: str
+    """`max` or `min`, whichever is better of `trainer.monitor`."""
+    pruned: bool
+    """True if a search has stopped it early (`sweep.prune`)."""
     epoch_chosen_on: str
     """Where the images come from on which the best epoch was chosen: val, or test for want of others."""
     seconds: Seconds

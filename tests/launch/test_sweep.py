@@ -124,10 +124,12 @@ def test_jobs_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert [job.name for job in find_jobs(tmp_path)] == ["1_c", "2_b", "10_a"]
 
 
-@pytest.mark.parametrize(("monitor", "value"), [("val/acc", 0.9), ("val/macro_f1", 0.7), ("val/loss", -0.4)])
-def test_a_search_maximises_the_monitored_metric_of_the_last_epoch(monitor: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("monitor", "mode", "value"), [("val/acc", "max", 0.9), ("val/macro_f1", "max", 0.7), ("val/loss", "min", -0.4)]
+)
+def test_a_search_maximises_the_monitored_metric_of_the_last_epoch(monitor: str, mode: str, value: float) -> None:
     summary = {"val": {"acc": 1.0, "macro_f1": 1.0, "loss": 0.1}, "last": {"acc": 0.9, "macro_f1": 0.7, "loss": 0.4}}
-    assert objective(summary, monitor) == value
+    assert objective(summary | {"monitor_mode": mode}, monitor) == value
 
 
 @pytest.mark.parametrize(("mode", "value"), [("max", 0.25), ("min", -0.25)])

@@ -155,6 +155,7 @@ def test_what_is_no_metric_is_a_mistake_of_the_users_before_the_training(recipe:
 
 def test_a_metric_says_whether_higher_is_better() -> None:
     own = OwnMetrics({"errors": Errors(), "kappa": MulticlassAccuracy(3)})
-    assert [own.mode_of(f"val/{name}") for name in ("errors", "kappa", "acc")] == ["min", "max", None]
+    names = ("errors", "kappa", "acc", "macro_f1", "loss")
+    assert [own.mode_of(f"val/{name}") for name in names] == ["min", "max", "max", "max", "min"]
     with pytest.raises(ThawError, match=r"^trainer\.monitor=val/errors needs to know .* Silent does not say: "):
         OwnMetrics({"errors": Silent()}).mode_of("val/errors")

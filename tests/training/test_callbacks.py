@@ -25,7 +25,7 @@ def make(tmp_path: Path) -> Make:
     def make(strategy: StrategyConfig | None = None, **options: Any) -> list[pl.Callback]:
         config = Config(strategy=strategy or StrategyConfig(), trainer=TrainerConfig(max_epochs=5, **options))
         run = Run(tmp_path)
-        return make_callbacks(config, run, 9, EpochLog(run.metrics_csv), None)
+        return make_callbacks(config, run, 9, EpochLog(run.metrics_csv), None, "max")
 
     return make
 

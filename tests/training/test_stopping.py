@@ -45,7 +45,7 @@ class Line(pl.LightningModule):
 def fit(model: Line, folder: Path, *others: pl.Callback, seconds: float = 0.0, resume: Path | None = None) -> None:
     """Four epochs of four steps; `last.ckpt` after each epoch unless it is to wait."""
     loader = DataLoader(TensorDataset(torch.linspace(0.1, 1, 4)))
-    best, last = BestCheckpoint(folder, "val/loss", "first"), LastCheckpoint(folder, seconds)
+    best, last = BestCheckpoint(folder, "val/loss", "first", "min"), LastCheckpoint(folder, seconds)
     trainer = pl.Trainer(
         max_epochs=4,
         accelerator="cpu",
@@ -112,7 +112,7 @@ def test_an_early_end_is_told(scores: list[float], patience: int, said: str, cap
 
 def test_a_falling_loss_is_an_improvement() -> None:
     model = Scripted([0.5, 0.4, 0.3, 0.3, 0.3, 0.2], "val/loss")
-    fit_scripted(model, PhaseEarlyStopping("val/loss", 2, [0]))
+    fit_scripted(model, PhaseEarlyStopping("val/loss", 2, [0], "min"))
     assert model.trained == [0, 1, 2, 3, 4]
 
 

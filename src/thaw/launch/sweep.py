@@ -117,7 +117,7 @@ class Failure:
 def objective(summary: Mapping[str, Any], monitor: str) -> float:
     """What a search maximises: `trainer.monitor` of the last epoch, which no one has chosen among the epochs."""
     value = summary["last"][monitor.removeprefix("val/")]
-    return as_maximised(monitor, float("nan" if value is None else value), summary.get("monitor_mode"))
+    return as_maximised(float("nan" if value is None else value), summary["monitor_mode"])
 
 
 def is_finished(run: Run, config: Config) -> bool:

@@ -107,15 +107,15 @@ class OwnMetrics:
         alone.update(logits, labels)
         return {name: float(value) for name, value in alone.compute().items()}
 
-    def mode_of(self, monitor: str) -> str | None:
-        """`max` or `min`, whichever is better of a metric `val/NAME`; None if it is none of these.
+    def mode_of(self, monitor: str) -> str:
+        """`max` or `min`, whichever is better of a figure on val: one of these, `val/NAME`, or of Thaw's own.
 
         Raises:
-            ThawError: It does not say so.
+            ThawError: A metric does not say so.
         """
         metric = self.metrics.get(monitor.removeprefix("val/"))
         if metric is None:
-            return None
+            return "min" if monitor == "val/loss" else "max"
         if metric.higher_is_better is None:
             raise ThawError(
                 f"trainer.monitor={monitor} needs to know whether higher is better, and {type(metric).__name__} does "

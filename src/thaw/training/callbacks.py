@@ -24,7 +24,7 @@ def make_callbacks(
     num_stages: int,
     epochs: EpochLog,
     probe: LinearProbe | None,
-    mode: str | None = None,
+    mode: str,
 ) -> list[pl.Callback]:
     """Every callback that the options ask for.
 
@@ -34,7 +34,7 @@ def make_callbacks(
         num_stages: Stages of the backbone.
         epochs: The log of epochs.
         probe: The linear probe.
-        mode: `max` or `min`, whichever is better of `trainer.monitor` where that is a metric of the user's own.
+        mode: `max` or `min`, whichever is better of `trainer.monitor`.
 
     Raises:
         ThawError: One of the user's own cannot be made.

@@ -39,17 +39,17 @@ class BestCheckpoint(ModelCheckpoint):
 
     Args:
         folder: Where to write.
-        monitor: Metric that decides; a loss is better if lower.
+        monitor: Metric that decides.
         ties: Which of equally good epochs is kept: first or last.
-        mode: `max` or `min`, whichever is better of a metric of the user's own.
+        mode: `max` or `min`, whichever is better of that metric.
     """
 
-    def __init__(self, folder: Path, monitor: str, ties: str, mode: str | None = None) -> None:
+    def __init__(self, folder: Path, monitor: str, ties: str, mode: str = "max") -> None:
         super().__init__(
             str(folder),
             "best",
             monitor=monitor,
-            mode=mode or mode_of(monitor),
+            mode=mode,
             auto_insert_metric_name=False,
             save_on_train_epoch_end=False,
             enable_version_counter=False,
@@ -133,8 +133,3 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path)
             self.written_at = time.monotonic()
             self.epochs_saved = trainer.current_epoch + 1
-
-
-def mode_of(monitor: str) -> str:
-    """`min` for a loss, `max` for a score."""
-    return "min" if monitor.endswith("loss") else "max"

@@ -30,7 +30,6 @@ from thaw.own_images import caution_of_weights
 from thaw.run import Run
 from thaw.seeding import seeded
 from thaw.summary import Metrics, Params, Seconds, Summary
-from thaw.training.checkpoints import mode_of
 from thaw.training.loggers import log_final_metrics, save_figure
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import stage_table
@@ -125,14 +124,13 @@ class Training:
         """
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         epochs = progress.processed  # `current_epoch` is one less where `max_time` left nothing to do
-        monitor = self.config.trainer.monitor
         return {
             "val": self._metrics(results["val"]),
             "last": self._metrics(results["last"]),
             "test": self._metrics(results["test"]) if "test" in results else None,
             "best_epoch": min(best_epoch + 1, epochs),  # what is saved after the training has the number of the next
             "epochs": epochs,
-            "monitor_mode": self.model.own_metrics.mode_of(monitor) or mode_of(monitor),
+            "monitor_mode": self.model.own_metrics.mode_of(self.config.trainer.monitor),
             "pruned": is_pruned(self.trainer),
             "epoch_chosen_on": self.data.index.epoch_chosen_on,
             "seconds": seconds,

@@ -24,11 +24,11 @@ class TrialPruning(Callback):
     Args:
         trial: The trial.
         monitor: Metric that decides: the one that the search goes by.
-        mode: `max` or `min`, whichever is better of a metric of the user's own.
+        mode: `max` or `min`, whichever is better of that metric.
         has_pruned: Whether it has ended the training.
     """
 
-    def __init__(self, trial: "Trial", monitor: str, mode: str | None = None) -> None:
+    def __init__(self, trial: "Trial", monitor: str, mode: str) -> None:
         super().__init__()
         self.trial, self.monitor, self.mode = trial, monitor, mode
         self.has_pruned = False
@@ -36,7 +36,7 @@ class TrialPruning(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch, and ask."""
         epoch = trainer.current_epoch + 1
-        value = as_maximised(self.monitor, float(trainer.callback_metrics[self.monitor]), self.mode)
+        value = as_maximised(float(trainer.callback_metrics[self.monitor]), self.mode)
         is_hopeless = False
         if trainer.is_global_zero:
             self.trial.report(value, epoch)

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from thaw.signals import CAUGHT, LAUNCHERS, Interrupted, interrupt
-from thaw.training.checkpoints import LastCheckpoint, mode_of
+from thaw.training.checkpoints import LastCheckpoint
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +29,13 @@ class PhaseEarlyStopping(EarlyStopping):
         monitor: Metric that decides.
         patience: Validations.
         phase_starts: Epochs, from 0, with which a phase begins.
-        mode: `max` or `min`, whichever is better of a metric of the user's own.
+        mode: `max` or `min`, whichever is better of that metric.
 
     Attributes:
         ended: The `max_epochs` of the training that this has ended; None as long as it goes on.
     """
 
-    def __init__(self, monitor: str, patience: int, phase_starts: list[int], mode: str | None = None) -> None:
-        mode = mode or mode_of(monitor)
+    def __init__(self, monitor: str, patience: int, phase_starts: list[int], mode: str = "max") -> None:
         super().__init__(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)
         self.phase_starts = phase_starts
         self.ended: int | None = None

@@ -97,8 +97,8 @@ def make_trainer(
             "max_steps": -1,  # `LastStep` counts them
         },
     )
-    every: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    every.append(EvaluationEpochs(options.eval_every))  # after Lightning's timer, which may end the training
+    in_order: list[pl.Callback] = getattr(trainer, "callbacks")  # noqa: B009 - Lightning does not type it
+    in_order.append(EvaluationEpochs(options.eval_every))  # after its timer, which may end the training
     if options.compile:
         model.backbone.compile()
     return trainer, epochs
