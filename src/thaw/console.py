@@ -19,8 +19,6 @@ from thaw.writing import naming
 
 UNBOUNDED = 10**6
 """Characters of a line, more than any table has, so that no cell is cut."""
-
-
 BEFOREHAND = ("thaw.data.", "thaw.training.outcome", "thaw.training.probe", "thaw.training.train")
 """Loggers of what is said before a training, which may be the same for all jobs of a sweep."""
 

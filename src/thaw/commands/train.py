@@ -41,7 +41,7 @@ def close_sweep(folder: Path) -> None:
     from thaw.comparison.compare import compare
     from thaw.comparison.runs import find_runs
     from thaw.inspection.figures import write_figure
-    from thaw.training.remarks import next_lines
+    from thaw.training.closing import next_lines
 
     runs = find_runs(folder)
     if not runs:

@@ -44,8 +44,8 @@ class ImageDataModule(LightningDataModule):
 
     Attributes:
         transform: The evaluation transform.
-        sides: Side of the training crops in each epoch, in pixels; empty where they do not grow, for which
-            `num_epochs`, the epochs of the training, has to be given.
+        sides: Side of the training crops in each epoch, in pixels, where they grow; that needs `num_epochs`, the epochs
+            of the training. Else empty.
         index: Paths, labels, class names and splits; made by `setup`, as are all below.
         datasets: The images of each split.
         images: Their cache, and the loaders that read from it.

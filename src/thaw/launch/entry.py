@@ -30,9 +30,9 @@ from thaw.launch.sweep import (
     find_failed,
     find_failures,
     find_jobs,
-    read_failure,
     remove_if_empty,
     remove_if_rejected,
+    take_failure,
 )
 from thaw.ranks import STARTED_BY_THAW, ProcessRank, find_rank
 from thaw.run import Run
@@ -113,7 +113,7 @@ def _close(
 ) -> list[Failure]:
     """Have a sweep summarised, and remove what came to nothing; returns why the run, or jobs of the sweep, failed."""
     if run is not None and (run / ERROR_LOG).exists():
-        failure = Failure(read_failure(run))
+        failure = Failure(take_failure(run))
         remove_if_empty(run)
         return [failure]
     if sweep is None or not sweep.is_dir():

@@ -208,12 +208,12 @@ def find_failures(sweep: Path, before: dict[Path, int]) -> list[Failure]:
     for job, when in find_failed(sweep).items():
         if before.get(job) != when:
             overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml")))
-            jobs[read_failure(job)].append(" ".join(overrides))
+            jobs[take_failure(job)].append(" ".join(overrides))
     return [Failure(text, tuple(alike)) for text, alike in jobs.items()]
 
 
-def read_failure(job: Path) -> str:
-    """Why a job failed; no log of it is left with a run that has not failed: one finished before, or another one."""
+def take_failure(job: Path) -> str:
+    """Why a job failed; the log goes where the folder holds a run that has not: one finished before, or another one."""
     text = (job / ERROR_LOG).read_text(encoding="utf-8").rstrip()
     if Run(job).is_finished or OTHER_RUN in text:
         (job / ERROR_LOG).unlink()

@@ -18,10 +18,10 @@ from thaw.run import Run
 from thaw.summary import Seconds, Summary
 from thaw.training.building import build
 from thaw.training.checkpoints import BestCheckpoint
+from thaw.training.closing import closing_lines
 from thaw.training.learning_rate import announce_rate, settle_rate
 from thaw.training.outcome import Training
 from thaw.training.probe import LinearProbe
-from thaw.training.remarks import closing_lines
 from thaw.training.resuming import (
     EarlierSeconds,
     earlier_seconds,
