@@ -7,6 +7,7 @@ from shutil import copy, copytree
 
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from thaw.cli import main
 from thaw.config import DatasetConfig
@@ -326,3 +327,20 @@ def test_misuse(
     assert error.startswith(message)
     assert not re.search("--[a-z]+_", error)  # options that have no flag go by their own names
     assert "data's root" not in error  # paths of flags are seen from where one is
+
+
+def test_images_that_look_the_same_are_told_and_with_near_left_out(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = copytree(image_folder, tmp_path / "photos")
+    photo = Image.effect_noise((8, 6), 100).resize((160, 120))
+    photo.save(root / "val/red/photo.png")
+    photo.resize((80, 60)).save(root / "train/red/smaller.png")
+    assert main(["check", str(root)]) == 0
+    assert "  train/red/smaller.png ~ val/red/photo.png\n" in capsys.readouterr().out
+    assert main(["check", str(root), "--near"]) == 1
+    assert capsys.readouterr().out.endswith(f"List them for dataset.exclude: thaw check {root} --near --fix\n")
+    assert main(["check", str(root), "--near", "--fix"]) == 1
+    assert '"train/red/smaller.png","looks the same as val/red/photo.png"' in Path("exclude.csv").read_text()
+    assert main(["check", str(root), "--exclude", "exclude.csv"]) == 0
+    assert capsys.readouterr().out.endswith("Nothing is wrong.\n")

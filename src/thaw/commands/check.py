@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Reads every image of a folder and tells what is wrong: unreadable files, files of another type than their name "
-    "says, tiny images, byte-identical copies (twice in a split, in two splits, with two labels), classes that are "
-    "rare, missing from a split or spelt in two ways, empty and misspelt folders. Nothing in the folder is changed. "
+    "says, tiny images, byte-identical copies (twice in a split, in two splits, with two labels), images that look the "
+    "same, as a resized copy does, classes that are rare, missing from a split or spelt in two ways, empty and "
+    "misspelt folders. Nothing in the folder is changed. "
     "Exit code: 0 if all is well, 1 if something is wrong, 2 if the folder cannot be checked."
 )
 EXAMPLE = "thaw check photos --fix"
@@ -63,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
     parser.add_argument("--min-size", type=int, default=32, metavar="PIXELS", help="smallest shorter side; default 32")
     parser.add_argument(
+        "--near",
+        action="store_true",
+        help="count images that look the same as copies too: without it they are told for you to look at",
+    )
+    parser.add_argument(
         "--fix",
         nargs="?",
         type=Path,
@@ -80,12 +86,17 @@ def run(options: argparse.Namespace) -> int:
         from thaw.data.check import facts, find_problems
         from thaw.data.examine import count_types, examine, find_bad_files
         from thaw.data.exclude import read_reasons
+        from thaw.data.near_copies import find_near_copies
 
     index = survey_folder(options)
     print(facts(index))
     files = examine(index)
     print(count_types(files))
-    findings = [*find_bad_files(index, files, options.min_size), *find_problems(index)]
+    findings = [
+        *find_bad_files(index, files, options.min_size),
+        *find_problems(index),
+        *find_near_copies(index, files, options.near),
+    ]
     for finding in findings:
         _print(finding)
     num_wrong = sum(finding.is_wrong for finding in findings)
@@ -147,7 +158,8 @@ def command_to_fix(options: argparse.Namespace) -> str:
     flags = {"--csv": options.csv, "--label-pattern": options.label_pattern, "--exclude": options.exclude}
     flags |= {FLAGS[f"dataset.{name}"]: getattr(options, name) for name in COLUMNS}
     given = chain.from_iterable((flag, str(value)) for flag, value in flags.items() if value is not None)
-    return shlex.join(["thaw", "check", str(options.folder), *given, "--fix"])
+    near = ["--near"] if getattr(options, "near", False) else []  # `thaw pack` has none
+    return shlex.join(["thaw", "check", str(options.folder), *given, *near, "--fix"])
 
 
 def option_to_type(key: str, place: str) -> str:

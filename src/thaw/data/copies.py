@@ -22,11 +22,11 @@ KEPT_FIRST = ("test", "val", "train", "all")
 
 
 def find_copies(index: ImageIndex) -> list[Finding]:
-    """Findings about duplicate images; resized or recompressed ones are not found."""
+    """Findings about duplicate images; `find_near_copies` finds resized or recompressed ones."""
     groups = _group_equal(index)
-    leaks = [group for group in groups if _number_of_splits(group) > 1]
-    conflicts = [group for group in groups if _number_of_labels(group) > 1]
-    repeated = [group for group in groups if _number_of_splits(group) == _number_of_labels(group) == 1]
+    leaks = [group for group in groups if number_of_splits(group) > 1]
+    conflicts = [group for group in groups if number_of_labels(group) > 1]
+    repeated = [group for group in groups if number_of_splits(group) == number_of_labels(group) == 1]
     findings = [
         _finding(
             index,
@@ -46,12 +46,15 @@ def _finding(index: ImageIndex, title: str, groups: list[Copies], advice: str) -
     paths = tuple(sample.path for _, sample in chain.from_iterable(groups))
     leave_out: dict[Path, str] = {}
     for group in groups:
-        leave_out |= _superfluous(index, group)
+        leave_out |= superfluous(index, group, "same image as")
     return Finding(title, shown, advice, paths, leave_out)
 
 
-def _superfluous(index: ImageIndex, group: Copies) -> dict[Path, str]:
-    """All copies but one; where their labels contradict each other, all of them, for no one knows which is right."""
+def superfluous(index: ImageIndex, group: Copies, relation: str) -> dict[Path, str]:
+    """All copies but one; where their labels contradict each other, all of them, for no one knows which is right.
+
+    Each comes with the reason: its relation to another of them.
+    """
 
     def rank(entry: Entry) -> tuple[int, int, Path]:
         split, sample = entry
@@ -59,22 +62,24 @@ def _superfluous(index: ImageIndex, group: Copies) -> dict[Path, str]:
         return place, len(sample.path.name), sample.path  # of one split, the shortest: others are called `1 (copy).jpg`
 
     ordered = sorted(group, key=rank)
-    if _number_of_labels(group) > 1:
+    if number_of_labels(group) > 1:
         others = [*ordered[1:], ordered[0]]
         labels = [index.classes[sample.label] for _, sample in others]
         return {
-            sample.path: f"same image as {index.place(other.path)}, labelled {label}"
+            sample.path: f"{relation} {index.place(other.path)}, labelled {label}"
             for (_, sample), (_, other), label in zip(ordered, others, labels, strict=True)
         }
     kept = index.place(ordered[0][1].path)
-    return {sample.path: f"same image as {kept}" for _, sample in ordered[1:]}
+    return {sample.path: f"{relation} {kept}" for _, sample in ordered[1:]}
 
 
-def _number_of_splits(group: Copies) -> int:
+def number_of_splits(group: Copies) -> int:
+    """How many splits have one of the copies."""
     return len({split for split, _ in group})
 
 
-def _number_of_labels(group: Copies) -> int:
+def number_of_labels(group: Copies) -> int:
+    """How many labels the copies have."""
     return len({sample.label for _, sample in group})
 
 

@@ -5,14 +5,20 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
 from thaw.data.finding import Finding
 from thaw.data.images import BadImage, read_header, read_image
 from thaw.data.index import ImageIndex
 from thaw.data.threads import in_threads
 
+THUMBNAIL = 16
+"""Parts along a side, S."""
 SAME_TYPE = {"MPO": "JPEG", "DIB": "BMP"}
 """Formats whose files rightly bear another's suffix: cameras call a JPEG with a second picture in it .jpg."""
 
@@ -25,8 +31,10 @@ class ImageFile(NamedTuple):
     """Pillow's name of its format; empty if the file cannot be read."""
     shorter_side: int
     """In pixels."""
-    fault: str
+    fault: str = ""
     """Why it cannot be read; empty if it can."""
+    thumbnail: NDArray[np.float16] | None = None
+    """See `make_thumbnail`; None if it cannot be read."""
 
 
 def examine(index: ImageIndex) -> list[ImageFile]:
@@ -40,10 +48,18 @@ def examine(index: ImageIndex) -> list[ImageFile]:
 def _examine(path: Path) -> ImageFile:
     try:
         name, width, height = read_header(path)
-        read_image(path, min_size=1)  # a JPEG is read to its end at any scale, and fastest at the smallest
+        image = read_image(
+            path, min_size=THUMBNAIL
+        )  # a JPEG is read to its end at any scale, and fastest at a small one
     except BadImage as error:
         return ImageFile(path, "", 0, error.reason)
-    return ImageFile(path, SAME_TYPE.get(name, name), min(width, height), "")
+    return ImageFile(path, SAME_TYPE.get(name, name), min(width, height), thumbnail=make_thumbnail(image))
+
+
+def make_thumbnail(image: Tensor) -> NDArray[np.float16]:
+    """Mean colours (3, S, S) of S x S parts of a uint8 image (3, H, W)."""
+    thumbnail: NDArray[np.float16] = F.adaptive_avg_pool2d(image.float(), THUMBNAIL).half().numpy()
+    return thumbnail
 
 
 def find_bad_files(index: ImageIndex, files: list[ImageFile], min_size: int) -> list[Finding]:
