@@ -5,9 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
+from PIL import Image
 
 from thaw.cli import main
 from thaw.inspection.prediction_files import read_predictions, write_predictions
@@ -48,7 +50,7 @@ def test_a_chart_of_another_kind_is_refused_before_the_runs_are_read(
     assert (printed.out, printed.err) == ("", "--plot must end in .png or .svg or .pdf, got 'table.doc'.\n")
 
 
-@pytest.mark.parametrize("flag", ["--csv", "--markdown", "--plot", "--predictions"])
+@pytest.mark.parametrize("flag", ["--csv", "--markdown", "--plot", "--predictions", "--top-losses"])
 def test_a_file_without_a_folder_is_refused_before_the_runs_are_read(
     finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
@@ -92,6 +94,29 @@ def test_the_answers_of_all_folds_of_the_best_setting_are_written_highest_loss_f
     losses = [float(row[4]) for row in rows]
     assert losses == sorted(losses, reverse=True)
     assert [row[1] for row in rows[:3]] == ["fold2/1.jpg", "fold2/0.jpg", "fold1/0.jpg"]
+
+
+def test_the_images_of_highest_loss_are_drawn(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "wrong.jpg"
+    assert main(["compare", str(finished_run.folder), "--top-losses", str(picture)]) == 0
+    assert capsys.readouterr().out.endswith(f"\nThe images of highest loss are in {picture}\n")
+    with Image.open(picture) as grid:
+        assert grid.size == (6 * 210, 35 + 2 * 245)  # all nine images of val, in two rows
+
+
+def test_where_the_images_are_gone_no_picture_is_drawn(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(copytree(finished_run.folder, tmp_path / "run"))
+    config, root = run.folder / "config.yaml", finished_run.dataset.root
+    config.write_text(config.read_text().replace(root, str(tmp_path / "gone")))
+    picture = tmp_path / "wrong.png"
+    assert main(["compare", str(run.folder), "--top-losses", str(picture)]) == 2
+    expected = f"--top-losses cannot be drawn: none of the images can be read in {tmp_path / 'gone'}.\n"
+    assert capsys.readouterr().err.endswith(expected)
+    assert not picture.exists()
 
 
 def test_the_answers_of_a_run_are_written_without_scores(

@@ -9,7 +9,11 @@ from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from thaw.comparison.leaderboard import Leaderboard
+    from thaw.inspection.predictions import Predictions
+    from thaw.run import Run
 
 DESCRIPTION = (
     "A leaderboard of all finished runs in the folders. Runs that differ in the seed or the fold alone are pooled; "
@@ -19,6 +23,7 @@ DESCRIPTION = (
 EXAMPLE = "thaw compare outputs/2026-11-22_10-00-00_sweep --csv table.csv --plot table.png"
 
 CHARTS = (".png", ".svg", ".pdf")
+PICTURES = (".jpg", ".png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write what the best setting said of each image to this file, highest loss first; of folds, of all their "
         "images, and print their scores by class",
     )
+    parser.add_argument(
+        "--top-losses",
+        type=Path,
+        metavar="FILE",
+        help="draw the first of these images, as .jpg or .png: labels worth a second look",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,13 +52,16 @@ def run(options: argparse.Namespace) -> int:
     from thaw.comparison.compare import compare
     from thaw.writing import drafting
 
-    for flag, suffixes in {"csv": (), "markdown": (), "plot": CHARTS, "predictions": ()}.items():
-        if path := getattr(options, flag):
-            refuse_unwritable(f"--{flag}", path, *suffixes)
+    flags = {"--csv": (), "--markdown": (), "--plot": CHARTS, "--predictions": (), "--top-losses": PICTURES}
+    paths = {flag: getattr(options, flag.removeprefix("--").replace("-", "_")) for flag in flags}
+    for flag, path in paths.items():
+        if path:
+            refuse_unwritable(flag, path, *flags[flag])
     leaderboard = compare(options.folders)
-    if options.predictions and leaderboard.spans_images:
+    of_best = [flag for flag in ("--predictions", "--top-losses") if paths[flag]]
+    if of_best and leaderboard.spans_images:
         raise ThawError(
-            "--predictions is of the best setting, and there is none of settings on other images: name the folders of "
+            f"{of_best[0]} is of the best setting, and there is none of settings on other images: name the folders of "
             "one of them."
         )
     print(leaderboard)
@@ -63,26 +77,45 @@ def run(options: argparse.Namespace) -> int:
                 from thaw.inspection.figures import write_figure
 
             write_figure(accuracy_chart(leaderboard), options.plot)
-        if options.predictions:
-            _write_predictions(leaderboard, options.predictions)
+        if of_best:
+            _tell_answers(leaderboard, options.predictions, options.top_losses)
     except OSError as error:
         raise ThawError(f"The table cannot be written: {error}.") from error
     return 0
 
 
-def _write_predictions(leaderboard: "Leaderboard", path: Path) -> None:
-    """Keep what the best setting said of each image, and print the scores of folds."""
+def _tell_answers(leaderboard: "Leaderboard", table: Path | None, picture: Path | None) -> None:
+    """Keep what the best setting said of each image, draw where it was most wrong, and print the scores of folds."""
     with heavy_imports():
+        from thaw.inspection.figures import write_figure
         from thaw.inspection.prediction_files import pool_predictions
         from thaw.inspection.scores import score_text
 
     leader = leaderboard.leader
     assert leader is not None
     first, *others = leader.records
-    tables = [record.predictions_csv for record in leader.records]
-    predictions = pool_predictions(tables, first.split, path)
+    predictions = pool_predictions([record.predictions_csv for record in leader.records], first.split, table)
     if others:
         name = f"{leaderboard.sections[0].best_description}, seed {first.summary['seed']}"
         print(f"\n{name}, {leader.judged_on}; no image is judged by a run that has learned from it\n")
         print(score_text(predictions))
-    print(f"\nPredictions, highest loss first, are in {path}")
+    print()
+    if table:
+        print(f"Predictions, highest loss first, are in {table}")
+    if picture:
+        write_figure(_draw_top_losses(first.run, predictions, leader.judged_on), picture)
+        print(f"The images of highest loss are in {picture}")
+
+
+def _draw_top_losses(run: "Run", predictions: "Predictions", title: str) -> "Image":
+    """The images of highest loss under what was said of each; the run tells where they lie and how they are cropped."""
+    from thaw.inspection.gallery import read_inputs
+    from thaw.inspection.grids import MOST, top_losses_grid
+    from thaw.inspection.report import look_at_data
+
+    data = look_at_data(run.dataset, run.full_summary)
+    highest, transform = predictions.top_losses(MOST), run.load_classifier().transform
+    images = data.index and read_inputs(data.folder, predictions.paths, highest, transform, data.index.read)
+    if not images:
+        raise ThawError(f"--top-losses cannot be drawn: none of the images can be read in {data.folder.absolute()}.")
+    return top_losses_grid([*images.values()], predictions, [*images], title).draw()

@@ -47,8 +47,8 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
         return _by_split(header, rows)
 
 
-def pool_predictions(tables: Sequence[Path], split: str, out: Path) -> Predictions:
-    """Write the rows that several tables have of a split as one table, highest loss first; returns what it says.
+def pool_predictions(tables: Sequence[Path], split: str, out: Path | None = None) -> Predictions:
+    """What several tables say of a split; if `out` is given, their rows are written there, highest loss first.
 
     Raises:
         ThawError: A file is missing, is no such table, has other classes than the first, or has no rows of the split.
@@ -63,9 +63,10 @@ def pool_predictions(tables: Sequence[Path], split: str, out: Path) -> Predictio
             fault = f"other classes than {tables[0]}" if part else f"no rows of {split}"
             raise ThawError(f"{path} has {fault}: train that run again.")
         header, rows, parts = own_header, rows + own, [*parts, part]
-    rows.sort(key=lambda row: -float(row[COLUMNS.index("loss")]))
-    with drafting_csv(out) as file:
-        csv.writer(file).writerows([header, *rows])
+    if out is not None:
+        rows.sort(key=lambda row: -float(row[COLUMNS.index("loss")]))
+        with drafting_csv(out) as file:
+            csv.writer(file).writerows([header, *rows])
     paths = [path for part in parts for path in part.paths]
     return collect([(part.logits, part.labels) for part in parts], paths, parts[0].classes)
 
