@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -168,6 +169,13 @@ def test_fractions_of_data_that_is_split_already_are_told(
     told = warnings_before(Config(DatasetConfig(**options)), num_stages=9, num_frozen=0, own_splits=own)
     line = f"Without effect: {named}, as the data has its own splits: {', '.join(own)}."
     assert told == [line] * (named is not None)
+
+
+def test_a_val_fraction_beside_folds_is_told() -> None:
+    options = DatasetConfig(num_folds=5, fold=0, val_fraction=0.1, test_fraction=0.1)
+    told = warnings_before(Config(options), num_stages=9, num_frozen=0)
+    assert told == ["Without effect: dataset.val_fraction=0.1, as val is fold 0 of 5."]
+    assert not warnings_before(Config(replace(options, val_fraction=0.2)), num_stages=9, num_frozen=0)
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,21 @@ def warnings_before(
 
 
 def fractions_left_out(options: DatasetConfig, own_splits: Sequence[str]) -> str | None:
-    """A line about sizes of splits that are asked for and not made, as the data has its own; None if there are none."""
-    is_split = {"val_fraction": "val" in own_splits, "test_fraction": bool(own_splits)}
-    values = {key: getattr(options, key) for key in is_split if is_split[key]}
-    left_out = [f"dataset.{key}={value}" for key, value in values.items() if value != getattr(DatasetConfig, key)]
-    if not left_out:
-        return None
-    return f"Without effect: {', '.join(left_out)}, as the data has its own splits: {', '.join(own_splits)}."
+    """A line about sizes of splits that are asked for and not made, as there are others; None if there are none."""
+    own = f"the data has its own splits: {', '.join(own_splits)}"
+    reasons = {"val_fraction": own if "val" in own_splits else "", "test_fraction": own if own_splits else ""}
+    if options.fold is not None:
+        reasons["val_fraction"] = f"val is fold {options.fold} of {options.num_folds}"
+    left_out = {
+        f"dataset.{key}={value}": reason
+        for key, reason in reasons.items()
+        if reason and (value := getattr(options, key)) != getattr(DatasetConfig, key)
+    }
+    return (
+        f"Without effect: {', '.join(left_out)}, as {' and '.join(dict.fromkeys(left_out.values()))}."
+        if left_out
+        else None
+    )
 
 
 def stages_left_frozen(strategy: StrategyConfig, max_epochs: int, num_stages: int) -> str | None:
