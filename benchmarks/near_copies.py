@@ -60,12 +60,13 @@ def main() -> None:
     chosen = range(0, len(paths), 4)
     vectors = to_vectors(np.stack(originals))
     likeness = np.triu(vectors @ vectors.T, 1)
-    print(f"{len(paths)} images, {len(find_pairs(np.stack(originals)))} pairs; most alike by {likeness.max():.3f}\n")
+    print(f"{len(paths)} images, {len(find_pairs(vectors))} pairs; most alike by {likeness.max():.3f}\n")
     print(f"| copy | found (above {LEAST_CORRELATION}) | least | median | n |\n|---|---|---|---|---|")
     for name, edit in EDITS.items():
         copies = [make_thumbnail(convert_image(edit(Image.open(paths[index]).convert("RGB")))) for index in chosen]
         together = np.stack([*originals, *copies])
-        pairs, vectors = set(find_pairs(together)), to_vectors(together)
+        vectors = to_vectors(together)
+        pairs = set(find_pairs(vectors))
         twins = [(index, len(originals) + number) for number, index in enumerate(chosen)]
         values = [float(vectors[one] @ vectors[other]) for one, other in twins]
         found = sum(twin in pairs for twin in twins) / len(twins)

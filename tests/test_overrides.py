@@ -125,7 +125,7 @@ def test_a_folder_or_a_table_by_itself_is_the_images(tmp_path: Path, monkeypatch
     }
     assert meaning(readable(["seed=1", "labels.csv"])) == {"dataset": "folder", "dataset.csv": "labels.csv", "seed": 1}
     assert readable(["-m", "photos, 2"])[0] == "-m"
-    assert "dataset=folder" in readable(["-m", "photos, 2"])
+    assert readable(["-m", "photos, 2"])[1:] == ["dataset=folder", "dataset.root='photos, 2'"]
 
 
 @pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--info", "job"], ["job.csv"], ["--multirun", "other"]])

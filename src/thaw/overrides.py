@@ -89,12 +89,17 @@ def _name_images(arguments: list[str]) -> list[str]:
         path = Path(at_home(argument))
         is_word = not _is_option(argument) and (not before.startswith("-") or is_multirun([before]))  # of no flag
         if is_word and path.is_dir():
-            options += ["dataset=folder", f"dataset.root={path}"]
+            options += ["dataset=folder", f"dataset.root={_one_value(path)}"]
         elif is_word and path.is_file():
-            options += ["dataset=folder", f"dataset.csv={path}"]
+            options += ["dataset=folder", f"dataset.csv={_one_value(path)}"]
         else:
             options.append(argument)
     return options
+
+
+def _one_value(path: Path) -> str:
+    """The path for an option, in quotes if a sweep would take its commas for those between values."""
+    return quoted(path) if "," in str(path) else str(path)
 
 
 def _folder_of_presets(option: str, name: str) -> Path:

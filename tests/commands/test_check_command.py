@@ -218,7 +218,8 @@ def test_a_table_may_have_other_columns(image_folder: Path, tmp_path: Path, caps
     assert "train 18 (blue 4, green 6, red 8), val 9 (blue 3, green 3, red 3)" in capsys.readouterr().out
     assert main(["check", str(image_folder), *flags, "--min-size", "500"]) == 1
     command = capsys.readouterr().out.splitlines()[-1].partition("thaw ")[2]
-    assert main(shlex.split(command)) == 0
+    assert main(shlex.split(command)) == 1
+    assert "exclude.csv lists them" in capsys.readouterr().out
 
 
 def test_lines_of_a_table_without_a_file_or_a_label_are_listed(

@@ -551,7 +551,7 @@ def test_of_folds_the_best_setting_is_named_and_no_run(
     *_, best, last = capsys.readouterr().out.splitlines()
     assert best.startswith(f"Best: {words}")
     assert best.endswith(f"; a run a fold, in {tmp_path}")
-    assert last == f"Next: python train.py {options[0]} dataset.val_fraction=0.1"
+    assert last == f"Next: python train.py {options[0]} dataset.num_folds=10 dataset.fold=0"
 
 
 def test_after_folds_of_one_setting_the_model_to_use_is_trained_by_what_was_typed(
@@ -563,7 +563,18 @@ def test_after_folds_of_one_setting_the_model_to_use_is_trained_by_what_was_type
     monkeypatch.setattr("sys.argv", [str(COMMANDS / "train.py")])
     close_sweep(tmp_path)
     *_, last = capsys.readouterr().out.splitlines()
-    assert last == "Next: thaw train 'dataset.root=my photos' seed=0 dataset.val_fraction=0.1"
+    assert last == "Next: thaw train 'dataset.root=my photos' seed=0 dataset.num_folds=10 dataset.fold=0"
+
+
+def test_the_model_to_use_leaves_out_no_more_images_than_there_are_of_the_rarest_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fold in range(2):
+        typed = f"dataset=folder dataset.root=a dataset.num_folds=2 dataset.fold={fold} seed=0"
+        write_run(tmp_path / f"{fold}", typed, n=3, wrong=[fold], images=f"fold{fold}")
+    monkeypatch.setattr("sys.argv", [str(COMMANDS / "train.py")])
+    close_sweep(tmp_path)
+    assert capsys.readouterr().out.endswith(" dataset.num_folds=6 dataset.fold=0\n")
 
 
 def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
@@ -573,6 +584,26 @@ def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> N
     (tmp_path / "b" / "predictions_last.csv").write_text("half a file")
     assert verdicts(tmp_path) == ["best", "undecided, p = 1", "no predictions"]
     assert verdicts(tmp_path / "a", tmp_path / "b") == ["best", "no predictions"]
+
+
+def test_one_without_predictions_is_not_called_best_beside_those_that_are_tested(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "strategy=frozen", acc=1.0)
+    write_run(tmp_path / "b", "strategy=finetune", wrong=[0])
+    write_run(tmp_path / "c", "strategy=gradual", wrong=[0, 1])
+    assert verdicts(tmp_path) == ["no predictions", "best", "undecided, p = 1"]
+
+
+def test_data_is_named_by_its_folder_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("photos", "here"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "photos/labels.csv").touch()
+    for number, options in enumerate((DatasetConfig(root="."), DatasetConfig(csv="labels.csv"))):
+        run = write_run(tmp_path / f"run{number}", None, config=Config(options))
+        (run / "started_in.txt").write_text(str(tmp_path / "photos"))
+        for folder in ("photos", "here"):
+            monkeypatch.chdir(tmp_path / folder)
+            (section,) = compare([run]).sections
+            assert section.title.startswith("photos: ")
 
 
 def test_equal_accuracies_are_ranked_by_macro_f1_and_then_by_loss(tmp_path: Path) -> None:

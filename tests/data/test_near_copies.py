@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from thaw.config import DatasetConfig
+from thaw.data import near_copies
 from thaw.data.check import find_problems
 from thaw.data.examine import examine
 from thaw.data.finding import Finding
@@ -33,7 +34,8 @@ def photos(tmp_path: Path) -> Path:
 
 def look(root: Path, *, is_wrong: bool = False) -> list[Finding]:
     index = survey(root, DatasetConfig())
-    return find_near_copies(index, examine(index), is_wrong)
+    left_out = {path for finding in find_problems(index) for path in finding.leave_out}
+    return find_near_copies(index, [file for file in examine(index) if file.path not in left_out], is_wrong)
 
 
 def test_different_images_do_not_look_the_same(photos: Path) -> None:
@@ -63,10 +65,7 @@ def test_counted_as_copies_one_of_each_is_kept_and_none_of_two_labels(photos: Pa
     save(photo(1), photos / "val/b/other.jpg")
     (finding,) = look(photos, is_wrong=True)
     assert finding.is_wrong
-    assert (
-        finding.advice
-        == "1 in two splits, 1 with two labels. Look at them; of each group one is kept, of those with two labels none."
-    )
+    assert finding.advice == "1 in two splits, 1 with two labels. Look at them; --near counts them as copies."
     assert finding.leave_out == {
         photos / "train/a/0.png": "looks the same as val/a/other.jpg",
         photos / "val/a/1.png": "looks the same as val/b/other.jpg, labelled b",
@@ -86,6 +85,44 @@ def test_what_all_images_have_in_common_is_no_likeness(tmp_path: Path) -> None:
         page.paste(photo(seed).resize((60, 60)), (130, 90))
         save(page, tmp_path / f"{'ab'[seed % 2]}/{seed}.png")
     assert look(tmp_path) == []
+
+
+def test_of_images_that_hang_together_by_others_those_that_differ_are_kept(photos: Path) -> None:
+    wide = photo(20).resize((640, 240))
+    for start in range(0, 321, 4):  # the camera turns
+        save(wide.crop((start, 0, start + 320, 240)), photos / f"train/a/frame{start:03}.png")
+    for seed in range(30, 110):
+        save(photo(seed), photos / f"train/b/{seed}.png")
+    (finding,) = look(photos, is_wrong=True)
+    assert len(finding.items) == 1
+    assert len(finding.paths) == 81
+    left = 81 - len(finding.leave_out)
+    assert 4 <= left <= 40
+    assert finding.leave_out[photos / "train/a/frame004.png"] == "looks the same as train/a/frame000.png"
+    assert "frame000" not in finding.leave_out[photos / "train/a/frame320.png"]
+
+
+def test_many_equal_files_do_not_hide_one_that_looks_the_same(photos: Path) -> None:
+    for number in range(12):
+        save(photo(0), photos / f"train/a/copy{number}.png")
+    save(photo(0).resize((160, 120)), photos / "val/b/other.png")
+    (finding,) = look(photos, is_wrong=True)
+    assert set(finding.leave_out) == {photos / "train/a/0.png", photos / "val/b/other.png"}
+
+
+def test_of_two_images_one_may_be_a_copy(tmp_path: Path) -> None:
+    save(photo(0), tmp_path / "a/1.png")
+    save(photo(0).resize((160, 120)), tmp_path / "b/2.png")
+    assert [finding.items for finding in look(tmp_path)] == [("a/1.png ~ b/2.png",)]
+
+
+def test_more_images_than_can_be_searched_are_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_copies, "MOST_IMAGES", 9)
+    (finding,) = look(photos)
+    assert finding.message == (
+        "Images not searched for others that look the same: 1 (all 10). That takes too long for more than 9."
+    )
+    assert not finding.is_wrong
 
 
 def test_blank_images_are_like_no_other(photos: Path) -> None:

@@ -39,6 +39,8 @@ FLAGS = {
 """What the options are called here, for the messages of mistakes."""
 COLUMNS = {"csv_path": "PATTERN", "csv_label": "COLUMN", "csv_split": "COLUMN", "csv_group": "COLUMN"}
 """Options that tell the columns of a CSV file, and of what kind each is."""
+MIN_SIZE = 32
+"""Default of `--min-size`."""
 MOST_LINES = 20
 """Of a finding; the others are counted."""
 
@@ -62,11 +64,13 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
     add_folder(parser)
-    parser.add_argument("--min-size", type=int, default=32, metavar="PIXELS", help="smallest shorter side; default 32")
+    parser.add_argument(
+        "--min-size", type=int, default=MIN_SIZE, metavar="PIXELS", help=f"smallest shorter side; default {MIN_SIZE}"
+    )
     parser.add_argument(
         "--near",
         action="store_true",
-        help="count images that look the same as copies too: without it they are told for you to look at",
+        help="count images that look the same as copies too: without it they are only listed, for you to look at",
     )
     parser.add_argument(
         "--fix",
@@ -92,11 +96,9 @@ def run(options: argparse.Namespace) -> int:
     print(facts(index))
     files = examine(index)
     print(count_types(files))
-    findings = [
-        *find_bad_files(index, files, options.min_size),
-        *find_problems(index),
-        *find_near_copies(index, files, options.near),
-    ]
+    findings = [*find_bad_files(index, files, options.min_size), *find_problems(index)]
+    left_out = {path for finding in findings for path in finding.leave_out}
+    findings += find_near_copies(index, [file for file in files if file.path not in left_out], options.near)
     for finding in findings:
         _print(finding)
     num_wrong = sum(finding.is_wrong for finding in findings)
@@ -104,13 +106,19 @@ def run(options: argparse.Namespace) -> int:
     found = f"{_count(num_wrong, 'kind')} of mistake, {_count(len(reasons), 'image')} to leave out"
     print(f"\n{found if num_wrong else 'Nothing is wrong.'}")
     if options.fix is not None and reasons:
-        earlier = read_reasons(options.exclude, index.root) if options.exclude else {}
+        earlier = read_reasons(_find_list(options), index.root) if options.exclude else {}
         _write(index, earlier | reasons, options.fix)
     elif options.fix is not None:
         print(f"No image is to be left out, so {options.fix} is not written.")
     elif reasons:
         print(printable(f"List them for dataset.exclude: {command_to_fix(options)}"))
     return int(num_wrong > 0)
+
+
+def _find_list(options: argparse.Namespace) -> Path:
+    """The file of `--exclude`, as seen from here or from the folder."""
+    file: Path = options.exclude
+    return file if file.exists() else options.folder / file
 
 
 def survey_folder(options: argparse.Namespace) -> "ImageIndex":
@@ -158,8 +166,9 @@ def command_to_fix(options: argparse.Namespace) -> str:
     flags = {"--csv": options.csv, "--label-pattern": options.label_pattern, "--exclude": options.exclude}
     flags |= {FLAGS[f"dataset.{name}"]: getattr(options, name) for name in COLUMNS}
     given = chain.from_iterable((flag, str(value)) for flag, value in flags.items() if value is not None)
-    near = ["--near"] if getattr(options, "near", False) else []  # `thaw pack` has none
-    return shlex.join(["thaw", "check", str(options.folder), *given, *near, "--fix"])
+    near = ["--near"] if getattr(options, "near", False) else []  # `thaw pack` has none of these
+    size = ["--min-size", str(least)] if (least := getattr(options, "min_size", MIN_SIZE)) != MIN_SIZE else []
+    return shlex.join(["thaw", "check", str(options.folder), *given, *near, *size, "--fix"])
 
 
 def option_to_type(key: str, place: str) -> str:

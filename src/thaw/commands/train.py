@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,12 @@ def _training_on_all(setting: "Setting | None") -> list[str]:
     typed = shlex.split(setting.records[0].summary["command"] or "")[2:]
     others = ("dataset.num_folds", "dataset.fold", "dataset.val_fraction")
     kept = [option for option in typed if key_of(option) not in others]
-    return [*Program(Path(sys.argv[0])).typed, *kept, "dataset.val_fraction=0.1"]
+    num_folds = setting.records[0].num_folds
+    if setting.answers and "dataset.csv_group" not in map(key_of, typed):  # there may be fewer groups than that
+        rarest = min(Counter(label for _, label in setting.answers.images[1]).values())
+        num_folds = max(num_folds, min(rarest, 10))
+    # Not by `dataset.val_fraction`, which leaves a val of the data's own as large as it is.
+    return [*Program(Path(sys.argv[0])).typed, *kept, f"dataset.num_folds={num_folds}", "dataset.fold=0"]
 
 
 if __name__ == "__main__":

@@ -74,6 +74,14 @@ class Record:
         return read_answers(self.predictions_csv, self.split)
 
 
+def _name_data(name: str, root: str, table: str | None, base: Path) -> str:
+    """What the data is called, whose folder and CSV file are named as seen from `base`."""
+    folder = base / root
+    if table is not None and not (folder / table).is_file():
+        table = str(base / table)
+    return data_name(name, str(folder), table)
+
+
 def read_answers(path: Path, split: str) -> dict[tuple[str, str], str]:
     """The class predicted for each image of a split, by its path and label; empty without a readable file."""
     try:
@@ -104,7 +112,7 @@ def read_record(run: Run) -> Record | None:
             config={**relevant(config), **images},
             fold=None if fold == "null" else int(fold),
             num_folds=0 if num_folds == "null" else int(num_folds),
-            data=data_name(name, root, None if table in ("", "null") else table) if name else "",
+            data=_name_data(name, root, None if table in ("", "null") else table, run.started_in) if name else "",
             place=(name, str(run.started_in / root), table),
         )
         _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"]

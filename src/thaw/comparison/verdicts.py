@@ -61,6 +61,7 @@ def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
     counts = Counter(images)
     has_others = has_others or len(counts.keys() - {None}) > 1
     winner = Verdict(BEST if len(ranked) > 1 else "")
+    is_tested = any(n > 1 for its_images, n in counts.items() if its_images)
     best: Setting | None = None
     verdicts = []
     for setting, its_images in zip(ranked, images, strict=True):
@@ -72,7 +73,7 @@ def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
             verdicts.append(winner)
         elif its_images and has_others:
             verdicts.append(Verdict(OTHER_IMAGES))
-        elif is_first and not has_others:
+        elif is_first and not has_others and not is_tested:
             verdicts.append(winner)
         else:
             verdicts.append(Verdict(NO_ANSWERS))

@@ -46,31 +46,29 @@ def _finding(index: ImageIndex, title: str, groups: list[Copies], advice: str) -
     paths = tuple(sample.path for _, sample in chain.from_iterable(groups))
     leave_out: dict[Path, str] = {}
     for group in groups:
-        leave_out |= superfluous(index, group, "same image as")
+        leave_out |= _superfluous(index, group)
     return Finding(title, shown, advice, paths, leave_out)
 
 
-def superfluous(index: ImageIndex, group: Copies, relation: str) -> dict[Path, str]:
-    """All copies but one; where their labels contradict each other, all of them, for no one knows which is right.
-
-    Each comes with the reason: its relation to another of them.
-    """
-
-    def rank(entry: Entry) -> tuple[int, int, Path]:
-        split, sample = entry
-        place = KEPT_FIRST.index(split) if split in KEPT_FIRST else len(KEPT_FIRST)
-        return place, len(sample.path.name), sample.path  # of one split, the shortest: others are called `1 (copy).jpg`
-
-    ordered = sorted(group, key=rank)
+def _superfluous(index: ImageIndex, group: Copies) -> dict[Path, str]:
+    """All copies but one; where their labels contradict each other, all of them, for no one knows which is right."""
+    ordered = sorted(group, key=keep_first)
     if number_of_labels(group) > 1:
         others = [*ordered[1:], ordered[0]]
         labels = [index.classes[sample.label] for _, sample in others]
         return {
-            sample.path: f"{relation} {index.place(other.path)}, labelled {label}"
+            sample.path: f"same image as {index.place(other.path)}, labelled {label}"
             for (_, sample), (_, other), label in zip(ordered, others, labels, strict=True)
         }
     kept = index.place(ordered[0][1].path)
-    return {sample.path: f"{relation} {kept}" for _, sample in ordered[1:]}
+    return {sample.path: f"same image as {kept}" for _, sample in ordered[1:]}
+
+
+def keep_first(entry: Entry) -> tuple[int, int, Path]:
+    """A key to sort copies by: the one to keep comes first."""
+    split, sample = entry
+    place = KEPT_FIRST.index(split) if split in KEPT_FIRST else len(KEPT_FIRST)
+    return place, len(sample.path.name), sample.path  # of one split, the shortest: others are called `1 (copy).jpg`
 
 
 def number_of_splits(group: Copies) -> int:
