@@ -13,6 +13,7 @@ from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.composing import compose
 from thaw.run import Run
+from thaw.training.building import build
 from thaw.training.learning_rate import find_lr
 from thaw.training.train import train
 
@@ -39,6 +40,15 @@ class Errors(Metric):
 
     def compute(self):
         return self.number
+"""
+WEIGHTED = """
+class Weighted(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weights", torch.tensor([1.0, 2.0, 3.0]))
+
+    def forward(self, logits, targets):
+        return torch.nn.functional.cross_entropy(logits, targets, self.weights)
 """
 LOSS, ERRORS = "loss={_target_: losses_of_mine.Half}", "+metrics.errors={_target_: losses_of_mine.Errors}"
 KAPPA = "+metrics.kappa={_target_: torchmetrics.classification.MulticlassCohenKappa}"
@@ -120,6 +130,17 @@ def test_a_file_of_a_loss_that_has_been_changed_since_changes_no_run(options: Op
     OmegaConf.save([*own, "trainer.max_epochs=1"], "run/overrides.yaml")
     file.write_text("_target_: losses_of_mine.Half\nshare: 0.75\n")
     assert compose("resume=run", "trainer.max_epochs=2").loss == config.loss
+
+
+def test_what_a_loss_computes_with_is_moved_to_the_device(options: Options, tmp_path: Path) -> None:
+    with (tmp_path / "losses_of_mine.py").open("a") as module:
+        module.write(WEIGHTED)
+    _, model, _ = build(options("loss={_target_: losses_of_mine.Weighted}"))
+    assert model.own_loss is not None
+    model.own_loss.to(torch.device("meta"))
+    loss = model.own_loss.function
+    assert isinstance(loss, torch.nn.Module)
+    assert loss.weights.device.type == "meta"
 
 
 def test_the_range_test_is_of_ones_own_loss(options: Options) -> None:

@@ -122,7 +122,10 @@ def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
         _ = Run(tmp_path).summary
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    with pytest.raises(ThawError, match=rf"no summary\.json\. To finish it: resume={tmp_path}$"):
+    with pytest.raises(ThawError, match=rf"no summary\.json\. To finish it: thaw train resume={tmp_path}$"):
+        _ = Run(tmp_path).summary
+    (tmp_path / "metrics.csv").write_text("epoch,val/acc\n1,0.5\n2,0.6\n")
+    with pytest.raises(ThawError, match=r"; to end it where it is: trainer\.max_epochs=2 behind that$"):
         _ = Run(tmp_path).summary
 
 

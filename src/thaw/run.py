@@ -166,6 +166,11 @@ class Run:
         return read_metrics(self._require(self.metrics_csv))
 
     @property
+    def num_epochs(self) -> int:
+        """Epochs that `metrics.csv` has; 0 without it."""
+        return len(self.metrics) if self.metrics_csv.exists() else 0
+
+    @property
     def chose_epoch(self) -> bool:
         """True if the best epoch is one of several that were validated; also where nothing tells."""
         if self.metrics_csv.exists():
@@ -334,7 +339,13 @@ class Run:
             raise ThawError(f"There is no folder {self.folder}.{did_you_mean(self.folder.name, names)}")
         inner = next(self.folder.glob(f"*/{self.summary_json.name}"), None)
         advice = f" It holds runs: name one, such as {inner.parent}." if inner else ""
-        advice = f" To finish it: {shlex.quote(f'resume={self.folder}')}" if self.last.exists() else advice
+        if self.last.exists():
+            there = (
+                f"; to end it where it is: trainer.max_epochs={epochs} behind that"
+                if (epochs := self.num_epochs)
+                else ""
+            )
+            advice = f" To finish it: thaw train {shlex.quote(f'resume={self.folder}')}{there}"
         raise ThawError(f"{self.folder} is not the folder of a finished run: it has no {path.name}.{advice}")
 
 

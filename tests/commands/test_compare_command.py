@@ -103,7 +103,7 @@ def test_the_images_of_highest_loss_are_drawn(
     assert main(["compare", str(finished_run.folder), "--top-losses", str(picture)]) == 0
     assert capsys.readouterr().out.endswith(f"\nThe images of highest loss are in {picture}\n")
     with Image.open(picture) as grid:
-        assert grid.size == (6 * 210, 35 + 2 * 245)  # all nine images of val, in two rows
+        assert grid.size == (6 * 210, 35 + 2 * 260)  # all nine images of val, in two rows
 
 
 def test_where_the_images_are_gone_no_picture_is_drawn(

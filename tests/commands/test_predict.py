@@ -361,3 +361,10 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
 def test_a_folder_that_is_no_run_is_a_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(tmp_path), "a.jpg"]) == 2
     assert "is not the folder of a finished run" in capsys.readouterr().err
+
+
+def test_a_run_among_the_images_is_refused(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(finished_run.folder)
+    assert main(["predict", folder, folder]) == 2
+    expected = f"{folder} is the folder of a run, and no images: one run predicts, {folder}.\n"
+    assert capsys.readouterr().err == expected

@@ -96,21 +96,24 @@ def test_splits_and_classes_are_those_of_the_folder(image_folder: Path, packed: 
     assert stream.fingerprint == folder.fingerprint
 
 
-@pytest.mark.parametrize(("by_folder", "classes"), [(True, ("10", "2")), (False, ("2", "10"))])
+@pytest.mark.parametrize(
+    ("by_table", "in_folders", "classes"),
+    [(False, True, ("10", "2")), (True, False, ("2", "10")), (True, True, ("2", "10"))],
+)
 def test_numbered_classes_are_in_the_order_of_what_was_packed(
-    image_folder: Path, tmp_path: Path, by_folder: bool, classes: tuple[str, ...]
+    image_folder: Path, tmp_path: Path, by_table: bool, in_folders: bool, classes: tuple[str, ...]
 ) -> None:
     lines = ["path,label"]
     for name, label in (("blue", "2"), ("red", "10")):
         for i in range(4):
-            place = f"{label if by_folder else 'all'}/{name}{i}.png"
+            place = f"{label if in_folders else 'all'}/{name}{i}.png"
             (tmp_path / "images" / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(image_folder / "train" / name / f"{i}.png", tmp_path / "images" / place)
             lines.append(f"{place},{label}")
     (tmp_path / "images" / "labels.csv").write_text("\n".join(lines))
-    options = {} if by_folder else {"csv": "labels.csv"}
+    options = {"csv": "labels.csv"} if by_table else {}
     index = index_of(tmp_path / "images", "folder", val_fraction=0.5, **options)
-    pack(rows_of(tmp_path / "images", **options), str(tmp_path / "packed"), 1)
+    pack(rows_of(tmp_path / "images", **options), str(tmp_path / "packed"), 1, by_folder=not by_table)
     stream = index_of(tmp_path / "packed", "stream", val_fraction=0.5)
     assert stream.classes == index.classes == classes
 

@@ -194,7 +194,7 @@ def test_the_highest_losses_tell_what_was_said_what_is_true_and_the_loss() -> No
     predictions = make_predictions([0, 1, 0], [1, 1, 0], [0.9, 0.6, 0.8])
     chosen = predictions.top_losses(2)
     grid = top_losses_grid(list(make_images(2)), predictions, chosen, "val")
-    assert grid.titles == ["bees 90%\nis ants 10%, loss 2.30", "bees 60%\nloss 0.51"]
+    assert grid.titles == ["bees 90%\nis ants 10%, loss 2.30\n0.png", "bees 60%\nloss 0.51\n1.png"]
     assert grid.colors == [WRONG, RIGHT]
     assert grid.heading == "Highest losses on val"
 
@@ -213,7 +213,7 @@ def test_of_long_names_the_middle_is_left_out_and_no_figure() -> None:
     said, actual = r"american.*….*south_{} 90%", r"staffor.*….*_north"
     expected = {
         prediction_grid: (said, f"is {actual}"),
-        top_losses_grid: (said, f"is {actual} 10%", "loss 2[.]30"),
+        top_losses_grid: (said, f"is {actual} 10%", "loss 2[.]30", "0[.]png"),
         least_certain_grid: (said, f"{actual} 10%", f"is {actual}"),
     }
     for make, patterns in expected.items():

@@ -194,6 +194,11 @@ def test_unsuitable_size_of_crops_that_grow(name: str, size: int) -> None:
 # ---- stages
 
 
+def test_weights_that_averaging_has_saved_are_read() -> None:
+    backbone = Backbone("mnasnet0_5", 64)
+    backbone.load_state_dict(dict(backbone.state_dict()))  # without the metadata of torch's
+
+
 def test_first_stage_holds_loose_parameters(empty_on_meta: Any) -> None:
     with empty_on_meta():
         backbone = Backbone("vit_b_32", 64)

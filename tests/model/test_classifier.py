@@ -366,7 +366,8 @@ def test_a_loss_of_ones_own_has_float32_at_mixed_precision_and_the_targets_that_
 
     fit(classifier(own_loss=own, augment=AugmentConfig(mixup=0.2)), batch(), precision="bf16-mixed")
     fit(classifier(own_loss=own), batch(), precision="bf16-mixed")
-    assert seen == [(torch.float32, (8, 3), torch.float32), (torch.float32, (8,), torch.float32)]
+    fit(classifier(own_loss=own), batch(), precision="64-true")
+    assert seen == [(torch.float32, shape, torch.float32) for shape in ((8, 3), (8,), (8,))]
 
 
 def test_a_metric_of_ones_own_is_counted_on_real_images_alone(fit: Fit) -> None:
@@ -686,6 +687,17 @@ def test_loss_of_mixed_images(augment: dict[str, float], class_weights: Tensor |
     expected = F.cross_entropy(logits, targets, class_weights).item()
     assert first_loss(model, (images, labels), fit) == pytest.approx(expected)
     assert expected != pytest.approx(F.cross_entropy(training_logits(model, images), labels, class_weights).item())
+
+
+def test_of_a_mixed_image_the_class_with_most_of_it_is_the_right_answer(fit: Fit) -> None:
+    model = classifier(strategy=FROZEN, augment=AugmentConfig(mixup=1.0), seed=7)
+    images, labels = batch()
+    with seeded(7, 0, 0, 0):
+        mixed, targets = model.mix(model.normalize(images), labels)
+    logits = training_logits(model, deepcopy(model).freeze().extract(mixed))
+    expected = (logits.argmax(dim=1) == targets.argmax(dim=1)).double().mean().item()
+    assert fit(model, (images, labels)).callback_metrics["train/acc"].item() == pytest.approx(expected)
+    assert not torch.equal(targets.argmax(dim=1), labels)
 
 
 def test_features_are_not_mixed(fit: Fit) -> None:

@@ -54,6 +54,10 @@ def test_a_callback_of_ones_own_is_made_by_its_class(make: Make) -> None:
             {"_target_": "lightning.pytorch.callbacks.StochasticWeightAveraging", "swa_lrs": 0.01},
             "averages weights: use trainer.ema_decay=0.999",
         ),
+        (
+            {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9},
+            "averages weights: use trainer.ema_decay=0.999",
+        ),
         ({"_target_": "builtins.dict"}, "must be a callback of lightning.pytorch, got builtins.dict[.]"),
         ({"monitor": "val/acc"}, "must be {_target_: MODULE.CLASS, …}, got {'monitor': 'val/acc'}[.]"),
         ("Timer", "must be {_target_: MODULE.CLASS, …}, got 'Timer'[.]"),

@@ -110,6 +110,22 @@ def test_an_early_end_is_told(scores: list[float], patience: int, said: str, cap
     assert caplog.text.partition("Stopped early: val/acc has not improved in ")[2] == said
 
 
+def test_an_end_that_waits_for_the_least_number_of_epochs_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    model, stopping = Scripted([0.5] * 9), PhaseEarlyStopping("val/acc", 2, [0])
+    with caplog.at_level("INFO"):
+        fit_scripted(model, stopping, min_epochs=6)
+    assert model.trained == list(range(6))
+    assert stopping.ended == 9
+    assert caplog.text.endswith("Stopped early: val/acc has not improved in the last 5 validations\n")
+
+
+def test_a_value_that_is_no_number_is_no_improvement_and_no_end() -> None:
+    nan = float("nan")
+    model = Scripted([nan, 0.5, nan, 0.6, nan, nan, 0.9, 0.9])
+    fit_scripted(model, PhaseEarlyStopping("val/acc", 2, [0]))
+    assert model.trained == list(range(6))
+
+
 def test_a_falling_loss_is_an_improvement() -> None:
     model = Scripted([0.5, 0.4, 0.3, 0.3, 0.3, 0.2], "val/loss")
     fit_scripted(model, PhaseEarlyStopping("val/loss", 2, [0], "min"))

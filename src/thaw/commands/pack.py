@@ -60,9 +60,15 @@ def run(options: argparse.Namespace) -> int:
         for split, samples in index.splits.items()
         for path, label in samples
     ]
+    by_folder = options.csv is None and options.label_pattern is None
     size = sum(index.size(row.path) for row in rows)
     print(f"\nPacking {len(rows)} images, {size / 1e6:.0f} MB, into {options.out}", flush=True)
-    pack(track(rows, "Packing", transient=True, disable=not sys.stdout.isatty()), options.out, options.shard_mb)
+    pack(
+        track(rows, "Packing", transient=True, disable=not sys.stdout.isatty()),
+        options.out,
+        options.shard_mb,
+        by_folder,
+    )
     found = len(Shards(options.out, cache_folder() / "shards").rows)
     if found != len(rows):
         raise ThawError(f"{options.out} has {found} of {len(rows)} images: delete what is there, and pack again.")

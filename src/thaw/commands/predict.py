@@ -53,6 +53,9 @@ def run(options: argparse.Namespace) -> int:
         from thaw.predict import Predictor, write_csv, write_json
         from thaw.run import Run
 
+    for name in options.images:
+        if Run(name).is_started:
+            raise ThawError(f"{name} is the folder of a run, and no images: one run predicts, {options.folder}.")
     try:
         predictor = Predictor(Run(options.folder), options.device, options.batch_size, options.tta)
     except ThawError as error:

@@ -52,8 +52,7 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     """
     if options.name == "stream":
         shards = Shards(options.root, cache_folder() / "shards")
-        by_folder = all(row.name in Path(row.source).parts for row in shards.rows)
-        return Scan(shards.rows, by_folder, shards=shards)
+        return Scan(shards.rows, shards.by_folder, shards=shards)
     excluded = read_excluded(_find_list(root, options.exclude), root) if options.exclude else frozenset()
     if not options.csv:
         return _read_folders(root, options, excluded)

@@ -24,6 +24,8 @@ ADDRESSES = ("s3://", "gs://", "r2://")
 INDEX = "index.json"
 """LitData's list of the shards: written last, so that a folder without it is no whole data set."""
 COLUMNS = ["path", "label", "split", "bytes", "sha256"]
+FOLDER_COLUMNS = ["path", "folder", "split", "bytes", "sha256"]
+"""Where folders told the labels, which orders the classes otherwise: see `sort_classes`."""
 """Of the table; the path is as seen from the packed folder, the split empty where it is left to the training."""
 
 
@@ -49,6 +51,7 @@ class Shards:
     Attributes:
         rows: The images, their paths below `root`.
         images: What is known of each by its path.
+        by_folder: Whether folders told their labels, before they were packed.
 
     Raises:
         ThawError: There are no whole shards of `pack`'s at `root`, or LitData is not installed.
@@ -60,7 +63,7 @@ class Shards:
         self._own = local()
         if not is_address(root):
             _check_files(Path(root))
-        self.rows, self.images = self._read_table()
+        self.rows, self.images, self.by_folder = self._read_table()
 
     def contents(self, path: Path) -> bytes:
         """The encoded image. Any number of threads and forked processes may ask.
@@ -84,7 +87,7 @@ class Shards:
             self._own.process = os.getpid()
         return self._own.reader
 
-    def _read_table(self) -> tuple[list[Row], dict[Path, Packed]]:
+    def _read_table(self) -> tuple[list[Row], dict[Path, Packed], bool]:
         try:
             reader = self._open()
             reader[0]  # LitData reads the index with the first item
@@ -96,7 +99,7 @@ class Shards:
             raise ThawError(f"dataset.root={self.root} cannot be read: {first_line(error).rstrip('.')}.") from error
         try:
             lines = csv.reader(StringIO(text, newline=""), strict=True)
-            if next(lines) != COLUMNS:
+            if (columns := next(lines)) not in (COLUMNS, FOLDER_COLUMNS):
                 raise ValueError
             rows, images = [], {}
             for number, (name, label, split, size, digest) in enumerate(lines):
@@ -107,7 +110,7 @@ class Shards:
             raise ThawError(
                 f"dataset.root={self.root} was not packed by `thaw pack`: its last item is no table of images."
             ) from error
-        return rows, images
+        return rows, images, columns == FOLDER_COLUMNS
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_own"}
@@ -162,13 +165,14 @@ def _check_files(root: Path) -> None:
 # ---- packing
 
 
-def pack(rows: Iterable[Row], out: str, megabytes: int) -> None:
+def pack(rows: Iterable[Row], out: str, megabytes: int, by_folder: bool = True) -> None:
     """Write images to shards in the given order, and the table after them.
 
     Args:
         rows: The images; the `source` of each is the path that the table has.
         out: A new or empty folder, or an address.
         megabytes: Size of a shard; the last is smaller.
+        by_folder: Whether folders have told the labels.
 
     Raises:
         ThawError: `out` cannot be written, or LitData is not installed.
@@ -178,7 +182,7 @@ def pack(rows: Iterable[Row], out: str, megabytes: int) -> None:
         if is_address(out):
             # LitData uploads from a process of its own: the only one, as the table has to come last.
             litdata.optimize(
-                partial(_items, list(rows)),
+                partial(_items, list(rows), by_folder),
                 [0],  # one input, of which all items come
                 out,
                 chunk_bytes=megabytes * 10**6,
@@ -191,7 +195,7 @@ def pack(rows: Iterable[Row], out: str, megabytes: int) -> None:
         writer = litdata.streaming.Cache(out, chunk_bytes=megabytes * 10**6)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an image that is larger than a shard
-            for number, item in enumerate(_items(rows)):
+            for number, item in enumerate(_items(rows, by_folder)):
                 writer[number] = item
             writer.done()
         writer.merge()
@@ -201,11 +205,11 @@ def pack(rows: Iterable[Row], out: str, megabytes: int) -> None:
         ) from error
 
 
-def _items(rows: Iterable[Row], _: int = 0) -> Iterator[bytes]:
+def _items(rows: Iterable[Row], by_folder: bool, _: int = 0) -> Iterator[bytes]:
     """What the shards hold: each encoded image, then the table."""
     table = StringIO(newline="")
     lines = csv.writer(table)
-    lines.writerow(COLUMNS)
+    lines.writerow(FOLDER_COLUMNS if by_folder else COLUMNS)
     for row in rows:
         contents = row.path.read_bytes()
         digest = hashlib.sha256(contents).hexdigest()[:16]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import groupby
 from math import ceil
+from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -178,7 +179,7 @@ def prediction_grid(images: Sequence[Tensor], predictions: Predictions, chosen: 
 
 
 def top_losses_grid(images: Sequence[Tensor], predictions: Predictions, chosen: Sequence[int], split: str) -> Grid:
-    """Images with what was predicted, what they are, the probability of both, and the loss.
+    """Images with what was predicted, what they are, the probability of both, the loss and the file's name.
 
     Args:
         images: uint8 (3, H, W), one for each of `chosen`; overlays of them are as good.
@@ -193,7 +194,8 @@ def top_losses_grid(images: Sequence[Tensor], predictions: Predictions, chosen: 
         said = fill(f"{{}} {shares[predicted]:.0%}", predictions.classes[predicted])
         actual = fill(f"is {{}} {shares[label]:.0%}", predictions.classes[label])
         loss = f"loss {predictions.losses[index]:.2f}"
-        titles.append(f"{said}\n{loss if label == predicted else _join(actual, loss)}")
+        name = fill("{}", Path(predictions.paths[index]).name)
+        titles.append(f"{said}\n{loss if label == predicted else _join(actual, loss)}\n{name}")
     return Grid(images, titles, _colors(predictions, chosen), f"Highest losses on {split}")
 
 

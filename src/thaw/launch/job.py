@@ -163,5 +163,6 @@ def _advice(error: Interrupted, run: Run, begun: float) -> str:
         return f"Ended by {error.signal} after the training: all of it is saved. Next: {command}"
     if run.last.exists():
         command = shlex.join([*Program(Path(sys.argv[0])).typed, f"resume={run.folder}"])
-        return f"Ended by {error.signal}. To go on from the last saved epoch: {command}"
+        there = f" (to end there: trainer.max_epochs={epochs} behind it)" if (epochs := run.num_epochs) else ""
+        return f"Ended by {error.signal}. To go on from the last saved epoch: {command}{there}"
     return f"Ended by {error.signal} before an epoch was saved in {run.folder}: start anew."

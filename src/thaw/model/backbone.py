@@ -36,6 +36,12 @@ class Stage:
         return not any(parameter.requires_grad for parameter in self.parameters())
 
 
+class _MNASNet(torchvision.models.MNASNet):  # type: ignore[misc] # torchvision has no types
+    """Takes weights whose metadata tell no version, as Lightning's averaging saves them."""
+
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
+
 class Backbone(nn.Module):
     """A torchvision classifier without its last layer: images (B, 3, H, W), normalised -> features (B, F).
 
@@ -65,6 +71,8 @@ class Backbone(nn.Module):
             )
         except (AssertionError, ValueError) as error:
             raise _misfit(name, image_size, error) from error
+        if isinstance(self.network, torchvision.models.MNASNet):
+            self.network.__class__ = _MNASNet
         self.num_features = _remove_head(self.network)
         replace_norms(self.network, BatchNorm)
         self.stages = divide_into_stages(self.network)

@@ -255,7 +255,8 @@ class Classifier(LightningModule):
             inputs = self.extract(inputs)
         logits = self.classify(inputs)
         loss, num_images = self.loss(logits, targets)
-        self.train_metrics.update(loss.detach() * num_images, num_images, logits.detach(), labels)
+        most = targets if targets.ndim == 1 else targets.argmax(dim=1)  # of a mixed image, the class with most of it
+        self.train_metrics.update(loss.detach() * num_images, num_images, logits.detach(), most)
         if self.trainer.is_last_batch:
             self._log_metrics("train", self.train_metrics)
         return loss * weight_in_step(self.trainer, batch_idx)

@@ -50,7 +50,7 @@ class OwnLoss:
             return logits.sum()
         shapes = f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)}"
         with _blaming("loss", f"{shapes} of {targets.dtype}"), torch.autocast(logits.device.type, enabled=False):
-            loss = self.function(logits, targets)
+            loss = self.function(logits.float(), targets.float() if targets.is_floating_point() else targets)
         if isinstance(loss, Tensor) and loss.shape in ((), targets.shape[:1]) and loss.requires_grad:
             return loss.mean()
         kind = type(loss).__name__

@@ -40,7 +40,7 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
         augment=config.augment,
         class_weights=data.class_weights(),
         seed=config.seed,
-        own_loss=own_loss,
+        own_loss=None if own_loss is None else own_loss.function,
         own_metrics=own_metrics.metrics,
     )
     if size := config.augment.start_size:

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import WeightAveraging
 
 from thaw.config import Config
 from thaw.errors import ThawError
@@ -78,7 +79,7 @@ def _make_own(name: str, recipe: Any) -> pl.Callback:
             f"trainer.callbacks.{name} thaws a backbone, as the strategy does: use strategy=discriminative with "
             "strategy.head_epochs=N, or strategy=gradual."
         )
-    if isinstance(callback, pl.callbacks.StochasticWeightAveraging):  # which sets rates and epochs of its own
+    if isinstance(callback, (pl.callbacks.StochasticWeightAveraging, WeightAveraging)):
         raise ThawError(f"trainer.callbacks.{name} averages weights: use trainer.ema_decay=0.999.")
     if isinstance(callback, pl.callbacks.EarlyStopping) and callback.monitor.startswith("val/"):
         callback._check_on_train_epoch_end = False  # but where it is validated, which trainer.eval_every says

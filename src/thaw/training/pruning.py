@@ -25,6 +25,8 @@ class TrialPruning(Callback):
         trial: The trial.
         monitor: Metric that decides: the one that the search goes by.
         mode: `max` or `min`, whichever is better of that metric.
+
+    Attributes:
         has_pruned: Whether it has ended the training.
     """
 

@@ -36,9 +36,12 @@ class PhaseEarlyStopping(EarlyStopping):
     """
 
     def __init__(self, monitor: str, patience: int, phase_starts: list[int], mode: str = "max") -> None:
-        super().__init__(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)
+        super().__init__(
+            monitor, patience=patience, mode=mode, check_finite=False, check_on_train_epoch_end=False
+        )  # a value that is no number, as of a class that is not predicted yet, is no improvement
         self.phase_starts = phase_starts
         self.ended: int | None = None
+        self.asked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a resumed training that had ended already, unless more patience or more epochs are asked for.
@@ -53,7 +56,9 @@ class PhaseEarlyStopping(EarlyStopping):
             self.ended = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the count where a phase begins."""
+        """Forget the count where a phase begins, and a wish that Lightning's `min_epochs` has not fulfilled."""
+        if self.asked:
+            trainer.should_stop = self.asked = False
         if trainer.current_epoch in self.phase_starts:
             self.wait_count = 0
 
@@ -67,7 +72,8 @@ class PhaseEarlyStopping(EarlyStopping):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop, before `LastCheckpoint` asks for it."""
-        trainer.should_stop = trainer.should_stop or self.ended is not None
+        self.asked = self.ended is not None and not trainer.should_stop
+        trainer.should_stop = trainer.should_stop or self.asked
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why the training is over."""

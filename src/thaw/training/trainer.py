@@ -230,7 +230,13 @@ def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> F
         model.extract_frozen,
         lambda epoch: model.mix is None and is_still_frozen(config.strategy, epoch, num_stages),
         config.strategy.feature_views,
-        (str(trainer.precision), trainer.accelerator.name(), str(model.transform)),
+        (
+            str(trainer.precision),
+            trainer.accelerator.name(),
+            str(model.transform),
+            model.backbone.name,
+            str(getattr(model.backbone.network, "transform_input", None)),  # of GoogLeNet and Inception: no tensor
+        ),
     )
 
 
