@@ -20,3 +20,13 @@ def test_a_class_of_ones_own_is_found_in_the_folder_that_one_works_in(
     monkeypatch.chdir(tmp_path)
     assert make("augment.transforms.salt", {"_target_": "salt_of_mine.Salt", "share": 0.1}).share == 0.1
     assert type(make("key", {"_target_": "json.JSONEncoder"})).__module__ == "json.encoder"
+
+
+def test_a_name_that_its_module_lacks_is_told_once_with_the_one_that_may_be_meant(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(ThawError) as refusal:
+        make("metrics.kappa", {"_target_": "torchmetrics.CohenKapa"})
+    expected = "metrics.kappa cannot be made: module 'torchmetrics' has no attribute 'CohenKapa'. Did you mean"
+    assert str(refusal.value) == f"{expected} 'CohenKappa'?"
+    assert caplog.text == ""

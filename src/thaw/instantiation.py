@@ -4,9 +4,10 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-from thaw.errors import ThawError, one_line
+from thaw.errors import ThawError, did_you_mean, one_line
 
 
 def look_here_too() -> None:
@@ -27,17 +28,18 @@ def make(key: str, recipe: Any, usual: Mapping[str, Any] | None = None, calls: b
     Raises:
         ThawError: It is no recipe, there is no such class, or it does not take these arguments.
     """
-    from hydra.utils import get_object, instantiate  # who uses the parts from Python has no need of Hydra
+    from hydra.utils import instantiate  # who uses the parts from Python has no need of Hydra
 
     if not isinstance(recipe, Mapping) or "_target_" not in recipe:
         raise ThawError(f"{key} must be {{_target_: MODULE.CLASS, …}}, got {recipe!r}.")
     look_here_too()
     try:
-        target = get_object(recipe["_target_"])
+        target = resolve_name(recipe["_target_"])
         takes = inspect.signature(target).parameters if usual else ()
         further = {name: value for name, value in (usual or {}).items() if name in takes and name not in recipe}
         if inspect.isroutine(target) and not calls:
             further["_partial_"] = True
         return instantiate(recipe, _convert_="all", **further)
     except Exception as error:  # what a class that is not ours raises
-        raise ThawError(f"{key} cannot be made: {one_line(error.__cause__ or error)}") from error
+        meant = did_you_mean(error.name, dir(error.obj)) if isinstance(error, AttributeError) and error.name else ""
+        raise ThawError(f"{key} cannot be made: {one_line(error.__cause__ or error)}{meant and '.' + meant}") from error
