@@ -122,7 +122,7 @@ def test_a_search_whose_study_cannot_be_opened_is_one_line(light: Path, tmp_path
         2,
         [
             "The study of the search cannot be opened or written: (sqlite3.OperationalError) unable to open database "
-            "file. Mend that and start again."
+            "file. Fix that and start again."
         ],
     )
 

@@ -7,15 +7,12 @@ The YAML files in `conf/` hold named presets, that is, only what differs from th
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.errors import ThawError, did_you_mean
 from thaw.paths import at_home
 from thaw.rules import POSITIVE, Rule, at_least, check, one_of, require, whole, within
-
-IntOrStr: TypeAlias = int | str
-NumberOrStr: TypeAlias = int | float | str
 
 MAX_SIDE = 10_000
 """Largest input side in pixels; larger values are typing errors or a malicious checkpoint."""
@@ -152,7 +149,7 @@ class DatasetConfig:
     balance: Annotated[str, one_of("none", "loss", "sampler")] = "none"
     """Weigh rare classes more: none, loss (weighted loss; in small batches the weights cancel in part) or sampler
     (drawn more often, each time in another view)."""
-    num_workers: Annotated[IntOrStr, whole(0, MAX_PROCESSES).or_words("auto")] = "auto"
+    num_workers: Annotated[int | str, whole(0, MAX_PROCESSES).or_words("auto")] = "auto"
     """Loader processes; auto is 0 for an epoch of less than a second of loading and, without a GPU, for images in
     memory, else one for each CPU core but one, at most 8. Images on the GPU need none."""
     cache: Annotated[str, one_of("auto", "ram", "device", "none")] = "auto"
@@ -277,7 +274,7 @@ class OptimizerConfig:
     name: Annotated[str, OPTIMIZER] = "sgd"
     """sgd (with momentum), adamw, or the class of another, such as torch.optim.NAdam, whose momentum is what it is made
     with."""
-    lr: Annotated[NumberOrStr, POSITIVE.or_words("auto")] = 3e-3
+    lr: Annotated[int | float | str, POSITIVE.or_words("auto")] = 3e-3
     """Learning rate of the head; the strategy sets the other stages' as ratios to it. auto finds one by a range test
     before the training."""
     momentum: Annotated[float, within("[0, 1)")] = 0.9
@@ -385,7 +382,7 @@ class StrategyConfig:
     """Epochs in which only the head learns, before the backbone joins."""
     unfreeze_epochs: Annotated[int, at_least(0)] = 0
     """Epochs over which the backbone thaws, from its last stage to its first; 0 thaws all at once."""
-    feature_views: Annotated[IntOrStr, whole(1, MAX_VIEWS).or_words("mirror", "fresh")] = "mirror"
+    feature_views: Annotated[int | str, whole(1, MAX_VIEWS).or_words("mirror", "fresh")] = "mirror"
     """What the head sees of an image while the whole backbone is frozen: mirror (its centre crop and the
     mirror images that augment.flip and augment.vertical_flip allow), a number of random views drawn once, or fresh
     (other random views in each epoch, at the price of a forward pass)."""

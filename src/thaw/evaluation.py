@@ -103,16 +103,19 @@ def evaluate(
     check_views(module.augment, tta, random_views)
     if data is None:
         index, split, is_same = _own_images(run, module.options, split, label_pattern, columns)
-        own = MAY_HAVE_LEARNED if split == "train" and not is_same else CAUTIONS.get(split, "")
+        is_fair = split == "val" and not run.chose_epoch
+        caution = MAY_HAVE_LEARNED if split == "train" and not is_same else "" if is_fair else CAUTIONS.get(split, "")
     else:
-        index = _other_images(data, model.classes, module.options, label_pattern, columns)
+        if data.is_dir() and not has_folders(data):  # nothing else tells the classes
+            label_pattern = label_pattern or module.options.label_pattern
+        index = index_known_classes(data, model.classes, label_pattern, columns)
         split = _choose(index, split)
         module.options = replace(module.options, on_bad="skip")
     name = NAMES.get(split, split)
     module.load(replace(index, splits={name: index.splits[split]}))
     images = module.datasets[name]
-    is_fair = split == "val" and not run.chose_epoch
-    caution = caution_of(run, images.samples) if data is not None else "" if is_fair else own
+    if data is not None:
+        caution = caution_of(run, images.samples)
     device = device or run.trainer.accelerator
     trainer = make_predictor(keep_precision(run, device), device)
     views = [predict(trainer, model, module, name)]
@@ -219,19 +222,6 @@ def _what_is_judged(run: Run, index: ImageIndex, split: str) -> str:
     metrics = run.full_summary["val" if split == "val" else "test"]
     num_recorded = metrics["n"] if metrics else num_left
     return f"{changed}. Judged are those of its {num_recorded} {split} images that are there: {num_left}."
-
-
-def _other_images(
-    data: Path,
-    classes: Sequence[str],
-    options: DatasetConfig,
-    label_pattern: str | None,
-    columns: Mapping[str, str] | None,
-) -> ImageIndex:
-    """Images that are not the run's own; the run's pattern tells the classes where nothing else does."""
-    if data.is_dir() and not has_folders(data):
-        label_pattern = label_pattern or options.label_pattern
-    return index_known_classes(data, classes, label_pattern, columns)
 
 
 def _choose(index: ImageIndex, split: str | None, advice: str = "") -> str:

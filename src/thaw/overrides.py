@@ -29,7 +29,7 @@ def is_multirun(arguments: list[str]) -> bool:
 
 
 def readable(arguments: list[str]) -> list[str]:
-    """Reorders flags first and quotes text values that Hydra would parse as something else.
+    """The command line with flags first, and texts in quotes where Hydra would parse them as something else.
 
     `dataset.root=photos (1)`, `dataset.root=2024_11` and `dataset.label_pattern=^(.+)_[0-9]+[.]` mean what they say.
     """

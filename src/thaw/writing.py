@@ -88,8 +88,8 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ThawError(
-            f"{path} could not be written: {error.strerror or error}. Earlier checkpoints are whole. Make room, or "
-            "leave to write there, and go on with resume=RUN; hydra.run.dir=FOLDER puts a new run elsewhere."
+            f"{path} could not be written: {error.strerror or error}. Earlier checkpoints are whole. Free some "
+            "space, or allow writing there, and go on with resume=RUN; hydra.run.dir=FOLDER puts a new run elsewhere."
         ) from error
 
 

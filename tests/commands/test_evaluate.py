@@ -201,7 +201,7 @@ def test_a_full_disk_is_told_without_advice_on_trainings(run: Run, capsys: pytes
         assert capsys.readouterr().err == message
         image, table = next(Path(run.dataset.root).rglob("*.png")), run.folder / "table.csv"
         assert main(["predict", str(run.folder), str(image), "--out", str(table)]) == 2
-        assert capsys.readouterr().err == f"{table}: File too large. Mend that and start again.\n"
+        assert capsys.readouterr().err == f"{table}: File too large. Fix that and start again.\n"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 

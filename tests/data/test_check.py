@@ -216,8 +216,7 @@ def test_missing_files_do_not_stop_the_search_for_copies(insects: ImageIndex) ->
 # Unreadable files
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_unreadable_files_are_found_with_their_reasons(tmp_path: Path, threads: int) -> None:
+def test_unreadable_files_are_found_with_their_reasons(tmp_path: Path) -> None:
     index = plant_folders(tmp_path, {"train/ants": 3, "train/bees": 2, "val/ants": 2})
     for sample in [*index.splits["train"], *index.splits["val"]]:
         Image.effect_noise((32, 32), 50).save(sample.path)
@@ -225,7 +224,7 @@ def test_unreadable_files_are_found_with_their_reasons(tmp_path: Path, threads: 
     truncated.write_bytes(truncated.read_bytes()[:-100])
     html.write_text("<html>404</html>")
     missing.unlink()
-    bad = find_unreadable(index, True, threads)
+    bad = find_unreadable(index, True)
     assert list(bad) == [html, truncated, missing]
     assert bad[html] == "its contents are in no image format that Thaw reads"
     assert bad[truncated].startswith("image file is truncated")

@@ -55,7 +55,7 @@ def test_links_that_lead_nowhere_can_be_left_out(root: Path, tmp_path: Path) -> 
 def test_a_list_that_is_damaged_is_not_taken_for_none(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "list.csv"
     file.write_text('path,reason\nants/3.jpg,"blurred\n')
-    with pytest.raises(ThawError, match=r"list\.csv cannot be read \(behind line 1: .*Mend it, or name another file"):
+    with pytest.raises(ThawError, match=r"list\.csv cannot be read \(after line 1: .*Fix it, or name another file"):
         read_names(file)
     file.write_text("\ufeffpath,reason\nants/3.jpg,blurred\n")  # as a spreadsheet saves it
     assert read_names(file) == ["ants/3.jpg"]
@@ -69,7 +69,7 @@ def test_a_list_that_is_damaged_is_not_taken_for_none(root: Path, tmp_path: Path
     [
         ("file\nants/1.jpg\n", "must have a column path: .* has file"),
         ("", "must have a column path: .* has none"),
-        ('path,reason\nants/1.jpg,"blurred\nants/2.jpg,dark\n', "cannot be read: .*behind line 1: "),
+        ('path,reason\nants/1.jpg,"blurred\nants/2.jpg,dark\n', "cannot be read: .*after line 1: "),
         (None, "cannot be read"),
     ],
 )

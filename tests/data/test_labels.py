@@ -237,14 +237,14 @@ def test_a_column_that_looks_like_a_split_and_is_not_used_is_told(tmp_path: Path
         (
             "path,label\n000.jpg,ants\n001.jpg,\n",
             "dataset.csv: {file} has 1 of 2 lines without a label: 001.jpg (line 3). "
-            "Mend or remove them; dataset.on_bad=skip leaves them out.",
+            "Fix or remove them; dataset.on_bad=skip leaves them out.",
         ),
         (
             "path,label\n000.jpg\n9.jpg,ants\n1/8.jpg,ants\n001.jpg,bees\n7.jpg,ants\n6.jpg,\n5.jpg,ants\n4.jpg,bees\n",
             "dataset.csv: {file} has 2 of 8 lines without a label: 000.jpg (line 2), 6.jpg (line 7); "
             "5 of 8 lines of a file that does not exist, as seen from {root}: "
             "9.jpg (line 3), 1/8.jpg (line 4), 7.jpg (line 6) and 2 more. "
-            "Mend or remove them; dataset.on_bad=skip leaves them out.",
+            "Fix or remove them; dataset.on_bad=skip leaves them out.",
         ),
         (
             "path,label,split\n000.jpg,ants,dev\n",
@@ -358,7 +358,7 @@ def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
     assert message.endswith(f"It was looked for in {tmp_path}.")
     write_csv(tmp_path, f"path,label\n0.jpg,{'a' * 200_000}\n")  # no field of a table is so long
     message = error_of(tmp_path, csv="labels.csv")
-    assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (behind line 1: field larger than ")
+    assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (after line 1: field larger than ")
 
 
 @pytest.mark.parametrize("note", ['"5 mm scale', '"5" mm scale'])
@@ -367,7 +367,7 @@ def test_csv_with_a_quote_that_would_swallow_the_lines_behind_it(tmp_path: Path,
     lines = [f"{i:03}.jpg,{'ants' if i % 2 else 'bees'},{note if i == 8 else 'plain'}\n" for i in range(20)]
     write_csv(tmp_path, "path,label,note\n" + "".join(lines))
     message = error_of(tmp_path, csv="labels.csv")
-    assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (behind line 9: ")
+    assert message.startswith(f"dataset.csv cannot be read: {tmp_path}/labels.csv (after line 9: ")
     assert message.endswith("; is a quote missing there, or one too many?).")
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import resource
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -152,7 +153,7 @@ def test_a_resize_that_leaves_borders_is_refused(start: Any, options: dict[str, 
 @pytest.mark.parametrize("resize", [40, (40, 50)])
 def test_survives_json(resize: Any) -> None:
     transform = EvaluationTransform(resize, 32, "bicubic", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    assert EvaluationTransform.from_dict(json.loads(json.dumps(transform.to_dict()))) == transform
+    assert EvaluationTransform.from_dict(json.loads(json.dumps(asdict(transform)))) == transform
 
 
 # ---- training

@@ -377,7 +377,7 @@ def test_a_sweep_goes_on_after_a_bad_job_and_is_closed_once(tmp_path: Path, ligh
 def test_a_sweep_whose_folder_cannot_be_made_is_one_line(tmp_path: Path, light: Path) -> None:
     (tmp_path / "taken").touch()
     outcome = run(light, "-m", "seed=4,5", "hydra.sweep.dir=taken", cwd=tmp_path)
-    assert (outcome.code, outcome.messages) == (2, ["taken: File exists. Mend that and start again."])
+    assert (outcome.code, outcome.messages) == (2, ["taken: File exists. Fix that and start again."])
     assert (tmp_path / "taken").exists()
 
 

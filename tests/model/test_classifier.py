@@ -921,7 +921,7 @@ def test_a_checkpoint_with_a_part_missing_or_wrong_is_refused(damage: str, tmp_p
     else:
         del content["thaw"][damage]
     torch.save(content, path)
-    with pytest.raises(ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
+    with pytest.raises(ThawError, match=r"best\.ckpt is not a complete checkpoint of Thaw: [^\n]+\.$"):
         Classifier.load_from_checkpoint(path)
 
 
@@ -942,7 +942,7 @@ def test_a_checkpoint_with_a_transform_that_is_none_is_refused(key: str, value: 
     content = torch.load(path, weights_only=True)
     content["thaw"]["transform"][key] = value
     torch.save(content, path)
-    with pytest.raises(ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
+    with pytest.raises(ThawError, match=r"best\.ckpt is not a complete checkpoint of Thaw: [^\n]+\.$"):
         Classifier.load_from_checkpoint(path)
 
 
@@ -975,7 +975,7 @@ def test_a_training_does_not_go_on_from_half_a_checkpoint(damage: str, tmp_path:
     else:
         del content[damage]
     torch.save(content, path)
-    with pytest.raises(ThawError, match=r"last\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
+    with pytest.raises(ThawError, match=r"last\.ckpt is not a complete checkpoint of Thaw: [^\n]+\.$"):
         require_own_checkpoint(path, classifier(), TWO_EPOCHS)
 
 

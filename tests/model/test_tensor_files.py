@@ -53,7 +53,7 @@ def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path, state: State
 def test_a_checkpoint_whose_format_is_no_number_is_refused(tmp_path: Path, state: State, version: object) -> None:
     torch.save({"state_dict": state, "thaw": {"format": version}}, tmp_path / "best.ckpt")
     with pytest.raises(
-        ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: its format must be a whole number"
+        ThawError, match=r"best\.ckpt is not a complete checkpoint of Thaw: its format must be a whole number"
     ):
         read_tensors(tmp_path / "best.ckpt")
 

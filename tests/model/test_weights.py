@@ -369,7 +369,7 @@ def test_a_run_with_a_damaged_checkpoint_is_refused(run: tuple[Path, Classifier]
     else:
         del (content if damage == "state_dict" else content["thaw"])[damage]
     torch.save(content, path)
-    with pytest.raises(ThawError, match=r"best\.ckpt is no whole checkpoint of Thaw: [^\n]+\.$"):
+    with pytest.raises(ThawError, match=r"best\.ckpt is not a complete checkpoint of Thaw: [^\n]+\.$"):
         find_weights(NAME, str(run[0]))
 
 

@@ -46,7 +46,7 @@ MOST_LINES = 20
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
-    """A folder of images, and what tells their labels."""
+    """Add the arguments that name a folder of images and tell their labels."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="CLASS/* or {train,val,test}/CLASS/*")
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument("--csv", type=Path, metavar="FILE", help="labels are in this file, as in dataset.csv")
@@ -62,7 +62,7 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     add_folder(parser)
     parser.add_argument(
         "--min-size", type=int, default=MIN_SIZE, metavar="PIXELS", help=f"smallest shorter side; default {MIN_SIZE}"
@@ -139,7 +139,7 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
     if root.is_file():
         there = shlex.join([str(root.parent), "--csv", str(root)])
         advice = (
-            f" A CSV file of labels is named by --csv, behind its folder: {there}"
+            f" A CSV file of labels is named by --csv, after its folder: {there}"
             if root.suffix.lower() == ".csv"
             else ""
         )

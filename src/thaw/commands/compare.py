@@ -27,7 +27,7 @@ PICTURES = (".jpg", ".png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN|FOLDER", help="run folders, or folders of them")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures in full to this file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
@@ -96,7 +96,7 @@ def _tell_answers(leaderboard: "Leaderboard", table: Path | None, picture: Path 
     first, *others = leader.records
     predictions = pool_predictions([record.predictions_csv for record in leader.records], first.split, table)
     if others:
-        name = f"{leaderboard.sections[0].best_description}, seed {first.summary['seed']}"
+        name = f"{leaderboard.sections[0].labels[0]}, seed {first.summary['seed']}"
         print(f"\n{name}, {leader.judged_on}; no image is judged by a run that has learned from it\n")
         print(score_text(predictions))
     print()

@@ -33,7 +33,7 @@ PARAMETERS["random_views"] = "--tta-views"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="which images; default: test if there is one, else val"

@@ -16,7 +16,7 @@ SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--format", required=True, choices=list(SUFFIXES), help="torch-export writes a .pt2 file")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN/model.onnx or RUN/model.pt2")

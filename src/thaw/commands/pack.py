@@ -20,7 +20,7 @@ MOST_MB = 2000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     add_folder(parser)
     parser.add_argument("out", metavar="OUT", help="a new or empty folder, or s3://…, gs://…, r2://…")
     parser.add_argument("--shard-mb", type=int, default=64, metavar="MB", help="size of a shard; default 64")

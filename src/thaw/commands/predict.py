@@ -26,7 +26,7 @@ TABLES, PICTURES = (".csv", ".json"), (".png", ".jpg", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="files, folders, patterns, or - for one path a line on stdin"
@@ -109,7 +109,7 @@ def _table(predictions: Sequence["Prediction"]) -> str:
     for prediction in predictions:
         cells = [f"{label} {probability:.4f}" for label, probability in prediction.top] or ["cannot be read"]
         rows.append([prediction.path, *cells, *[""] * (most - len(cells))])
-    return table_text(["image", "prediction", *["next"] * (most - 1)][: max(most, 1) + 1], rows)
+    return table_text(["image", "prediction", *["next"] * (most - 1)], rows)
 
 
 def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Path) -> bool:

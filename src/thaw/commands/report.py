@@ -16,7 +16,7 @@ EXAMPLE = "thaw report outputs/2026-11-22_10-00-00_hymenoptera_resnet18_frozen"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page to write; RUN/report.html without it")
     parser.add_argument(

@@ -72,7 +72,7 @@ class Leaderboard:
             return None
         if self.best is None:
             holders = list(dict.fromkeys(str(record.run.folder.parent) for record in self._best.records))
-            return f"Best: {self.sections[0].best_description}; a run a fold, in {name_some(holders)}"
+            return f"Best: {self.sections[0].labels[0]}; a run a fold, in {name_some(holders)}"
         num_seeds = len(self._best.repeats)
         return f"Best: {self.best}" + (f" (the median of its {num_seeds} seeds)" if num_seeds > 1 else "")
 

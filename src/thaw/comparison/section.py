@@ -76,11 +76,6 @@ class Section:
         names = short_names(self.option_names)
         return [" ".join([*(names if len(names) == 1 else []), each]) for each in self.descriptions]
 
-    @property
-    def best_description(self) -> str:
-        """That of the best setting, with the option's name where it is a value alone."""
-        return self.labels[0]
-
     def text(self) -> str:
         """The table; where it would be too wide, the options stand below it."""
         names, rows = self.table()

@@ -44,7 +44,7 @@ def read_names(file: Path) -> list[str]:
     except csv.Error as error:
         if not _is_list(file):
             return []
-        raise ThawError(f"{file} cannot be read ({error}). Mend it, or name another file: --fix FILE.") from error
+        raise ThawError(f"{file} cannot be read ({error}). Fix it, or name another file: --fix FILE.") from error
 
 
 def _is_list(file: Path) -> bool:

@@ -75,7 +75,9 @@ def read_image(path: Path, min_size: int | None = None, file: BytesIO | None = N
             if min_size is not None:
                 image.draft(None, (min_size, min_size))
             # At any scale, the decoder of a progressive JPEG keeps the coefficients of all of it.
-            _require_decodable(*(whole if "progressive" in image.info else image.size))
+            width, height = whole if "progressive" in image.info else image.size
+            if width * height > MOST_PIXELS:  # before any memory is taken for them
+                raise ValueError(_too_many(width * height))
             image.load()
             return _pixels(image)
     except Exception as error:  # Pillow raises whatever its parsers run into
@@ -132,16 +134,6 @@ def open_image(file: Path | BytesIO) -> Image.Image:
         with contextlib.suppress(SyntaxError):  # it is no JPEG
             return JpegImageFile(file)
         raise
-
-
-def _require_decodable(width: int, height: int) -> None:
-    """Check the size to decode, before any memory is taken for it.
-
-    Raises:
-        ValueError: It has more than `MOST_PIXELS`.
-    """
-    if width * height > MOST_PIXELS:
-        raise ValueError(_too_many(width * height))
 
 
 def _too_many(pixels: int) -> str:

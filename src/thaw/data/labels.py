@@ -128,7 +128,7 @@ def _refuse(bad: list[tuple[str, Row, int]], num_good: int, file: Path, csv_path
             }
             some = name_some([f"{path} (line {line})" for line, path in shown.items()], most=3)
             facts.append(f"{len(found)} of {len(bad) + num_good} lines {what.format(folder=home)}: {some}")
-    remedy = "Mend or remove them; dataset.on_bad=skip leaves them out."
+    remedy = "Fix or remove them; dataset.on_bad=skip leaves them out."
     if not num_good and all(reason == "missing" for reason, *_ in bad):
         remedy = f"dataset.csv_path={csv_path} makes these paths of the columns: change it, or mend the lines."
     raise ThawError(f"dataset.csv: {file} has {'; '.join(facts)}. {remedy}")

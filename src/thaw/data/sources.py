@@ -197,7 +197,7 @@ def _by_hand(source: Source, root: Path) -> str:
     """What the user can do instead of downloading."""
     lines = (f"  {archive.url}  {archive.checksum or '(no published checksum)'}\n" for archive in source.archives)
     return (
-        f"\nFetched by hand, it belongs into {root}, or its images into {root / source.folder}:\n{''.join(lines)}"
+        f"\nDownloaded by hand, it belongs in {root}, or its images in {root / source.folder}:\n{''.join(lines)}"
         "Without network: dataset=digits, or dataset=folder dataset.root=PATH for your own images."
     )
 

@@ -40,4 +40,4 @@ class Lines:
                 number = self._reader.line_num
                 yield number, line
         except csv.Error as error:
-            raise csv.Error(f"behind line {number}: {error}; is a quote missing there, or one too many?") from error
+            raise csv.Error(f"after line {number}: {error}; is a quote missing there, or one too many?") from error

@@ -1,7 +1,7 @@
 """How an image becomes the network's input: the evaluation transform as data, the training transform from options."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -64,10 +64,6 @@ class EvaluationTransform:
         Twice what the network sees: random crops have detail to spare, and resizing averages as it does otherwise.
         """
         return 2 * max(self.crop, self.resize if isinstance(self.resize, int) else max(self.resize))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for a checkpoint."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "EvaluationTransform":

@@ -28,7 +28,7 @@ def are_read_whole(index: ImageIndex, on_bad: str) -> bool:
     return on_bad == "skip" or len(index.samples) <= MOST_READ
 
 
-def find_unreadable(index: ImageIndex, whole: bool, threads: int | None = None) -> dict[Path, str]:
+def find_unreadable(index: ImageIndex, whole: bool) -> dict[Path, str]:
     """Every file that cannot be decoded, or that has no header of an image if not read whole, with the reason.
 
     Images in shards are left alone: each was read before it was packed.
@@ -41,7 +41,7 @@ def find_unreadable(index: ImageIndex, whole: bool, threads: int | None = None) 
         log.info(f"{len(paths)} files: their headers are checked. `thaw check {index.root}` reads each to its end")
         read = read_header
     Image.init()  # once, not in each thread
-    reasons = in_threads(partial(_fault, read), paths, threads)
+    reasons = in_threads(partial(_fault, read), paths)
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 

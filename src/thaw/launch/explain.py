@@ -89,12 +89,12 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and str(error) == "Record does not exist.":  # Optuna's of its study
         return "The search has no best trial, for none has finished."
     if type(error).__name__ == "OperationalError":  # SQLAlchemy's, of the file of Optuna's study
-        return f"The study of the search cannot be opened or written: {first_line(error)}. Mend that and start again."
+        return f"The study of the search cannot be opened or written: {first_line(error)}. Fix that and start again."
     if type(error).__name__ == "UncompletedJobError":  # submitit's
         return f"The job was ended from outside, by its time limit or otherwise. {first_line(error)}"
     if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         place = printable(str(error.filename)) if error.filename else "A file of the run"
-        return f"{place}: {error.strerror}. Mend that and start again."
+        return f"{place}: {error.strerror}. Fix that and start again."
     if isinstance(error, HydraException) and "does not support sweep type" in str(error):
         return "Intervals are tried by a search: add sweep=search, or give the values, KEY=A,B."
     return str(error) if isinstance(error, HydraException) else None
@@ -187,8 +187,7 @@ def _explain_choice(error: MissingConfigException) -> str:
         return f"{group}={choice} needs packages: pip install -e '.[sweeps]'."
     if not group or not choices:
         return str(error)
-    listed = ", ".join(choices) if len(choices) <= 20 else "one of those that `thaw train --help` lists"
-    rule = f"one of {listed}" if len(choices) <= 20 else listed
+    rule = f"one of {', '.join(choices)}" if len(choices) <= 20 else "one of those that `thaw train --help` lists"
     others = OTHER_OPTIMIZERS if group == "optimizer" else ""
     return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}{others}"
 

@@ -324,7 +324,7 @@ class Classifier(LightningModule):
             "format": FORMAT,
             "backbone": self.backbone.name,
             "classes": list(self.classes),
-            "transform": self.transform.to_dict(),
+            "transform": asdict(self.transform),
             "transform_input": bool(getattr(self.backbone.network, "transform_input", False)),
             "head": asdict(self.head_options),
             "optimizer": self.optimizer_options.name,

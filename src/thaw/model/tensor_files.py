@@ -47,7 +47,9 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
         raise ThawError(f"{path} must hold tensors by name, got {type(content).__name__}.")
     version = content["thaw"].get("format", 1) if isinstance(content.get("thaw"), Mapping) else 1
     if not isinstance(version, int):
-        raise ThawError(f"{path} is no whole checkpoint of Thaw: its format must be a whole number, got {version!r}.")
+        raise ThawError(
+            f"{path} is not a complete checkpoint of Thaw: its format must be a whole number, got {version!r}."
+        )
     if version > FORMAT:
         raise ThawError(f"{path} is from a newer version of Thaw: format {version}; this one reads up to {FORMAT}.")
     return content
@@ -87,7 +89,7 @@ def expecting_own(path: Path) -> Iterator[None]:
         yield
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:  # or written by hand
         kind = type(error).__name__
-        raise ThawError(f"{path} is no whole checkpoint of Thaw: {kind}, {first_line(error)}.") from error
+        raise ThawError(f"{path} is not a complete checkpoint of Thaw: {kind}, {first_line(error)}.") from error
 
 
 def read_about(about: Mapping[str, Any]) -> tuple[tuple[str, ...], EvaluationTransform]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -10,7 +11,7 @@ from thaw.config import Config, TrainerConfig
 from thaw.errors import ThawError, name_some
 from thaw.model.classifier import Classifier
 from thaw.model.tensor_files import differing_tensors, expecting_own, read_about, read_tensors, require_finite
-from thaw.options import flatten, typed
+from thaw.options import typed
 from thaw.run import Run
 from thaw.training.checkpoints import BestCheckpoint
 
@@ -70,20 +71,15 @@ def require_same_beginning(run: Run, config: Config) -> None:
     Raises:
         ThawError: One of them does.
     """
-    now = OmegaConf.to_container(OmegaConf.create(asdict(config)))  # as it would be recorded
-    assert isinstance(now, dict)
-    for key in OWN:
-        if run.config[key] != now[key]:
+    before = run.config
+    now = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(asdict(config))))  # as it would be recorded
+    for key in (*OWN, *BEGINNING):
+        group, _, name = key.rpartition(".")
+        theirs, asked = (typed(options[group][name] if group else options[name]) for options in (before, now))
+        is_moved = key == "backbone.weights" and Path(theirs).name == Path(asked).name
+        if theirs != asked and not is_moved:
             raise ThawError(
-                f"resume={run.folder} began with {key}={typed(run.config[key])}, and now it is {typed(now[key])}. "
-                "Leave it out, or begin anew in another folder."
-            )
-    recorded, asked = flatten(run.config), flatten(asdict(config))
-    for key in BEGINNING:
-        theirs, own = typed(recorded[key]), typed(asked[key])
-        if Path(theirs).name != Path(own).name:  # a file of weights may have been moved
-            raise ThawError(
-                f"resume={run.folder} began with {key}={theirs}, and now it is {own}. Leave it out, or begin anew "
+                f"resume={run.folder} began with {key}={theirs}, and now it is {asked}. Leave it out, or begin anew "
                 "in another folder."
             )
 
