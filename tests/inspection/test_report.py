@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -158,6 +159,16 @@ def test_names_are_text_never_markup(tmp_path: Path) -> None:
     assert len(page.all("td")) > 37 * 37
     top_5 = Run(tmp_path / "run").summary["val"]["top5_acc"]
     assert f"top-5 accuracy {100 * top_5:.1f} %" in page.text
+
+
+def test_a_resumed_run_is_said_to_be_one(copy: Run) -> None:
+    config, summary = copy.folder / "config.yaml", copy.summary
+    config.write_text(config.read_text().replace("resume: null", f"resume: {copy.folder}"))
+    copy.summary_json.write_text(json.dumps(summary | {"command": "python train.py seed=1"}))
+    page = Page(copy.report())
+    assert "The run was resumed. This command trains it in one go" in page.text
+    assert "This command makes the run again" not in page.text
+    assert "<code>resume</code>" not in page.source
 
 
 # ---- what may be gone

@@ -95,7 +95,7 @@ def render(run: Run, most: int, summary: Summary, data: "DataNow") -> str:
         gallery=make_gallery(run, predictions, data.folder, most, data.index.read if data.index else read_image),
         data=data,
         config=config,
-        changed=changed(config),
+        changed={key: values for key, values in changed(config).items() if key != "resume"},  # no setting
         yaml=OmegaConf.to_yaml(config),
         most_classes=MOST_CLASSES,
     )
