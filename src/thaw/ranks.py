@@ -58,6 +58,6 @@ def find_rank(environment: Mapping[str, str] = os.environ) -> ProcessRank:
             return ProcessRank(rank, world_size, local_world_size, STARTED_BY_THAW in environment)
     facts = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
     raise ThawError(
-        f"{facts}: the rank must be below the number of processes, and each machine must have equally many. "
+        f"{facts} do not fit: the rank must be below the number of processes, and each machine must have equally many. "
         f"{HOW_TO_START}"
     )

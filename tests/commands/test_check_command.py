@@ -296,7 +296,7 @@ def test_what_was_added_to_a_list_by_hand_is_kept(
         (["nowhere"], "FOLDER must be a folder that exists, got 'nowhere'."),
         (
             ["my labels.csv"],
-            "FOLDER must be a folder, got the file 'my labels.csv'. A CSV file of labels is named by --csv, behind its "
+            "FOLDER must be a folder, got the file 'my labels.csv'. A CSV file of labels is named by --csv, after its "
             "folder: . --csv 'my labels.csv'\n",
         ),
         (["train/red/0.png"], "FOLDER must be a folder, got the file 'train/red/0.png'.\n"),
