@@ -33,6 +33,16 @@ def test_a_line_a_setting_with_its_interval_its_runs_and_its_verdict(tmp_path: P
     assert [text.get_text() for text in panel.texts] == ["99.2", "98.8", "80.2"]
 
 
+def test_folds_are_dots(tmp_path: Path) -> None:
+    for fold in range(3):
+        typed = f"dataset.num_folds=3 dataset.fold={fold}"
+        write_run(tmp_path / f"{fold}", typed, n=10, wrong=range(fold), images=f"fold{fold}")
+    (panel,) = accuracy_chart(compare([tmp_path])).axes
+    dots, mean = (places.get_offsets()[:, 0].tolist() for places in panel.collections)
+    assert dots == pytest.approx([1.0, 0.9, 0.8])
+    assert mean == pytest.approx([0.9])
+
+
 def test_other_images_have_a_panel_of_their_own(tmp_path: Path) -> None:
     for number in range(3):
         write_run(tmp_path / f"{number}", f"optimizer.lr={number}", n=100 + 50 * (number == 2))

@@ -35,7 +35,7 @@ def accuracy_chart(leaderboard: Leaderboard) -> Figure:
     panels = figure.subplots(len(sections), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, section, own in zip(panels, sections, labels, strict=True):
         _draw(axes, section, own)
-    dots = "; small dots: single runs" if any(len(setting.accuracies) > 1 for setting in leaderboard.settings) else ""
+    dots = "; small dots: single runs" if any(len(setting.records) > 1 for setting in leaderboard.settings) else ""
     panels[-1].set_xlabel(f"accuracy and its 95 % interval (Wilson){dots}", color=INK)
     return figure
 
@@ -77,8 +77,9 @@ def _draw_setting(axes: Axes, row: int, setting: Setting, verdict: Verdict) -> N
     color = RIGHT if verdict.reason == BEST else WRONG if verdict.word == "worse" else OTHER
     low, high = setting.interval
     axes.plot([low, high], [row, row], color=color, linewidth=5, alpha=0.3, solid_capstyle="round")
-    if (num_runs := len(setting.accuracies)) > 1:
-        axes.scatter(setting.accuracies, [row + 0.22] * num_runs, s=8, color=color, alpha=0.7, linewidths=0)
+    if len(setting.records) > 1:
+        accuracies = [record.metrics["acc"] for record in setting.records]
+        axes.scatter(accuracies, [row + 0.22] * len(accuracies), s=8, color=color, alpha=0.7, linewidths=0)
     axes.scatter([setting.acc], [row], s=60, color=color, edgecolors="white", linewidths=1.2, zorder=3)
     percent, place = f"{100 * setting.acc:.1f}", (setting.acc, row)
     axes.annotate(percent, place, (0, 6), textcoords="offset points", ha="center", fontsize=8, color=color)
