@@ -700,6 +700,12 @@ def test_of_a_mixed_image_the_class_with_most_of_it_is_the_right_answer(fit: Fit
     assert not torch.equal(targets.argmax(dim=1), labels)
 
 
+@pytest.mark.parametrize("backbone", ["resnet19", torch.nn.Flatten()])
+def test_what_is_no_name_of_a_backbone_is_refused(backbone: Any) -> None:
+    with pytest.raises(ThawError, match=r"^backbone\.name must be a torchvision classifier, got "):
+        Classifier(backbone, ["ants", "bees"])
+
+
 def test_features_are_not_mixed(fit: Fit) -> None:
     features, labels = torch.randn(8, 512), batch()[1]
     plain, mixing = (classifier(strategy=FROZEN, augment=AugmentConfig(mixup=alpha)) for alpha in (0, 1.0))

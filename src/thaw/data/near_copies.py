@@ -34,7 +34,7 @@ def find_near_copies(index: ImageIndex, files: Sequence[ImageFile], is_wrong: bo
     """At most one finding: groups of images that look the same.
 
     Copies that are mirrored, rotated or cropped further are not found, nor are those of a picture that most images are
-    copies of: see `find_pairs`.
+    copies of: see `to_vectors`.
 
     Args:
         index: The images.

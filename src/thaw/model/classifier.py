@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from thaw.config import AugmentConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
+from thaw.config import AugmentConfig, BackboneConfig, HeadConfig, OptimizerConfig, ScheduleConfig, StrategyConfig
 from thaw.data.sampling import Batch
 from thaw.data.transforms import EvaluationTransform, mixing_transform
 from thaw.errors import ThawError
@@ -68,6 +68,7 @@ class Classifier(LightningModule):
         own_metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         super().__init__()
+        BackboneConfig(backbone)  # refuses what is not the name of one
         self.transform = transform or default_transform(backbone)
         self.backbone = Backbone(backbone, self.transform.crop)
         self.classes = tuple(classes)
