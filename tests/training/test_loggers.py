@@ -5,10 +5,15 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.backend_context import Context as BackendContext
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from thaw.config import Config, DatasetConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from thaw.config import Config, DatasetConfig, HeadConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
 from thaw.training.loggers import log_final_metrics, make_logger, save_figure
@@ -130,6 +135,20 @@ def test_tensorboards_table_has_what_is_unusual_and_numbers_as_numbers(tmp_path:
     assert events.Scalars("final/val_acc")[0].value == 0.5
     assert events.Scalars("final/val_top5_acc")[0].value == pytest.approx(0.9)
     assert "final/last_top5_acc" not in events.Tags()["scalars"]
+
+
+def test_tensorboards_table_has_the_columns_of_all_runs(tmp_path: Path) -> None:
+    figures = {"acc": 0.5, "loss": 0.7, "macro_f1": 0.4}
+    for number, head in enumerate((HeadConfig(), HeadConfig(dropout=0.3))):
+        logger = TensorBoardLogger(tmp_path, name="", version=f"run{number}", default_hp_metric=False)
+        trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
+        log_final_metrics(trainer, Config(head=head), {"val": figures, "last": figures, "test": None})
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    context = BackendContext(TBContext(data_provider=MultiplexerDataProvider(runs, str(tmp_path))))
+    tags = context.hparams_metadata(RequestContext(), "")
+    table = context.experiment_from_metadata(RequestContext(), "", True, tags, [])
+    assert "head.dropout" in {column.name for column in table.hparam_infos}
+    assert "final/last_acc" in {metric.name.tag for metric in table.metric_infos}
 
 
 @pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions

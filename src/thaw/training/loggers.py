@@ -6,15 +6,18 @@ from secrets import token_hex
 from typing import Any
 
 import lightning.pytorch as pl
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard.summary import hparams
 
 from thaw.config import Config, LoggerConfig
 from thaw.errors import ThawError, printable
 from thaw.inspection.figures import write_figure
 from thaw.options import changed, flatten, typed
+from thaw.overrides import key_of, typed_overrides
 from thaw.ranks import find_rank
 from thaw.run import Run
 from thaw.writing import naming
@@ -93,8 +96,8 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: Mapping[str,
         if own.get(name) is not None
     }
     if isinstance(trainer.logger, TensorBoardLogger):  # whose table is unreadable with every option in it
-        told = KEY_OPTIONS | changed(asdict(config)).keys()
-        trainer.logger.log_hyperparams({name: options[name] for name in options if name in told}, metrics)
+        told = KEY_OPTIONS | changed(asdict(config)).keys() | _typed_options()
+        _log_table_row(trainer.logger, {name: options[name] for name in options if name in told}, metrics)
     elif trainer.logger is not None:
         known: dict[str, str] = {}
         if isinstance(trainer.logger, MLFlowLogger):  # a resumed run has some already, and none can be changed
@@ -105,3 +108,20 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: Mapping[str,
         trainer.logger.finalize("success")
     if isinstance(trainer.logger, WandbLogger):
         trainer.logger.experiment.finish()  # it sends the rest, which a signal may end only now
+
+
+def _typed_options() -> set[str]:
+    """Options that were typed, or chosen by a sweep: in some of its jobs they have their default."""
+    return {key_of(option) for option in typed_overrides()} if HydraConfig.initialized() else set()
+
+
+def _log_table_row(logger: TensorBoardLogger, options: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """A run's row in the table of options, whose columns TensorBoard takes from all runs.
+
+    `log_hyperparams` would also write which columns there are, and of many runs those of one would count for all.
+    """
+    logger.log_metrics(metrics, 0)
+    writer = logger.experiment._get_file_writer()
+    _, started, ended = hparams(dict(options), dict(metrics))  # type: ignore[no-untyped-call]
+    writer.add_summary(started, 0)
+    writer.add_summary(ended, 0)
