@@ -24,7 +24,7 @@ MAX_PROCESSES = 256
 """Processes on a machine: each takes a hundred MB or more, and more of them than cores are of no use."""
 MAX_VIEWS = 1000
 """Views of an image, all of which are kept; hardly any training has more epochs."""
-OWN_FLAGS = {
+REPLACED_FLAGS = {
     "accelerator": "trainer.accelerator", "devices": "trainer.devices", "num_nodes": "trainer.num_nodes",
     "strategy": "trainer.distribution", "precision": "trainer.precision", "max_epochs": "trainer.max_epochs",
     "gradient_clip_val": "trainer.gradient_clip", "accumulate_grad_batches": "trainer.accumulate",
@@ -44,16 +44,16 @@ TRACKERS = {
 THAWING_PRESETS = ("boosted_head", "discriminative", "finetune", "gradual", "last_stages", "scratch")
 """Those of `conf/strategy/` by which the backbone learns."""
 
-OWN_OPTIMIZERS = ("sgd", "adamw")
+BUILT_IN_OPTIMIZERS = ("sgd", "adamw")
 
 BACKBONE = Rule(
     "a torchvision classifier", BACKBONE_NAMES.__contains__, BACKBONE_NAMES, " `thaw train --help` lists them."
 )
 OTHER_OPTIMIZERS = " Any class works too, such as optimizer.name=torch.optim.RMSprop, with an optimizer.lr of its own."
 OPTIMIZER = Rule(
-    f"one of {', '.join(OWN_OPTIMIZERS)}, or a class",
-    lambda name: name in OWN_OPTIMIZERS or ("." in name and all(map(str.isidentifier, name.split(".")))),
-    OWN_OPTIMIZERS,
+    f"one of {', '.join(BUILT_IN_OPTIMIZERS)}, or a class",
+    lambda name: name in BUILT_IN_OPTIMIZERS or ("." in name and all(map(str.isidentifier, name.split(".")))),
+    BUILT_IN_OPTIMIZERS,
     OTHER_OPTIMIZERS,
 )
 COUNT = whole(1, MAX_PROCESSES).or_words("auto")
@@ -61,21 +61,21 @@ DEVICES = Rule(
     f"auto, a whole number from 1 to {MAX_PROCESSES}, or a list of different GPUs, numbered from 0",
     lambda devices: _are_gpus(devices) if isinstance(devices, list) else COUNT.holds(devices),
 )
-OWN_MONITORS = ("val/acc", "val/loss", "val/macro_f1")
+BUILT_IN_MONITORS = ("val/acc", "val/loss", "val/macro_f1")
 MONITOR = Rule(
-    f"one of {', '.join(OWN_MONITORS)}, or val/NAME of one of `metrics`",
+    f"one of {', '.join(BUILT_IN_MONITORS)}, or val/NAME of one of `metrics`",
     lambda name: isinstance(name, str) and name.startswith("val/"),
-    OWN_MONITORS,
+    BUILT_IN_MONITORS,
 )
-TAKEN = ("acc", "acc_ci95", "loss", "macro_f1", "n", "top5", "top5_acc")
+RESERVED = ("acc", "acc_ci95", "loss", "macro_f1", "n", "top5", "top5_acc")
 """Names of Thaw's own figures."""
 RECIPE = Rule(
     "null or {_target_: MODULE.CLASS, …}",
     lambda recipe: recipe is None or (isinstance(recipe, dict) and "_target_" in recipe),
 )
 METRICS = Rule(
-    f"{{NAME: {{_target_: MODULE.CLASS, …}}, …}}, each name of letters, digits and _ and none of {', '.join(TAKEN)}",
-    lambda metrics: isinstance(metrics, dict) and all(map(str.isidentifier, metrics)) and not {*metrics} & {*TAKEN},
+    f"{{NAME: {{_target_: MODULE.CLASS, …}}, …}}, each name of letters, digits and _ and none of {', '.join(RESERVED)}",
+    lambda metrics: isinstance(metrics, dict) and all(map(str.isidentifier, metrics)) and not {*metrics} & {*RESERVED},
 )
 SEED = Rule("in [0, 2**32)", lambda seed: 0 <= seed < 2**32)
 """scikit-learn's splits accept no other seed."""
@@ -293,18 +293,18 @@ class OptimizerConfig:
         can_look_ahead = self.name == "sgd" and self.momentum > 0
         rule = "false unless optimizer is sgd with momentum"
         require(can_look_ahead or not self.nesterov, "optimizer.nesterov", rule, self.nesterov)
-        for key in ("lr", "weight_decay", "momentum", "nesterov") if self.is_own else ("lr", "weight_decay"):
+        for key in ("lr", "weight_decay", "momentum", "nesterov") if self.is_built_in else ("lr", "weight_decay"):
             rule = f"left out (optimizer.{key} takes its place)"
             require(key not in self.extra, f"optimizer.extra.{key}", rule, self.extra.get(key))
-        if self.is_own and "betas" in self.extra:
+        if self.is_built_in and "betas" in self.extra:
             betas, rule = self.extra["betas"], f"two numbers, the first of them optimizer.momentum={self.momentum}"
             is_pair = isinstance(betas, list | tuple) and len(betas) == 2
             require(is_pair and betas[0] == self.momentum, "optimizer.extra.betas", rule, betas)
 
     @property
-    def is_own(self) -> bool:
+    def is_built_in(self) -> bool:
         """True if it is one of Thaw's own choice, which knows what `momentum` is and which options suit it."""
-        return self.name in OWN_OPTIMIZERS
+        return self.name in BUILT_IN_OPTIMIZERS
 
     @property
     def rate(self) -> float:
@@ -454,7 +454,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check(self, "trainer.")
-        for flag, place in OWN_FLAGS.items():
+        for flag, place in REPLACED_FLAGS.items():
             rule = f"left out ({place} takes its place)"
             require(flag not in self.extra, f"trainer.extra.{flag}", rule, self.extra.get(flag))
         chosen = "an epoch is chosen by its validation"
@@ -573,7 +573,7 @@ class Config:
                 "dataset.cache=device cuts images on the GPU, mirrors them horizontally and does nothing else to them: "
                 "use augment=default without vertical_flip, degrees, erasing and transforms, or dataset.cache=ram."
             )
-        monitors = (*OWN_MONITORS, *(f"val/{name}" for name in self.metrics))
+        monitors = (*BUILT_IN_MONITORS, *(f"val/{name}" for name in self.metrics))
         monitor, hint = self.trainer.monitor, did_you_mean(self.trainer.monitor, monitors)
         require(monitor in monitors, "trainer.monitor", MONITOR.text, monitor, hint)
         for key, value, default in (

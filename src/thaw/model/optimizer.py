@@ -44,13 +44,13 @@ def make_optimizer(
             names, parameters = [name for name, _ in members], [parameter for _, parameter in members]
             groups.append({"params": parameters, "names": names, "parts": list(tie), "weight_decay": decay})
     groups = [group for group in groups if group["params"]]
-    own: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+    built_in: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
         "sgd": (SGD, {"momentum": options.momentum, "nesterov": options.nesterov, "fused": fused}),
         "adamw": (AdamW, {"betas": (options.momentum, 0.999), "fused": fused}),
     }
     look_here_too()
     try:
-        kind, arguments = own[options.name] if options.is_own else (resolve_name(options.name), {})
+        kind, arguments = built_in[options.name] if options.is_built_in else (resolve_name(options.name), {})
         optimizer = kind(groups, **{"lr": options.rate} | arguments | options.extra)
     except Exception as error:  # what a class that is not ours raises
         raise ThawError(f"optimizer.name={options.name} cannot be made: {one_line(error)}") from error
@@ -116,9 +116,9 @@ def set_rates(
     momentum = options.momentum + pace.dip * (min(low_momentum, options.momentum) - options.momentum)
     for group in (group for group in optimizer.param_groups if "parts" in group):
         group["lr"] = options.rate * factors[group["parts"][0]] * pace.rate
-        if "betas" in group and options.is_own:
+        if "betas" in group and options.is_built_in:
             group["betas"] = (momentum, group["betas"][1])
-        elif options.is_own:
+        elif options.is_built_in:
             group["momentum"] = momentum
 
 
