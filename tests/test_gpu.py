@@ -79,6 +79,16 @@ def test_a_training_takes_the_gpu_and_all_that_speeds_it_up(
     assert summary["epochs"] == 3
 
 
+def test_a_loss_and_a_metric_of_ones_own_are_moved_to_the_gpu(image_folder: Path, tmp_path: Path) -> None:
+    config = options(image_folder)
+    weight = {"_target_": "torch.tensor", "data": [1.0, 2.0, 3.0]}
+    config.loss = {"_target_": "torch.nn.CrossEntropyLoss", "weight": weight}
+    config.metrics = {"kappa": {"_target_": "torchmetrics.CohenKappa"}}
+    summary = train(config, tmp_path / "run")
+    assert -1 <= summary["val"]["kappa"] <= 1  # type: ignore[typeddict-item]
+    assert learns(tmp_path / "run")
+
+
 def test_where_the_images_are_kept_hardly_changes_what_is_learnt(
     image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
