@@ -114,7 +114,7 @@ def test_where_the_images_are_gone_no_picture_is_drawn(
     config.write_text(config.read_text().replace(root, str(tmp_path / "gone")))
     picture = tmp_path / "wrong.png"
     assert main(["compare", str(run.folder), "--top-losses", str(picture)]) == 2
-    expected = f"--top-losses cannot be drawn: none of the images can be read in {tmp_path / 'gone'}.\n"
+    expected = f"dataset.root must be a folder that exists, got '{tmp_path / 'gone'}'.\n"
     assert capsys.readouterr().err.endswith(expected)
     assert not picture.exists()
 

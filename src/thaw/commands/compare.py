@@ -52,16 +52,15 @@ def run(options: argparse.Namespace) -> int:
     from thaw.comparison.compare import compare
     from thaw.writing import drafting
 
-    flags = {"--csv": (), "--markdown": (), "--plot": CHARTS, "--predictions": (), "--top-losses": PICTURES}
-    paths = {flag: getattr(options, flag.removeprefix("--").replace("-", "_")) for flag in flags}
-    for flag, path in paths.items():
-        if path:
-            refuse_unwritable(flag, path, *flags[flag])
+    suffixes = {"csv": (), "markdown": (), "plot": CHARTS, "predictions": (), "top_losses": PICTURES}
+    for name, allowed in suffixes.items():
+        if path := getattr(options, name):
+            refuse_unwritable(f"--{name.replace('_', '-')}", path, *allowed)
     leaderboard = compare(options.folders)
-    of_best = [flag for flag in ("--predictions", "--top-losses") if paths[flag]]
+    of_best = "--predictions" if options.predictions else "--top-losses" if options.top_losses else ""
     if of_best and leaderboard.spans_images:
         raise ThawError(
-            f"{of_best[0]} is of the best setting, and there is none of settings on other images: name the folders of "
+            f"{of_best} is of the best setting, and there is none of settings on other images: name the folders of "
             "one of them."
         )
     print(leaderboard)
@@ -109,13 +108,14 @@ def _tell_answers(leaderboard: "Leaderboard", table: Path | None, picture: Path 
 
 def _draw_top_losses(run: "Run", predictions: "Predictions", title: str) -> "Image":
     """The images of highest loss under what was said of each; the run tells where they lie and how they are cropped."""
+    from thaw.data.index import survey
+    from thaw.data.sources import data_folder
     from thaw.inspection.gallery import read_inputs
     from thaw.inspection.grids import MOST, top_losses_grid
-    from thaw.inspection.report import look_at_data
 
-    data = look_at_data(run.dataset, run.full_summary)
-    highest, transform = predictions.top_losses(MOST), run.load_classifier().transform
-    images = data.index and read_inputs(data.folder, predictions.paths, highest, transform, data.index.read)
+    folder = data_folder(run.dataset.name, Path(run.dataset.root))
+    read = survey(folder, run.dataset).read
+    images = read_inputs(folder, predictions.paths, predictions.top_losses(MOST), run.load_classifier().transform, read)
     if not images:
-        raise ThawError(f"--top-losses cannot be drawn: none of the images can be read in {data.folder.absolute()}.")
+        raise ThawError(f"--top-losses cannot be drawn: none of the images can be read in {folder.absolute()}.")
     return top_losses_grid([*images.values()], predictions, [*images], title).draw()

@@ -18,7 +18,7 @@ from thaw.data.index import ImageIndex
 from thaw.data.threads import in_threads
 
 THUMBNAIL = 16
-"""Parts along a side, S."""
+"""Side of a thumbnail in pixels, S."""
 SAME_TYPE = {"MPO": "JPEG", "DIB": "BMP"}
 """Formats whose files rightly bear another's suffix: cameras call a JPEG with a second picture in it .jpg."""
 
@@ -48,9 +48,7 @@ def examine(index: ImageIndex) -> list[ImageFile]:
 def _examine(path: Path) -> ImageFile:
     try:
         name, width, height = read_header(path)
-        image = read_image(
-            path, min_size=THUMBNAIL
-        )  # a JPEG is read to its end at any scale, and fastest at a small one
+        image = read_image(path, THUMBNAIL)  # a JPEG is read to its end at any scale, and fastest at a small one
     except BadImage as error:
         return ImageFile(path, "", 0, error.reason)
     return ImageFile(path, SAME_TYPE.get(name, name), min(width, height), thumbnail=make_thumbnail(image))

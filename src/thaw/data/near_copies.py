@@ -50,12 +50,8 @@ def find_near_copies(index: ImageIndex, files: Sequence[ImageFile], is_wrong: bo
         if sample.path in thumbnails and _contrast(thumbnails[sample.path]) >= LEAST_CONTRAST
     ]
     if len(entries) > MOST_IMAGES:
-        advice = f"That takes too long for more than {MOST_IMAGES:,}."
-        return [
-            Finding(
-                "Images not searched for others that look the same", (f"all {len(entries):,}",), advice, is_wrong=False
-            )
-        ]
+        title, advice = "Images not searched for others that look the same", f"There are more than {MOST_IMAGES:,}."
+        return [Finding(title, (f"all {len(entries):,}",), advice, is_wrong=False)]
     if len(entries) < 2:
         return []
     vectors = to_vectors(np.stack([thumbnails[sample.path] for _, sample in entries]))
@@ -67,12 +63,13 @@ def find_near_copies(index: ImageIndex, files: Sequence[ImageFile], is_wrong: bo
     for numbers, group in zip(images, groups, strict=True) if is_wrong else ():
         leave_out |= _superfluous(index, group, vectors[numbers])
     counts = {"in two splits": number_of_splits, "with two labels": number_of_labels}
+    advice = "Look at what is left out." if is_wrong else "Look at them; --near counts them as copies."
     told = [f"{n} {what}" for what, number in counts.items() if (n := sum(number(group) > 1 for group in groups))]
     return [
         Finding(
             "Groups of images that look the same",
             tuple(_equation(index, group) for group in groups),
-            f"{', '.join(told).capitalize()}{'. ' * bool(told)}Look at them; --near counts them as copies.",
+            " ".join([*([f"{', '.join(told)}."] if told else []), advice]),
             tuple(sample.path for group in groups for _, sample in group),
             leave_out,
             is_wrong,

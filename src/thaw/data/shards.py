@@ -24,9 +24,9 @@ ADDRESSES = ("s3://", "gs://", "r2://")
 INDEX = "index.json"
 """LitData's list of the shards: written last, so that a folder without it is no whole data set."""
 COLUMNS = ["path", "label", "split", "bytes", "sha256"]
-FOLDER_COLUMNS = ["path", "folder", "split", "bytes", "sha256"]
-"""Where folders told the labels, which orders the classes otherwise: see `sort_classes`."""
 """Of the table; the path is as seen from the packed folder, the split empty where it is left to the training."""
+FOLDER_COLUMNS = ["path", "folder", "split", "bytes", "sha256"]
+"""Those where folders told the labels, which orders numbered classes otherwise: see `sort_classes`."""
 
 
 class Packed(NamedTuple):

@@ -67,7 +67,7 @@ class EvaluationTransform:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "EvaluationTransform":
-        """The inverse of `to_dict`; lists, as JSON has them, are as good as tuples."""
+        """The inverse of `asdict`; lists, as JSON has them, are as good as tuples."""
         plain: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
         return cls(**plain)
 

@@ -1,16 +1,20 @@
-"""Data, network and weights, built from the options of a training."""
+"""Data, network, weights and the backbone for stored features, built from the options of a training."""
 
 import logging
 from pathlib import Path
 
+import lightning.pytorch as pl
+
 from thaw.config import Config
 from thaw.data.datamodule import ImageDataModule
+from thaw.data.feature_views import FrozenBackbone
 from thaw.data.index import build_index
 from thaw.data.places import locate
 from thaw.data.sources import fetch
 from thaw.model.classifier import Classifier
 from thaw.model.loading import load_head, load_weights
 from thaw.model.own import make_loss, make_metrics
+from thaw.model.strategy import is_still_frozen
 from thaw.model.weights import Weights, default_transform, find_weights
 from thaw.rules import require
 
@@ -69,3 +73,23 @@ def _find_weights(config: Config) -> Weights | None:
     if config.strategy.from_scratch or config.backbone.weights is None:
         return None
     return find_weights(config.backbone.name, config.backbone.weights)
+
+
+def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
+    """The backbone for epochs on stored features; None where they are off. Mixed images forbid them, not the probe."""
+    if config.features == "off":
+        return None
+    num_stages = len(model.backbone.stages)
+    return FrozenBackbone(
+        model.backbone,
+        model.extract_frozen,
+        lambda epoch: model.mix is None and is_still_frozen(config.strategy, epoch, num_stages),
+        config.strategy.feature_views,
+        (
+            str(trainer.precision),
+            trainer.accelerator.name(),
+            str(model.transform),
+            model.backbone.name,
+            str(getattr(model.backbone.network, "transform_input", None)),  # of GoogLeNet and Inception: no tensor
+        ),
+    )

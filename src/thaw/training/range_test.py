@@ -22,8 +22,9 @@ from thaw.data.datamodule import ImageDataModule
 from thaw.errors import ThawError
 from thaw.model.classifier import Classifier
 from thaw.model.strategy import held_at_start, rate_factors
+from thaw.training.building import frozen_backbone
 from thaw.training.probe import LinearProbe
-from thaw.training.trainer import bare_trainer, fit, frozen_backbone
+from thaw.training.trainer import bare_trainer, fit
 
 SMOOTHING, DIVERGED = 0.98, 4.0  # fastai's
 LEAST_STEPS, LEAST_FALL = 10, 0.05  # with less there is nothing to suggest

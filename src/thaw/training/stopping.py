@@ -33,12 +33,12 @@ class PhaseEarlyStopping(EarlyStopping):
 
     Attributes:
         ended: The `max_epochs` of the training that this has ended; None as long as it goes on.
+        asked: Whether this, and nothing else, has asked for the end after the last epoch.
     """
 
     def __init__(self, monitor: str, patience: int, phase_starts: list[int], mode: str = "max") -> None:
-        super().__init__(
-            monitor, patience=patience, mode=mode, check_finite=False, check_on_train_epoch_end=False
-        )  # a value that is no number, as of a class that is not predicted yet, is no improvement
+        # A value that is no number, as of a class that is not predicted yet, is no improvement, and no end.
+        super().__init__(monitor, patience=patience, mode=mode, check_finite=False, check_on_train_epoch_end=False)
         self.phase_starts = phase_starts
         self.ended: int | None = None
         self.asked = False

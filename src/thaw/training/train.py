@@ -16,7 +16,7 @@ from thaw.model.tensor_files import read_tensors
 from thaw.ranks import find_rank
 from thaw.run import Run
 from thaw.summary import Seconds, Summary
-from thaw.training.building import build
+from thaw.training.building import build, frozen_backbone
 from thaw.training.checkpoints import BestCheckpoint
 from thaw.training.closing import closing_lines
 from thaw.training.learning_rate import announce_rate, settle_rate
@@ -30,7 +30,7 @@ from thaw.training.resuming import (
     require_own_folder,
     require_same_beginning,
 )
-from thaw.training.trainer import fit, frozen_backbone, make_trainer, prepare
+from thaw.training.trainer import fit, make_trainer, prepare
 from thaw.writing import naming_events
 
 log = logging.getLogger(__name__)

@@ -18,13 +18,12 @@ from thaw.allocator import keep_freed_memory
 from thaw.config import Config, TrainerConfig, recheck
 from thaw.console import ensure_output, silence_hints
 from thaw.data.datamodule import ImageDataModule
-from thaw.data.feature_views import FrozenBackbone
 from thaw.data.kept_images import Loader
 from thaw.data.loading import loading
 from thaw.errors import ThawError, one_line
 from thaw.inspection.predictions import Predictions, collect
 from thaw.model.classifier import Classifier
-from thaw.model.strategy import is_still_frozen, phase_starts
+from thaw.model.strategy import phase_starts
 from thaw.overrides import place_among_jobs
 from thaw.ranks import find_rank
 from thaw.run import Run
@@ -218,26 +217,6 @@ def _distribution(config: Config, num_stages: int) -> str:
         chosen = "ddp"
     learns_always = len(phase_starts(config.strategy, config.trainer.max_epochs, num_stages)) == 1
     return chosen if chosen != "ddp" or learns_always else "ddp_find_unused_parameters_true"
-
-
-def frozen_backbone(config: Config, trainer: pl.Trainer, model: Classifier) -> FrozenBackbone | None:
-    """The backbone for epochs on stored features; None where they are off. Mixed images forbid them, not the probe."""
-    if config.features == "off":
-        return None
-    num_stages = len(model.backbone.stages)
-    return FrozenBackbone(
-        model.backbone,
-        model.extract_frozen,
-        lambda epoch: model.mix is None and is_still_frozen(config.strategy, epoch, num_stages),
-        config.strategy.feature_views,
-        (
-            str(trainer.precision),
-            trainer.accelerator.name(),
-            str(model.transform),
-            model.backbone.name,
-            str(getattr(model.backbone.network, "transform_input", None)),  # of GoogLeNet and Inception: no tensor
-        ),
-    )
 
 
 def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoint: Path | None = None) -> None:
