@@ -69,6 +69,7 @@ UNCHECKED = {
     "dataset.csv_split",
     "dataset.csv_group",
     "dataset.exclude",
+    "dataset.relabel",
     "dataset.classes",
     "backbone.weights",
     "augment.transforms",
@@ -273,8 +274,9 @@ def test_the_nearest_choice_is_suggested(key: str, value: str, meant: str) -> No
 
 def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    options = DatasetConfig(root="~/photos", csv="~/labels.csv", exclude="~nobody1.csv")
+    options = DatasetConfig(root="~/photos", csv="~/labels.csv", exclude="~nobody1.csv", relabel="~/mended.csv")
     assert (options.root, options.csv, options.exclude) == ("/home/me/photos", "/home/me/labels.csv", "~nobody1.csv")
+    assert options.relabel == "/home/me/mended.csv"
 
 
 # ---- options that contradict each other

@@ -125,6 +125,9 @@ class DatasetConfig:
     exclude: str | None = None
     """CSV file with a column path of images to leave out, as `thaw check --fix` writes it. Paths in it are relative to
     the data's root, as its own may be."""
+    relabel: str | None = None
+    """CSV file with the columns path, as for exclude, and label, the class that the image is to have: the predictions
+    that `thaw compare` writes, for example, with some of their labels mended."""
     classes: Annotated[list[str] | None, Rule("two at least", lambda classes: len(classes) >= 2)] = None
     """Keep only these classes; null keeps all."""
     train_per_class: Annotated[int | None, at_least(1)] = None
@@ -163,7 +166,7 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         check(self, "dataset.")
-        for key in ("root", "csv", "exclude"):  # `~`: no shell replaces it behind `KEY=`
+        for key in ("root", "csv", "exclude", "relabel"):  # `~`: no shell replaces it behind `KEY=`
             if (path := getattr(self, key)) is not None:
                 setattr(self, key, at_home(path))
         fractions = self.val_fraction + self.test_fraction
@@ -183,7 +186,7 @@ class DatasetConfig:
         for key in ("csv_path", "csv_label", "csv_split", "csv_group"):
             is_default = getattr(self, key) == getattr(DatasetConfig, key)
             require(self.csv is not None or is_default, "dataset.csv", f"given beside dataset.{key}", self.csv)
-        for key in ("label_pattern", "csv", "exclude") if self.name == "stream" else ():
+        for key in ("label_pattern", "csv", "exclude", "relabel") if self.name == "stream" else ():
             value, rule = getattr(self, key), "null for dataset=stream, as `thaw pack` has it"
             require(value is None, f"dataset.{key}", rule, value)
 

@@ -7,6 +7,7 @@ import pytest
 from thaw.cli import main
 from thaw.config import DatasetConfig
 from thaw.data.index import ImageIndex, build_index
+from thaw.data.shards import Shards
 from thaw.errors import ThawError
 from thaw.export import images_for_proof
 from thaw.run import Run
@@ -162,10 +163,18 @@ def test_what_is_packed_is_known_by_its_looks(
         build_index(shards, DatasetConfig(root=str(shards)))
 
 
-@pytest.mark.parametrize("option", ["label_pattern", "csv", "exclude"])
+@pytest.mark.parametrize("option", ["label_pattern", "csv", "exclude", "relabel"])
 def test_labels_are_fixed_when_they_are_packed(option: str) -> None:
     with pytest.raises(ThawError, match=rf"dataset\.{option} must be null for dataset=stream, as `thaw pack` has it"):
         DatasetConfig("stream", **{option: "text"})
+
+
+def test_images_of_a_list_are_packed_with_the_class_that_it_gives_them(image_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mended.csv").write_text("path,label\ntrain/red/0.png,blue\n")
+    assert main(["pack", str(image_folder), str(tmp_path / "packed"), "--relabel", str(tmp_path / "mended.csv")]) == 0
+    rows = Shards(str(tmp_path / "packed"), tmp_path / "cache").rows
+    assert {row.name for row in rows if row.path.as_posix().endswith("train/red/0.png")} == {"blue"}
+    assert {row.name for row in rows if row.path.as_posix().endswith("train/red/1.png")} == {"red"}
 
 
 def test_a_run_finds_its_images_in_the_shards(finished_run: Run, image_folder: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms
 from thaw.cli import main
 from thaw.comparison.records import read_answers
 from thaw.config import DatasetConfig
-from thaw.data.exclude import read_excluded, write_excluded
+from thaw.data.image_lists import read_excluded, write_excluded
 from thaw.data.images import MOST_PIXELS, BadImage, read_header, read_image
 from thaw.data.index import build_index
 from thaw.errors import printable

@@ -28,6 +28,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"root": "photos", "exclude": "own.csv"}, {"root": "{before}/photos"}),
         ({"root": "photos", "exclude": "exclude.csv"}, {"root": "{before}/photos", "exclude": "{before}/exclude.csv"}),
         ({"root": "{before}/photos", "exclude": "exclude.csv"}, {"exclude": "{before}/exclude.csv"}),
+        ({"root": "photos", "relabel": "all.csv"}, {"root": "{before}/photos", "relabel": "{before}/all.csv"}),
         ({"root": "{before}/photos"}, {}),
         ({"root": "absent"}, {}),
         ({"root": "photos", "csv": "absent.csv"}, {}),

@@ -1,4 +1,5 @@
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test
 from test_index import error_of, index_of, names, plant, sizes
 
 from thaw.config import DatasetConfig
+from thaw.data.check import facts
 from thaw.data.index import ImageIndex, survey
 from thaw.data.scan import name_ignored
 from thaw.errors import ThawError
@@ -151,6 +153,28 @@ def test_images_of_a_list_are_left_out_of_a_table(tmp_path: Path) -> None:
     index = index_of(tmp_path, csv="lists/labels.csv", exclude="lists/out.csv")
     assert sum(map(len, index.splits.values())) == 19
     assert ignored(index) == {"excluded": 1}
+
+
+def test_a_list_gives_images_another_class_before_the_split(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 10})
+    (tmp_path / "mended.csv").write_text("split,path,label\nval,ants/000.jpg,bees\ntrain,bees/003.jpg,bees\n")
+    (tmp_path / "out.csv").write_text("path\nbees/004.jpg\n")
+    index = index_of(tmp_path, relabel="mended.csv", exclude="out.csv")
+    assert sum(map(Counter, sizes(index).values()), Counter()) == {"ants": 9, "bees": 10}
+    assert [index.classes[label] for path, label in index.samples if path == tmp_path / "ants/000.jpg"] == ["bees"]
+    assert index.num_relabelled == 1
+    assert index.tables == ()  # neither list is taken for one of all labels
+    assert "; 1 relabelled; 3 files ignored (" in facts(index)
+    assert index.fingerprint != index_of(tmp_path, exclude="out.csv").fingerprint
+
+
+def test_a_list_gives_lines_of_a_table_another_class(tmp_path: Path) -> None:
+    plant(tmp_path, {"images": 20})
+    rows = [f"images/{i:03}.jpg,{'ants' if i % 2 else 'bees'}" for i in range(20)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    (tmp_path / "mended.csv").write_text("path;label\nimages/004.jpg;ants\n")  # as a spreadsheet may save it
+    index = index_of(tmp_path, csv="labels.csv", relabel="mended.csv")
+    assert sum(map(Counter, sizes(index).values()), Counter()) == {"ants": 11, "bees": 9}
 
 
 def test_a_file_that_no_pattern_fits_can_be_left_out(tmp_path: Path) -> None:

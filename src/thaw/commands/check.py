@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thaw.config import DatasetConfig
 from thaw.errors import ThawError, name_some, printable
@@ -34,11 +34,14 @@ FLAGS = {
     "dataset.csv_split": "--csv-split",
     "dataset.csv_group": "--csv-group",
     "dataset.exclude": "--exclude",
+    "dataset.relabel": "--relabel",
     "dataset.root": "FOLDER",
 }
 """What the options are called here, for the messages of mistakes."""
 COLUMNS = {"csv_path": "PATTERN", "csv_label": "COLUMN", "csv_split": "COLUMN", "csv_group": "COLUMN"}
 """Options that tell the columns of a CSV file, and of what kind each is."""
+LISTS = ("exclude", "relabel")
+"""Options that name a list of images."""
 MIN_SIZE = 32
 """Default of `--min-size`."""
 MOST_LINES = 20
@@ -59,6 +62,7 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
     for name, kind in COLUMNS.items():
         parser.add_argument(FLAGS[f"dataset.{name}"], metavar=kind, help=f"beside --csv, as dataset.{name}")
     parser.add_argument("--exclude", type=Path, metavar="FILE", help="leave out what this list names")
+    parser.add_argument("--relabel", type=Path, metavar="FILE", help="take the classes of this list")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     with heavy_imports():
         from thaw.data.check import facts, find_problems
         from thaw.data.examine import count_types, examine, find_bad_files
-        from thaw.data.exclude import read_reasons
+        from thaw.data.image_lists import read_reasons
         from thaw.data.near_copies import find_near_copies
 
     index = survey_folder(options)
@@ -145,12 +149,14 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         )
         raise ThawError(f"FOLDER must be a folder, got the file {str(root)!r}.{advice}")
     columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
-    csv, exclude = from_root(options.csv), from_root(options.exclude)
+    files = {name: from_root(getattr(options, name)) for name in ("csv", *LISTS)}
     try:
-        labels = {"csv": csv, "label_pattern": options.label_pattern, **columns}
-        dataset = locate(DatasetConfig(root=str(root), exclude=exclude, on_bad="skip", **labels))
-        if dataset.root != str(root) and options.exclude:  # as the list of a CSV file elsewhere, in a training too
-            dataset.exclude = str(options.exclude.absolute())
+        labels: dict[str, Any] = {"label_pattern": options.label_pattern, **files, **columns}
+        dataset = locate(DatasetConfig(root=str(root), on_bad="skip", **labels))
+        if dataset.root != str(root):  # as the lists of a CSV file elsewhere, in a training too
+            for name in LISTS:
+                if (file := getattr(options, name)) is not None:
+                    setattr(dataset, name, str(file.absolute()))
         return survey(Path(dataset.root), dataset)
     except ThawError as error:
         raise ThawError(in_flags(str(error))) from error
@@ -163,8 +169,8 @@ def in_flags(message: str, flags: Mapping[str, str] = FLAGS) -> str:
 
 def command_to_fix(options: argparse.Namespace) -> str:
     """What to type to have the images listed that are to be left out, with those that are left out already."""
-    flags = {"--csv": options.csv, "--label-pattern": options.label_pattern, "--exclude": options.exclude}
-    flags |= {FLAGS[f"dataset.{name}"]: getattr(options, name) for name in COLUMNS}
+    names = ("csv", "label_pattern", *LISTS, *COLUMNS)
+    flags = {FLAGS[f"dataset.{name}"]: getattr(options, name) for name in names}
     given = chain.from_iterable((flag, str(value)) for flag, value in flags.items() if value is not None)
     near = ["--near"] if getattr(options, "near", False) else []  # `thaw pack` has none of these
     size = ["--min-size", str(least)] if (least := getattr(options, "min_size", MIN_SIZE)) != MIN_SIZE else []
@@ -187,7 +193,7 @@ def _print(finding: "Finding") -> None:
 
 def _write(index: "ImageIndex", reasons: dict[str, str], file: Path) -> None:
     """Write the list of images to leave out, and print the option that reads it."""
-    from thaw.data.exclude import read_names, write_excluded
+    from thaw.data.image_lists import read_names, write_excluded
 
     names = read_names(file)
     found = [name for name in names if os.path.lexists(index.root / name)]

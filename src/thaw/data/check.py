@@ -18,13 +18,14 @@ UNBALANCED = 10
 
 
 def facts(index: ImageIndex) -> str:
-    """Name, splits, class sizes (above eight, the smallest and the largest only) and ignored files in one line."""
+    """Name, splits, class sizes (above eight, the smallest and the largest only) and what is not as on disk, a line."""
     parts = []
     for split, samples in index.splits.items():
         title = "val = test" if split == "val" and index.epoch_chosen_on == "test" else split
         parts.append(f"{title} {len(samples)} ({_class_sizes(index, samples)})")
     line = f"{index.root.resolve().name}: {', '.join(parts)}"
-    return printable("; ".join(filter(None, (line, name_ignored(index.ignored, index.place)))))
+    relabelled = f"{index.num_relabelled} relabelled" if index.num_relabelled else ""
+    return printable("; ".join(filter(None, (line, relabelled, name_ignored(index.ignored, index.place)))))
 
 
 def _class_sizes(index: ImageIndex, samples: list[Sample]) -> str:

@@ -48,6 +48,8 @@ class ImageIndex:
     """Groups with images in several splits, each with these: `p07 (train, val)`."""
     own_splits: tuple[str, ...] = ()
     """Splits that the data has itself, in whatever way these are used."""
+    num_relabelled: int = 0
+    """Images that `dataset.relabel` gives another class than the data does."""
     shards: Shards | None = field(default=None, compare=False)
     """The shards that hold the images; None if they are files at their paths."""
 
@@ -166,5 +168,6 @@ def _index(
         unused_splits=tuple(scan.unused_splits),
         tables=tuple(scan.tables),
         torn_groups=torn_groups,
+        num_relabelled=scan.num_relabelled,
         shards=scan.shards,
     )

@@ -14,8 +14,6 @@ from thaw.errors import ThawError, name_some
 
 COLUMN = re.compile("{([^{}]+)}")
 """In `dataset.csv_path`."""
-DELIMITERS = ",;\t"
-"""What may stand between the columns of a CSV file: spreadsheets write semicolons where 0.5 is written 0,5."""
 BAD_LINES = {
     "without a label": "without a label",
     "missing": "of a file that does not exist, as seen from {folder}",
@@ -62,9 +60,7 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
     needed = list(chain.from_iterable(needed_by.values()))
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            delimiter = _delimiter(stream.readline(), needed)
-            stream.seek(0)
-            lines = Lines(stream, delimiter)
+            lines = Lines(stream, needed)
             columns = lines.columns
             if not set(needed) <= set(columns):
                 names, others = " and ".join(needed), ", ".join(columns)
@@ -155,16 +151,6 @@ def require_left(rows: Sequence[Row], left_out: Sequence[Row], classes: Sequence
                 f"{split} has no images{of_class} left: dataset.on_bad=skip leaves out all of its files, such as "
                 f"{row.path}."
             )
-
-
-def _delimiter(header: str, needed: list[str]) -> str:
-    """What divides a file's first line into most of the columns that are needed, or else into most columns."""
-
-    def found(delimiter: str) -> tuple[int, int]:
-        columns = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-        return len(set(needed) & {name.strip() for name in columns}), len(columns)
-
-    return max(DELIMITERS, key=found)
 
 
 def _split_names(column: str) -> dict[str, str]:

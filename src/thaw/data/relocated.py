@@ -20,10 +20,10 @@ def find_again(options: DatasetConfig, base: Path, image: str = ".") -> DatasetC
         return options
     folder = data_folder(options.name, base / options.root)
     there = replace(options, root=str(base / options.root), csv=_find_file(options.csv, (folder, base)))
-    there = replace(there, exclude=_find_file(options.exclude, (_folder(there), base)))
+    there = _find_lists(there, (_folder(there), base))
     places = [place for name in (image, ".") for place in (there, options) if _holds(place, name)]
     found = places[0] if places else options
-    return replace(found, exclude=_find_file(found.exclude, (_folder(found), Path(), base)))
+    return _find_lists(found, (_folder(found), Path(), base))
 
 
 def _holds(options: DatasetConfig, name: str) -> bool:
@@ -35,6 +35,12 @@ def _holds(options: DatasetConfig, name: str) -> bool:
 def _folder(options: DatasetConfig) -> Path:
     """The data set's folder, or that of its CSV file, as seen from here."""
     return data_folder(options.name, Path(locate(options).root))
+
+
+def _find_lists(options: DatasetConfig, folders: tuple[Path, ...]) -> DatasetConfig:
+    """The options with the files of `dataset.exclude` and `dataset.relabel` found in one of some folders."""
+    exclude, relabel = (_find_file(name, folders) for name in (options.exclude, options.relabel))
+    return replace(options, exclude=exclude, relabel=relabel)
 
 
 def _find_file(name: str | None, folders: tuple[Path, ...]) -> str | None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from thaw.config import DatasetConfig
 from thaw.data.cache import cache_folder
 from thaw.data.classes import name_tables
-from thaw.data.exclude import absolute, read_excluded
+from thaw.data.image_lists import absolute, read_excluded, relabel
 from thaw.data.labels import label_by_name, read_table
 from thaw.data.places import IMAGE_SUFFIXES
 from thaw.data.shards import Shards, refuse_shards
@@ -41,22 +41,37 @@ class Scan:
     unused_splits: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     """CSV files beside images that folders label, as seen from the root."""
+    num_relabelled: int = 0
+    """Images that `dataset.relabel` gives another class."""
     shards: Shards | None = None
 
 
 def scan_data(root: Path, options: DatasetConfig) -> Scan:
-    """What there is, without the files that `dataset.exclude` names.
+    """What there is, without the files that `dataset.exclude` names, and with the classes of `dataset.relabel`.
 
     Raises:
-        ThawError: There are no images, or the CSV file, the pattern, the list or the shards cannot be read.
+        ThawError: There are no images, or the CSV file, the pattern, a list or the shards cannot be read.
     """
     if options.name == "stream":
         shards = Shards(options.root, cache_folder() / "shards")
         return Scan(shards.rows, shards.by_folder, shards=shards)
     excluded = read_excluded(_find_list(root, options.exclude), root) if options.exclude else frozenset()
-    if not options.csv:
-        return _read_folders(root, options, excluded)
-    table = read_table(root / options.csv, options)
+    scan = _read_csv(root / options.csv, options, excluded) if options.csv else _read_folders(root, options, excluded)
+    if options.relabel:
+        rows = relabel(scan.rows, _find_list(root, options.relabel), root)
+        scan.num_relabelled = sum(new.name != old.name for new, old in zip(rows, scan.rows, strict=True))
+        scan.rows = rows
+    return scan
+
+
+def _find_list(root: Path, name: str) -> Path:
+    """`dataset.exclude` or `dataset.relabel` as seen from the data's root, or else from here."""
+    return Path(name) if not (root / name).is_file() and Path(name).is_file() else root / name
+
+
+def _read_csv(file: Path, options: DatasetConfig, excluded: Collection[Path]) -> Scan:
+    """Every image that a line of the CSV file names, with the class that it has there."""
+    table = read_table(file, options)
     left_out = list(chain.from_iterable(table.left_out.values()))
     scan = Scan(by_folder=False, left_out=left_out, unused_splits=table.unused_splits)
     scan.ignored.update((reason, [row.path for row in rows]) for reason, rows in table.left_out.items())
@@ -66,11 +81,6 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
         else:
             scan.rows.append(row)
     return scan
-
-
-def _find_list(root: Path, name: str) -> Path:
-    """`dataset.exclude` as seen from the data's root, or else from here."""
-    return Path(name) if not (root / name).is_file() and Path(name).is_file() else root / name
 
 
 def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]) -> Scan:
@@ -93,10 +103,10 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     if top != root:
         scan.ignored["outside images/"] += [path for path in _visible(root) if path.is_dir() and path != top]
     if not by_name:
-        exclude = _find_list(root, options.exclude) if options.exclude else None
+        lists = [_find_list(root, name) for name in (options.exclude, options.relabel) if name]
         trains = [folder for folder, split in split_folders.items() if split == "train"]
         files = [path for folder in (root, *trains) for path in _visible(folder)]
-        tables = [path for path in files if path.suffix.lower() in (".csv", ".tsv") and path != exclude]
+        tables = [path for path in files if path.suffix.lower() in (".csv", ".tsv") and path not in lists]
         scan.tables = [path.relative_to(root).as_posix() for path in tables]
     for folder, split in split_folders.items():
         sources = [folder] if by_name else _class_folders(folder, scan.ignored)

@@ -2,13 +2,20 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import StringIO
 from typing import TextIO
+
+DELIMITERS = ",;\t"
+"""What may stand between columns: spreadsheets write semicolons where 0.5 is written 0,5."""
 
 
 class Lines:
     """The lines of a CSV file by the names of its columns, which lose the blanks around them.
+
+    Args:
+        stream: The file.
+        needed: Columns that it should have, by which it is told what stands between columns.
 
     Attributes:
         columns: Their names, in order.
@@ -17,10 +24,12 @@ class Lines:
         csv.Error: The first line is no CSV, or two columns have one name.
     """
 
-    def __init__(self, stream: TextIO, delimiter: str = ",") -> None:
+    def __init__(self, stream: TextIO, needed: Collection[str]) -> None:
+        text = stream.read()
+        delimiter = _delimiter(StringIO(text, newline="").readline(), needed)
         # A field in quotes, to its end, and the blanks between that and what divides fields.
         quoted = rf'((?:\A|[{delimiter}\r\n]) *"(?:[^"]++|"")*+")(?: +(?=[{delimiter}\r\n]|\Z))?'
-        lines = StringIO(re.sub(quoted, r"\1", stream.read()), newline="")
+        lines = StringIO(re.sub(quoted, r"\1", text), newline="")
         self._reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
         names = list(self._reader.fieldnames or [])
         self.columns = [name.strip() for name in names]
@@ -41,3 +50,13 @@ class Lines:
                 yield number, line
         except csv.Error as error:
             raise csv.Error(f"after line {number}: {error}; is a quote missing there, or one too many?") from error
+
+
+def _delimiter(header: str, needed: Collection[str]) -> str:
+    """What divides a file's first line into most of the columns that are needed, or else into most columns."""
+
+    def found(delimiter: str) -> tuple[int, int]:
+        columns = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        return len(set(needed) & {name.strip() for name in columns}), len(columns)
+
+    return max(DELIMITERS, key=found)

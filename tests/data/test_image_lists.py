@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from thaw.data.exclude import read_excluded, read_names, write_excluded
+from thaw.data.image_lists import read_excluded, read_names, relabel, write_excluded
+from thaw.data.splits import Row
 from thaw.errors import ThawError
 
 
@@ -78,3 +79,30 @@ def test_another_table_is_refused(root: Path, tmp_path: Path, contents: str | No
         (tmp_path / "list.csv").write_text(contents)
     with pytest.raises(ThawError, match=f"dataset.exclude {message}"):
         read_excluded(tmp_path / "list.csv", root)
+
+
+def test_a_list_of_other_classes_changes_those_images_alone(root: Path, tmp_path: Path) -> None:
+    rows = [Row(root / f"ants/{name}", name, "train", "ants") for name in ("1.jpg", "2, large.jpg")]
+    file = tmp_path / "list.csv"
+    file.write_text('path,label,loss\nants/./1.jpg," 2, large.jpg ",7.1\n" ants/ 3.jpg ",1.jpg,\n')
+    assert relabel(rows, file, root) == [rows[0]._replace(name="2, large.jpg"), rows[1]]
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ("path,class\nants/1.jpg,ants\n", "must have a column label: .* has path, class"),
+        (
+            "path,label\nants/1.jpg,ant\n",
+            r"gives ants/1\.jpg the class 'ant', which no image has\. Did you mean 'ants'",
+        ),
+        ("path,label\nants/1.jpg\n", r"gives ants/1\.jpg the class '', which no image has\.$"),
+        ("path,label\nants/1.jpg,ants\nants/../ants/1.jpg,bees\n", r"1\.jpg two classes, 'ants' and 'bees'"),
+        ("path,label\nants/7.jpg,ants\n", r"names 1 of 1 files that are not in .*: ants/7\.jpg\.$"),
+    ],
+)
+def test_another_list_of_classes_is_refused(root: Path, tmp_path: Path, contents: str, message: str) -> None:
+    (tmp_path / "list.csv").write_text(contents)
+    rows = [Row(root / "ants/1.jpg", "ants", "", "ants"), Row(root / "ants/2, large.jpg", "bees", "", "ants")]
+    with pytest.raises(ThawError, match=f"dataset.relabel:? ?.*{message}"):
+        relabel(rows, tmp_path / "list.csv", root)

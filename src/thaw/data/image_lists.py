@@ -1,13 +1,14 @@
-"""Images to leave out, in a CSV file with the columns path and reason: a check writes it, training reads it."""
+"""Lists of images in CSV files with a column path: those to leave out, and those to give another class."""
 
 import csv
 import os
 from codecs import BOM_UTF8
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from thaw.data.splits import Row
 from thaw.data.tables import Lines
-from thaw.errors import ThawError, name_some
+from thaw.errors import ThawError, did_you_mean, name_some
 from thaw.writing import drafting_csv
 
 HEADER = b"path,reason"
@@ -38,7 +39,7 @@ def read_names(file: Path) -> list[str]:
     """
     try:
         with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            return [line["path"] for _, line in Lines(stream) if line.get("path")]
+            return [line["path"] for _, line in Lines(stream, ["path"]) if line.get("path")]
     except OSError:
         return []
     except csv.Error as error:
@@ -68,24 +69,60 @@ def read_reasons(file: Path, root: Path) -> dict[str, str]:
         ThawError: The file is missing or no such table, or names a file that does not exist: a typing error, or a
             list of other data.
     """
+    return {line["path"]: line.get("reason") or "" for line in _read(file, root, "dataset.exclude", ["path"])}
+
+
+def relabel(rows: Sequence[Row], file: Path, root: Path) -> list[Row]:
+    """The rows with the classes that the file gives some of them; that may be the class which they have.
+
+    Args:
+        rows: All images, labelled.
+        file: With the columns path, relative to `root`, and label, as in `predictions.csv` of a run; others are for
+            the reader.
+        root: Of the data.
+
+    Raises:
+        ThawError: The file is missing or no such table, names a file that does not exist, or a class that none of the
+            images has, or gives an image two.
+    """
+    option, known = "dataset.relabel", {row.name.strip(): row.name for row in rows}
+    names: dict[Path, str] = {}
+    for line in _read(file, root, option, ["path", "label"]):
+        path, label = absolute(root / line["path"]), (line["label"] or "").strip()
+        if label not in known:
+            near = did_you_mean(label, known)
+            raise ThawError(f"{option}: {file} gives {line['path']} the class {label!r}, which no image has.{near}")
+        if (other := names.setdefault(path, known[label])) != known[label]:
+            raise ThawError(f"{option}: {file} gives {line['path']} two classes, {other!r} and {label!r}.")
+    return [row._replace(name=names.get(absolute(row.path), row.name)) for row in rows]
+
+
+def _read(file: Path, root: Path, option: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The lines of a list that name an image.
+
+    Raises:
+        ThawError: The file is missing or lacks some of the columns, or names a file that does not exist.
+    """
     try:
         with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            lines = Lines(stream)
-            if "path" not in lines.columns:
-                others = ", ".join(lines.columns) or "none"
-                raise ThawError(f"dataset.exclude must have a column path: {file} has {others}.")
-            reasons = {line["path"]: line.get("reason") or "" for _, line in lines if line["path"]}
+            table = Lines(stream, columns)
+            for column in columns:
+                if column not in table.columns:
+                    others = ", ".join(table.columns) or "none"
+                    raise ThawError(f"{option} must have a column {column}: {file} has {others}.")
+            lines = [line for _, line in table if line["path"]]
     except (OSError, UnicodeError, csv.Error) as error:
         raise ThawError(
-            f"dataset.exclude cannot be read: {file} ({error}). It was looked for in {file.absolute().parent}."
+            f"{option} cannot be read: {file} ({error}). It was looked for in {file.absolute().parent}."
         ) from error
-    missing = [name for name in reasons if not os.path.lexists(root / name)]  # a link that leads nowhere is there
+    missing = [line["path"] for line in lines if not os.path.lexists(root / line["path"])]  # a dead link is there
     if missing:
+        advice = " `thaw check` with --fix makes it anew." if option == "dataset.exclude" else ""
         raise ThawError(
-            f"dataset.exclude: {file} names {len(missing)} of {len(reasons)} files that are not in {root}: "
-            f"{name_some(missing, most=3)}. `thaw check` with --fix makes it anew."
+            f"{option}: {file} names {len(missing)} of {len(lines)} files that are not in {root}: "
+            f"{name_some(missing, most=3)}.{advice}"
         )
-    return reasons
+    return lines
 
 
 def absolute(path: Path) -> Path:
