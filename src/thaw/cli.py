@@ -36,7 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     from thaw.console import ensure_output
-    from thaw.errors import ThawError
     from thaw.launch.explain import explain
 
     words = sys.argv[1:] if arguments is None else arguments
@@ -50,7 +49,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         _refuse_unknown(words)
         options = _parser().parse_args(arguments)
         return int(options.run(options))
-    except (ThawError, OSError) as error:
+    except Exception as error:
         if (message := explain(error)) is None:
             raise
         print(message, file=sys.stderr)

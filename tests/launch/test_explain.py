@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,12 @@ def test_our_own_errors_are_their_message_and_others_are_none() -> None:
     assert explain(HydraException("Hydra has its own.")) == "Hydra has its own."
     for error in (ValueError("a"), RuntimeError("b"), KeyError("seed"), AssertionError()):
         assert explain(error) is None
+
+
+def test_a_torchvision_that_was_built_for_another_torch_is_told() -> None:
+    message = explain(RuntimeError("operator torchvision::nms does not exist"))  # as its import ends
+    pair = f"torch {version('torch')} and torchvision {version('torchvision')}"
+    assert message == f"{pair} do not belong together: install both anew, in one command and from one index."
 
 
 def test_option_names_are_groups_and_what_is_in_them() -> None:

@@ -4,6 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -95,6 +96,9 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         place = printable(str(error.filename)) if error.filename else "A file of the run"
         return f"{place}: {error.strerror}. Fix that and start again."
+    if isinstance(error, RuntimeError) and str(error).startswith("operator torchvision::"):
+        pair = f"torch {version('torch')} and torchvision {version('torchvision')}"
+        return f"{pair} do not belong together: install both anew, in one command and from one index."
     if isinstance(error, HydraException) and "does not support sweep type" in str(error):
         return "Intervals are tried by a search: add sweep=search, or give the values, KEY=A,B."
     return str(error) if isinstance(error, HydraException) else None
