@@ -324,6 +324,7 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
             lambda: TrainerConfig(extra={"limit_predict_batches": 1}),
             "trainer.extra.limit_predict_batches must be left out",
         ),
+        (lambda: TrainerConfig(extra={"sync_batchnorm": True}), "trainer.extra.sync_batchnorm must be left out"),
         (lambda: TrainerConfig(extra={"limit_train_batches": 0}), "trainer.extra.limit_train_batches must be more"),
         (
             lambda: TrainerConfig(extra={"max_steps": 0}),
@@ -501,6 +502,15 @@ def test_a_misspelt_option_is_not_passed_over(group: str | None, name: str, mess
     setattr(getattr(config, group) if group else config, name, 2)
     with pytest.raises(ThawError, match=rf"^{message}$"):
         recheck(config)
+
+
+def test_a_group_is_no_name_from_python() -> None:
+    config = Config()
+    config.strategy = "finetune"  # type: ignore[assignment]
+    with pytest.raises(ThawError, match=r"^strategy must be a thaw\.StrategyConfig, got 'finetune'\.$"):
+        recheck(config)
+    with pytest.raises(ThawError, match=r"^The options of a training are a thaw\.Config, .* got 'dataset=digits'\.$"):
+        recheck("dataset=digits")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["train", "find_lr"])

@@ -7,7 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from thaw.errors import ThawError
-from thaw.overrides import readable, seen_from_here
+from thaw.overrides import FOLDERS, readable, seen_from_here
 
 
 def meaning(arguments: list[str]) -> dict[str, Any]:
@@ -65,11 +65,17 @@ def test_flags_may_stand_anywhere_on_the_line() -> None:  # argparse would refus
 # ---- folders
 
 
-@pytest.mark.parametrize("key", ["resume", "sweep.resume", "hydra.run.dir", "hydra.sweep.dir"])
+@pytest.mark.parametrize("key", FOLDERS)
 def test_a_folder_of_results_may_lie_at_home(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert meaning(readable([f"{key}=~/my runs"])) == {key: "/home/me/my runs"}
     assert meaning(readable([f"{key}=./~/runs"])) == {key: "./~/runs"}
+
+
+@pytest.mark.parametrize("key", FOLDERS)
+def test_a_folder_of_results_has_a_name(key: str) -> None:
+    with pytest.raises(ThawError, match=rf"^{key}= names no folder: is a variable not set\?$"):
+        readable(["dataset=digits", f"{key}="])
 
 
 def test_presets_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

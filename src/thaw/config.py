@@ -33,7 +33,7 @@ REPLACED_FLAGS = {
     "fast_dev_run": "trainer=debug", "overfit_batches": "+trainer.extra.limit_train_batches",
     "enable_checkpointing": "Thaw's own choice", "plugins": "Thaw's own choice",
     "limit_predict_batches": "Thaw's own choice", "use_distributed_sampler": "Thaw's own choice",
-    "reload_dataloaders_every_n_epochs": "Thaw's own choice",
+    "reload_dataloaders_every_n_epochs": "Thaw's own choice", "sync_batchnorm": "Thaw's own choice",
 }  # fmt: skip
 """Flags of Lightning's Trainer that `trainer.extra` is not for, and what takes their place."""
 TRACKERS = {
@@ -643,7 +643,14 @@ def recheck(config: Config) -> Config:
     Raises:
         ThawError: They are not valid, or do not go together, or one that there is not has been set.
     """
-    groups = {group.name: replace(getattr(config, group.name)) for group in fields(config) if is_dataclass(group.type)}
+    if not isinstance(config, Config):
+        raise ThawError(f"The options of a training are a thaw.Config, such as compose(…) gives, got {config!r}.")
+    groups: dict[str, Any] = {}
+    for name, default in vars(Config()).items():
+        if is_dataclass(default):
+            options, kind = getattr(config, name), type(default)
+            require(isinstance(options, kind), name, f"a thaw.{kind.__name__}", options)
+            groups[name] = replace(options)
     for prefix, options in [("", config), *((f"{name}.", getattr(config, name)) for name in groups)]:
         known = [option.name for option in fields(options)]
         for name in vars(options):

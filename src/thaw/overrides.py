@@ -44,8 +44,15 @@ def _is_option(argument: str) -> bool:
 
 
 def _readable(option: str, is_sweep: bool) -> str:
+    """The option, its text in quotes where Hydra would parse that as something else.
+
+    Raises:
+        ThawError: A folder has no name, which would be the folder here, or none.
+    """
     key, _, text = option.partition("=")
     if key in FOLDERS:
+        if not text:
+            raise ThawError(f"{option} names no folder: is a variable not set?")
         text = at_home(text)
         option = f"{key}={text}"
     try:

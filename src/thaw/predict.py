@@ -21,7 +21,7 @@ from thaw.console import silence_hints
 from thaw.data.images import BadImage, convert_image, read_image
 from thaw.data.inputs import Inputs, Listed, is_one, list_inputs, matches_nothing
 from thaw.data.threads import in_threads, num_cores
-from thaw.errors import ThawError, abridge, name_some
+from thaw.errors import ThawError, abridge, name_some, one_line
 from thaw.inspection.figures import INK
 from thaw.inspection.grids import Grid, fill
 from thaw.rules import require
@@ -99,8 +99,8 @@ class Predictor:
                 precision=cast(Any, keep_precision(run, device)),
                 plugins=[LightningEnvironment()],  # whatever SLURM or torchrun say: it is alone
             )
-        except (MisconfigurationException, ValueError, RuntimeError) as error:
-            raise ThawError(f"The device {device!r} cannot be used on this machine: {error}") from error
+        except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
+            raise ThawError(f"The device {device!r} cannot be used on this machine: {one_line(error)}") from error
         self.device, self.precision = fabric.device, fabric._precision.precision
         self.module = fabric.setup_module(classifier).module.eval()
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)

@@ -50,11 +50,17 @@ def test_a_chart_of_another_kind_is_refused_before_the_runs_are_read(
     assert (printed.out, printed.err) == ("", "--plot must end in .png or .svg or .pdf, got 'table.doc'.\n")
 
 
+@pytest.mark.parametrize("flag", ["--csv", "--predictions"])
+def test_a_table_is_no_other_file(finished_run: Run, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert main(["compare", str(finished_run.folder), flag, "table.xls"]) == 2
+    assert capsys.readouterr().err == f"{flag} must end in .csv, got 'table.xls'.\n"
+
+
 @pytest.mark.parametrize("flag", ["--csv", "--markdown", "--plot", "--predictions", "--top-losses"])
 def test_a_file_without_a_folder_is_refused_before_the_runs_are_read(
     finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
-    path = tmp_path / "nowhere" / "table.png"
+    path = tmp_path / "nowhere" / ("table.csv" if flag in ("--csv", "--predictions") else "table.png")
     assert main(["compare", str(finished_run.folder), flag, str(path)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

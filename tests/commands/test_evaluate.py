@@ -157,6 +157,7 @@ def test_mistakes_end_with_one_line_and_code_2(
     for arguments, message in (
         ([str(tmp_path)], "is not the folder of a finished run"),
         ([str(finished_run.folder), "--device", "toaster"], "The device 'toaster' cannot be used here"),
+        ([str(finished_run.folder), "--device", "tpu"], "The device 'tpu' cannot be used here"),
         ([str(finished_run.folder), "--split", "test"], "There is no test split in"),
         ([str(finished_run.folder), "--label-pattern", "(.)"], "--label-pattern is for the images of --data"),
         ([str(finished_run.folder), "--csv-label", "kind"], "--csv-label is for the images of --data"),

@@ -342,6 +342,7 @@ def test_the_grid_names_prediction_and_file() -> None:
         (["a.jpg", "--out", "folder.csv"], "--out=folder.csv is a folder: name a file."),
         (["a.jpg", "--top", "0"], "--top must be at least 1, got 0."),
         (["a.jpg", "--device", "abacus"], "The device 'abacus' cannot be used on this machine"),
+        (["a.jpg", "--device", "tpu"], "The device 'tpu' cannot be used on this machine"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(

@@ -521,6 +521,11 @@ def test_of_several_seeds_the_best_run_is_the_median_one(
     best = tmp_path / f"frozen{median}"
     end = f"\nBest: {best} (the median of its {num_seeds} seeds)\nNext: thaw report {best}\n"
     assert capsys.readouterr().out.endswith(end)
+    for other in tmp_path.glob("finetune*"):
+        shutil.rmtree(other)
+    close_sweep(tmp_path)
+    end = f"\nThe median of its {num_seeds} seeds: {best}\nNext: thaw report {best}\n"
+    assert capsys.readouterr().out.endswith(end)
 
 
 @pytest.mark.parametrize(

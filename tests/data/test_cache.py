@@ -38,3 +38,14 @@ def test_a_stamp_changes_with_path_size_and_time(tmp_path: Path) -> None:
     first.unlink()
     stamps.add(file_stamp(first))
     assert len(stamps) == 5
+
+
+def test_a_stamp_changes_with_a_file_that_takes_the_place_of_another(tmp_path: Path) -> None:
+    first, second, aside = (tmp_path / name for name in ("a.bmp", "b.bmp", "c.bmp"))
+    for path in (first, second):
+        path.write_bytes(path.name.encode())
+        os.utime(path, ns=(1, 1))  # as after unpacking
+    stamps = {file_stamp(first), file_stamp(second)}
+    for source, target in ((first, aside), (second, first), (aside, second)):
+        source.rename(target)
+    assert not stamps & {file_stamp(first), file_stamp(second)}

@@ -1,9 +1,10 @@
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
-from test_datamodule import NUM_TRAIN, TRANSFORM, LeftAndRight, left_and_right, make_data
+from test_datamodule import NUM_TRAIN, NUM_VAL, TRANSFORM, LeftAndRight, left_and_right, make_data
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig
@@ -120,3 +121,27 @@ def test_the_next_run_computes_only_what_differs(
     second.features.backbone = left_and_right(views)
     features_of(first)
     assert (features_of(second)[1] > 0) == recomputed
+
+
+def test_views_by_transforms_of_ones_own_are_not_kept_for_the_next_run(image_folder: Path, cache: Path) -> None:
+    data = make_data(image_folder, augment=AugmentConfig(transforms={"mine": {"_target_": "torch.nn.Identity"}}))
+    data.features.backbone = left_and_right(2)
+    assert features_of(data)[1] == 2 * NUM_TRAIN
+    assert features_of(data)[1] == 0
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(("limit", "size"), [(1.0, NUM_VAL), (0.5, 2), (1, 2)])
+def test_a_limit_of_validation_batches_means_the_same_images_as_without_features(
+    image_folder: Path, limit: float, size: int
+) -> None:
+    data = make_data(image_folder, batch_size=2)
+    data.features.backbone = left_and_right("mirror")
+    data.trainer = pl.Trainer(
+        accelerator="cpu",
+        limit_val_batches=limit,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        logger=False,
+    )
+    assert len(next(iter(data.val_dataloader()))[1]) == size

@@ -282,3 +282,25 @@ def test_each_image_needs_a_group(tmp_path: Path) -> None:
         f"dataset.csv must have the columns path and label and series: {tmp_path}/labels.csv has path, label, patient. "
         "Others are named by dataset.csv_group=column."
     )
+
+
+def test_the_largest_group_is_not_always_the_one_that_is_taken(tmp_path: Path) -> None:
+    patients = {f"p{i:02}": {"ill" if i % 2 else "well": 40 if i == 0 else 5 + i % 3} for i in range(20)}
+    group_of = plant_groups(tmp_path, patients)
+    for split in ("val", "test"):
+        shares = []
+        for seed in range(20):
+            index = index_of(
+                tmp_path, **{"val_fraction": 0.2, f"{split}_fraction": 0.1, "split_seed": seed} | BY_PATIENT
+            )
+            taken = names(index, split)
+            assert "p00" not in {group_of[name] for name in taken}  # a quarter of all images
+            shares.append(len(taken) / len(group_of))
+        assert max(shares) < 0.2
+
+
+@pytest.mark.parametrize("fraction", [0.03, 0.05, 0.1, 0.25])
+def test_a_small_fraction_of_many_groups_is_met(tmp_path: Path, fraction: float) -> None:
+    group_of = plant_groups(tmp_path, {f"p{i:03}": {"ill" if i % 2 else "well": 3} for i in range(100)})
+    index = index_of(tmp_path, val_fraction=fraction, **BY_PATIENT)
+    assert len(names(index, "val")) / len(group_of) == pytest.approx(fraction, abs=0.011)

@@ -41,9 +41,11 @@ class Scripted(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def fit(model: Scripted, *callbacks: pl.Callback, resume: Path | None = None, **flags: Any) -> None:
-    """Train by two batches an epoch, as many epochs as there are scores."""
-    loader = DataLoader(TensorDataset(torch.zeros(2, 1)))
+def fit(
+    model: Scripted, *callbacks: pl.Callback, resume: Path | None = None, num_batches: int = 2, **flags: Any
+) -> None:
+    """Train by a few batches an epoch, as many epochs as there are scores."""
+    loader = DataLoader(TensorDataset(torch.zeros(num_batches, 1)))
     trainer = pl.Trainer(
         max_epochs=len(model.scores),
         accelerator="cpu",

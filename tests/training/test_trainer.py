@@ -258,6 +258,11 @@ def test_a_gpu_that_is_not_there_is_told_with_what_to_say_instead(make: Make) ->
         make(accelerator="gpu")
 
 
+def test_a_library_that_a_device_needs_is_named(make: Make) -> None:
+    with pytest.raises(ThawError, match=r"^trainer\.\* does not fit this machine or Lightning's Trainer: .*torch_xla"):
+        make(accelerator="tpu")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

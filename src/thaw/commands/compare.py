@@ -22,6 +22,7 @@ DESCRIPTION = (
 )
 EXAMPLE = "thaw compare outputs/2026-11-22_10-00-00_sweep --csv table.csv --plot table.png"
 
+TABLES = (".csv",)
 CHARTS = (".png", ".svg", ".pdf")
 PICTURES = (".jpg", ".png")
 
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from thaw.comparison.compare import compare
     from thaw.writing import drafting
 
-    suffixes = {"csv": (), "markdown": (), "plot": CHARTS, "predictions": (), "top_losses": PICTURES}
+    suffixes = {"csv": TABLES, "markdown": (), "plot": CHARTS, "predictions": TABLES, "top_losses": PICTURES}
     for name, allowed in suffixes.items():
         if path := getattr(options, name):
             refuse_unwritable(f"--{name.replace('_', '-')}", path, *allowed)

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     for flag, number in (("--tta-views", options.tta_views), ("--least", options.least)):
         require(number >= 0, flag, "at least 0", number)
     if options.csv:
-        refuse_unwritable("--csv", options.csv)
+        refuse_unwritable("--csv", options.csv, ".csv")
     if options.out:
         refuse_run(options.out)
     run = Run(options.folder)

@@ -19,10 +19,10 @@ def refuse_unwritable(flag: str, path: Path, *suffixes: str) -> None:
     """
     from thaw.run import Run
 
-    if suffixes and path.suffix not in suffixes:
-        raise ThawError(f"{flag} must end in {' or '.join(suffixes)}, got '{path}'.")
     if path.is_dir():
         raise ThawError(f"{flag}={path} is a folder: name a file.")
+    if suffixes and path.suffix not in suffixes:
+        raise ThawError(f"{flag} must end in {' or '.join(suffixes)}, got '{path}'.")
     for folder in (path.parent, Path(os.path.realpath(path)).parent):  # the second of the file that a link leads to
         if not folder.is_dir():
             raise ThawError(f"{flag}={path} cannot be written: there is no folder {folder}.")

@@ -50,7 +50,7 @@ class Leaderboard:
     def best(self) -> Path | None:
         """Folder of the best setting's run, of several seeds the median one.
 
-        None when settings were judged on different images, for several runs of a single setting, or for folds.
+        None when settings were judged on different images, or for folds.
         """
         runs = self._best.median.records if self._best else []
         return runs[0].run.folder if len(runs) == 1 else None
@@ -58,7 +58,8 @@ class Leaderboard:
     @property
     def _best(self) -> Setting | None:
         first = self.settings[0]
-        is_alone = len(self.settings) == 1 and len([*first.records, *first.left_out]) > 1
+        is_cross_validation = first.records[0].fold is not None and len([*first.records, *first.left_out]) > 1
+        is_alone = len(self.settings) == 1 and is_cross_validation
         return None if self.spans_images or is_alone else first
 
     @property
@@ -73,8 +74,10 @@ class Leaderboard:
         if self.best is None:
             holders = list(dict.fromkeys(str(record.run.folder.parent) for record in self._best.records))
             return f"Best: {self.sections[0].labels[0]}; a run a fold, in {name_some(holders)}"
-        num_seeds = len(self._best.repeats)
-        return f"Best: {self.best}" + (f" (the median of its {num_seeds} seeds)" if num_seeds > 1 else "")
+        median = f"the median of its {num_seeds} seeds" if (num_seeds := len(self._best.repeats)) > 1 else ""
+        if len(self.settings) == 1 and median:
+            return f"{median.capitalize()}: {self.best}"
+        return f"Best: {self.best}" + (f" ({median})" if median else "")
 
     def __str__(self) -> str:
         notes = (textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in self.notes())

@@ -11,9 +11,13 @@ def cache_folder() -> Path:
 
 
 def file_stamp(path: Path) -> str:
-    """A line that changes when the file does: path, size and time of change; the error's number if there is none."""
+    """A line that changes when the file does; the error's number if there is none.
+
+    It has the path, the size and two times: of the contents, which a copy or an archive may set, and of any change,
+    which a file that has taken the place of another has of its own.
+    """
     try:
         stat = path.stat()
     except OSError as error:  # a dangling link, a lost mount
         return f"{path.absolute()}|{error.errno}\n"
-    return f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n"
+    return f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}\n"

@@ -204,8 +204,11 @@ class ImageDataModule(LightningDataModule):
         dataset = self.datasets[split]
         sampler = SequentialPositions(range(len(dataset)), *((0, 1) if all_on_each_process else self._rank()))
         if self.features.replace_images(self._epoch()):
-            # What is reported in the end has to be what `thaw evaluate` finds from the images, to the last digit.
-            batch_size = None if all_on_each_process else FEATURES_AT_ONCE
+            # What is reported in the end has to be what `thaw evaluate` finds from the images, to the last digit, and
+            # `limit_val_batches` means the same images in each epoch.
+            limit = self.trainer.limit_val_batches if self.trainer else 1.0
+            is_whole = isinstance(limit, float) and limit == 1.0
+            batch_size = FEATURES_AT_ONCE if is_whole and not all_on_each_process else None
             return self._batch_loader(self.features.evaluation(split), sampler, batch_size)
         if all_on_each_process:
             return self.images.loader(dataset, sampler)

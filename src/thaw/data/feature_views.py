@@ -75,7 +75,8 @@ class FeatureViews:
             return _as_dataset(self._extract(train, epoch, draws)[None], train, torch.tensor(draws))
         assert isinstance(number, int)
         shown = replace(self.augment, mixup=0.0, cutmix=0.0, label_smoothing=0.0)  # those come after the features
-        views = self._stored(f"train {number} {train.seed} {shown}", [(train, view) for view in range(number)])
+        name, drawn = f"train {number} {train.seed} {shown}", [(train, view) for view in range(number)]
+        views = self._stored(name, drawn, on_disk=not shown.transforms)  # the code of one's own may have changed
         return _as_dataset(views, train)
 
     def mirrored(self) -> FeatureDataset:
@@ -102,20 +103,24 @@ class FeatureViews:
         plain = self.images.transform
         return [plain, *(Mirrored(plain, axes) for axes in self.augment.mirrored_axes)]
 
-    def _stored(self, name: str, views: Sequence[tuple[ImageDataset, int]]) -> Tensor:
+    def _stored(self, name: str, views: Sequence[tuple[ImageDataset, int]], on_disk: bool = True) -> Tensor:
         """Features (V, N, F) of V views of the same images, from memory, from disk or computed.
 
         Args:
             name: What tells these views from others of the images.
             views: For each, the images behind its transform, and the epoch to draw them as in.
+            on_disk: Whether the next run may have them too.
         """
+
+        def compute() -> Tensor:
+            return torch.stack([self._extract(*view) for view in views])
+
         if name not in self._in_memory:
             assert self.backbone is not None
             paths = [sample.path for sample in views[0][0].samples]
             facts = (name, self.images.transform, self.images.options.batch_size, *self.backbone.facts)
             key = make_key(self.backbone.digest, paths, *facts, stamp=self.images.index.stamp)
-            features = FeatureStore().get(key, lambda: torch.stack([self._extract(*view) for view in views]))
-            self._in_memory[name] = features
+            self._in_memory[name] = FeatureStore().get(key, compute) if on_disk else compute()
         return self._in_memory[name]
 
     def _extract(self, dataset: ImageDataset, epoch: int, draws: Sequence[int] | None = None) -> Tensor:

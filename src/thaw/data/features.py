@@ -61,7 +61,7 @@ def make_key(module: str, images: Iterable[Path], *facts: object, stamp: Callabl
 
 @cache
 def _versions() -> list[str]:
-    return [version(package) for package in ("torch", "torchvision", "pillow")]
+    return [version(package) for package in ("thaw", "torch", "torchvision", "pillow")]
 
 
 def _bound() -> float:

@@ -20,7 +20,7 @@ SPLIT_NAMES = {
 """Names of splits in folders and CSV files, each with ours."""
 FRACTIONS = [number / 20 for number in range(1, 20)]
 """Fractions that are searched for a better one to suggest."""
-MOST_PARTS = 10
+MOST_PARTS = 50
 """Of groups, some of which make up a split: as fine as a fraction is met."""
 
 
@@ -168,7 +168,10 @@ def _take_groups(
             "classes out with dataset.classes."
         )
     taken_share = max(Fraction(fraction / share).limit_denominator(most), Fraction(1, most))
-    parts = _group_parts(common, taken_share.denominator, seed)[: taken_share.numerator]
+    parts = _group_parts(common, taken_share.denominator, seed)
+    size = fraction / share * len(rows) / taken_share.numerator
+    order = np.random.default_rng(seed).permutation(len(parts))  # the largest group is always in the first part
+    parts = sorted((parts[i] for i in order), key=lambda part: abs(len(part) - size))[: taken_share.numerator]
     taken = {common[i].group for part in parts for i in part}
     for _, groups in sorted(groups_of.items()):
         if groups <= taken:  # train would lack the class

@@ -41,11 +41,14 @@ class Lines:
         """The number of each line, from 1 for the names, and its fields.
 
         Raises:
-            csv.Error: The file is no CSV; the message has the last line that is one.
+            csv.Error: The file is no CSV, the message has the last line that is one; or a line has more fields than
+                there are columns.
         """
         number = self._reader.line_num
         try:
             for line in self._reader:
+                if any(line.pop(None, ())):
+                    raise csv.Error("the next one has more fields than there are columns")
                 number = self._reader.line_num
                 yield number, line
         except csv.Error as error:

@@ -157,7 +157,7 @@ def bare_trainer(config: Config, num_stages: int, flags: dict[str, Any]) -> pl.T
     }
     try:
         return pl.Trainer(**common | flags)
-    except (TypeError, MisconfigurationException, ValueError) as error:
+    except (TypeError, MisconfigurationException, ValueError, ImportError) as error:  # the last of a TPU's library
         raise _misfit(error) from error
 
 
@@ -173,7 +173,7 @@ def choose_devices(options: TrainerConfig, num_devices: int) -> int | list[int]:
 def _misfit(error: Exception) -> ThawError:
     if "No supported gpu backend found" in str(error):
         return ThawError("trainer.accelerator=gpu finds no GPU that torch can use: auto takes what there is.")
-    return ThawError(f"trainer.* does not fit this machine or Lightning's Trainer: {error}")
+    return ThawError(f"trainer.* does not fit this machine or Lightning's Trainer: {one_line(error)}")
 
 
 def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
@@ -195,8 +195,9 @@ def make_predictor(precision: str, accelerator: str = "auto") -> pl.Trainer:
             enable_progress_bar=show_bar,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError) as error:
-        raise ThawError(f"The device {accelerator!r} cannot be used here: {error} Try --device auto.") from error
+    except (MisconfigurationException, ValueError, ImportError) as error:
+        reason = one_line(error)
+        raise ThawError(f"The device {accelerator!r} cannot be used here: {reason} Try --device auto.") from error
 
 
 def predict(

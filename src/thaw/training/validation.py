@@ -1,12 +1,16 @@
 """Callback: which epochs are validated."""
 
+from math import inf
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class EvaluationEpochs(Callback):
-    """Validates every n-th epoch, and the last one in any case, which Lightning's `check_val_every_n_epoch` may not."""
+    """Validates every n-th epoch, and the last one in any case, which Lightning's `check_val_every_n_epoch` may not.
+
+    It does so at the end of the epoch, wherever else `val_check_interval` has it validated.
+    """
 
     def __init__(self, every: int) -> None:
         super().__init__()
@@ -19,6 +23,9 @@ class EvaluationEpochs(Callback):
         trainer.check_val_every_n_epoch = 1 if is_due else epoch + 1
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Have it validated after all if a callback has just ended the training."""
+        """Have the end of the epoch validated, and what a callback has just ended."""
         if trainer.should_stop:
             trainer.check_val_every_n_epoch = 1
+        if trainer.is_last_batch:  # both are set anew with the loaders, which each epoch has its own of
+            trainer.val_check_batch = trainer.fit_loop.epoch_loop.batch_idx + 1
+            trainer._last_val_time = -inf  # type: ignore[attr-defined]
