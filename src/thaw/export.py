@@ -140,6 +140,8 @@ def describe(classifier: Classifier) -> dict[str, str]:
         "antialias": True,
         "center_crop": transform.crop,
         "input": "uint8 RGB, batch x 3 x height x width",
+        "decoding": f"upright; a JPEG at the least of 1/1, 1/2, 1/4 and 1/8 of its size whose shorter side has "
+        f"{transform.decoded_side} pixels; 16-bit grey scaled to 8 bits, transparency on white",
         "normalization": "inside the network",
         "mean": transform.mean,
         "std": transform.std,

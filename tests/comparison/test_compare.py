@@ -582,6 +582,25 @@ def test_the_model_to_use_leaves_out_no_more_images_than_there_are_of_the_rarest
     assert capsys.readouterr().out.endswith(" dataset.num_folds=6 dataset.fold=0\n")
 
 
+def test_the_model_to_use_leaves_out_no_more_groups_than_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["path,label,patient"]
+    for fold in range(2):
+        (tmp_path / f"fold{fold}").mkdir()
+        for i in range(20):
+            (tmp_path / f"fold{fold}/{i}.jpg").touch()
+            lines.append(f"fold{fold}/{i}.jpg,ants,p{fold + 2 * (i % 3)}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    for fold in range(2):
+        data = DatasetConfig(root=str(tmp_path), csv="labels.csv", csv_group="patient", num_folds=2, fold=fold)
+        options = f"dataset.csv_group=patient dataset.num_folds=2 dataset.fold={fold}"
+        write_run(tmp_path / f"runs/{fold}", options, n=20, wrong=[fold], images=f"fold{fold}", config=Config(data))
+    monkeypatch.setattr("sys.argv", [str(COMMANDS / "train.py")])
+    close_sweep(tmp_path / "runs")
+    assert " dataset.csv_group=patient dataset.num_folds=6 dataset.fold=0\n" in capsys.readouterr().out
+
+
 def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
     write_run(tmp_path / "b", "strategy=finetune", acc=0.9)

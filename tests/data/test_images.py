@@ -108,9 +108,11 @@ def test_16_bit_grey_stays_dark_if_it_is_dark(tmp_path: Path) -> None:
     assert pixel(tmp_path / "a.png") == [1, 1, 1]
 
 
-@pytest.mark.parametrize("white", [1, 255, 65535])
-def test_float_range_is_told_by_its_largest_value(tmp_path: Path, white: int) -> None:
-    Image.fromarray(np.array([[0, white / 5, white]], dtype=np.float32)).save(tmp_path / "a.tif")
+@pytest.mark.parametrize(
+    ("dtype", "white"), [(np.float32, 1), (np.float32, 255), (np.float32, 65535), (np.int32, 255), (np.int32, 65535)]
+)
+def test_the_range_of_32_bits_is_told_by_the_largest_value(tmp_path: Path, dtype: type, white: int) -> None:
+    Image.fromarray(np.array([[0, white / 5, white]]).astype(dtype)).save(tmp_path / "a.tif")
     assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [0, 51, 255]
 
 

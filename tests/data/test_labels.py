@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,7 @@ def test_csv_split_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
     plant(tmp_path, {"": 3})
     write_csv(tmp_path, "path,label,fold\n000.jpg,ants,1\n")
     assert error_of(tmp_path, csv="labels.csv", csv_split="is_valid") == (
-        "dataset.csv must have the columns path and label and is_valid: "
+        "dataset.csv must have the columns path, label and is_valid: "
         f"{tmp_path}/labels.csv has path, label, fold. Others are named by dataset.csv_split=column."
     )
     assert error_of(tmp_path, csv="labels.csv", csv_split="fold") == (
@@ -207,16 +208,29 @@ def test_csv_split_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "column",
-    ["is_valid", "valid", "Split", "set", "Subset", "partition", "fold", "k-fold", "phase", "is_train", "data set"],
+    ("column", "values"),
+    [
+        *[(name, "01") for name in ("is_valid", "valid", "is_train")],
+        *[(name, ["Train", " validation"]) for name in ("Split", "set", "Subset", "partition", "fold", "data set")],
+    ],
 )
-def test_a_column_that_looks_like_a_split_and_is_not_used_is_told(tmp_path: Path, column: str) -> None:
+def test_a_column_that_looks_like_a_split_and_is_not_used_is_told(
+    tmp_path: Path, column: str, values: Sequence[str]
+) -> None:
     plant(tmp_path, {"": 10})
-    lines = [f"{i:03}.jpg,{'ants' if i < 5 else 'bees'},{i % 2}\n" for i in range(10)]
+    lines = [f"{i:03}.jpg,{'ants' if i < 5 else 'bees'},{values[i % 2]}\n" for i in range(10)]
     write_csv(tmp_path, f"path,label,{column}\n" + "".join(lines))
     assert index_of(tmp_path, csv="labels.csv").unused_splits == (column,)
     write_csv(tmp_path, f"path,{column},validity,settlement\n" + "".join(lines).replace("\n", ",1\n"))
     assert index_of(tmp_path, csv="labels.csv", csv_label=column).unused_splits == ()
+
+
+@pytest.mark.parametrize("column", ["fold", "k-fold", "phase", "set"])
+def test_a_column_of_numbers_tells_no_split_and_is_not_advised(tmp_path: Path, column: str) -> None:
+    plant(tmp_path, {"": 10})
+    lines = [f"{i:03}.jpg,{'ants' if i < 5 else 'bees'},{i % 5},{'test' if i % 5 else 'train'}\n" for i in range(10)]
+    write_csv(tmp_path, f"path,label,{column},usage\n" + "".join(lines))
+    assert index_of(tmp_path, csv="labels.csv").unused_splits == ("usage",)
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def test_each_image_needs_a_group(tmp_path: Path) -> None:
         f"dataset.csv: {tmp_path}/labels.csv, line 3 has no patient, by which dataset.csv_group keeps images together."
     )
     assert error_of(tmp_path, csv="labels.csv", csv_group="series") == (
-        f"dataset.csv must have the columns path and label and series: {tmp_path}/labels.csv has path, label, patient. "
+        f"dataset.csv must have the columns path, label and series: {tmp_path}/labels.csv has path, label, patient. "
         "Others are named by dataset.csv_group=column."
     )
 

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from thaw.overrides import key_of
 
 if TYPE_CHECKING:
     from thaw.comparison.repeats import Setting
+    from thaw.run import Run
 
 
 def main(conf: Path = CONF) -> None:
@@ -58,17 +60,29 @@ def close_sweep(folder: Path) -> None:
 
 def _training_on_all(setting: "Setting | None") -> list[str]:
     """The words that train the model to use after a cross-validation: on all images but a few; none after no folds."""
-    if setting is None or setting.records[0].fold is None:
+    if setting is None or (first := setting.records[0]).fold is None:
         return []
-    typed = shlex.split(setting.records[0].summary["command"] or "")[2:]
+    typed = shlex.split(first.summary["command"] or "")[2:]
     others = ("dataset.num_folds", "dataset.fold", "dataset.val_fraction")
     kept = [option for option in typed if key_of(option) not in others]
-    num_folds = setting.records[0].num_folds
-    if setting.answers and "dataset.csv_group" not in map(key_of, typed):  # there may be fewer groups than that
-        rarest = min(Counter(label for _, label in setting.answers.images[1]).values())
-        num_folds = max(num_folds, min(rarest, 10))
+    num_folds = first.num_folds
+    if setting.answers:
+        _, images = setting.answers.images
+        most = min(10, *Counter(label for _, label in images).values())
+        if first.config.get("dataset.csv_group", "null") != "null":
+            most = min(most, _count_groups(first.run, [path for path, _ in images]))
+        num_folds = max(num_folds, most)
     # Not by `dataset.val_fraction`, which leaves a val of the data's own as large as it is.
     return [*Program(Path(sys.argv[0])).typed, *kept, f"dataset.num_folds={num_folds}", "dataset.fold=0"]
+
+
+def _count_groups(run: "Run", images: Sequence[str]) -> int:
+    """How many groups of `dataset.csv_group` some of a run's images are of."""
+    from thaw.data.scan import scan_data
+
+    root = Path(run.dataset.root)
+    places = {(root / path).absolute() for path in images}
+    return len({row.group for row in scan_data(root, run.dataset).rows if row.path.absolute() in places})
 
 
 if __name__ == "__main__":

@@ -174,8 +174,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """The greyscale image in 8 bits, its transparent value white. Pillow's own conversion would clip all above 255.
 
-    Whole numbers are taken to be 16-bit. Floating-point images come in several ranges: they are taken to end at the
-    first of 1, 255 and 65535 that is not below their largest value.
+    What has 16 bits by its mode ends at 65535. Images of 32 bits come in several ranges: whole numbers are taken to end
+    at the first of 255 and 65535 that is not below their largest value, others at the first of 1, 255 and 65535.
 
     Raises:
         ValueError: A value is outside 0 to 65535.
@@ -184,7 +184,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     low, high = grey.min(), grey.max()
     if not (low >= 0 and high <= 65535):  # so written, it refuses NaN too
         raise ValueError(f"its values must be from 0 to 65535, got {low:g} to {high:g}")
-    white = next(top for top in (1, 255, 65535) if high <= top) if image.mode == "F" else 65535
+    ends = {"F": (1, 255, 65535), "I": (255, 65535)}.get(image.mode, (65535,))
+    white = next(end for end in ends if high <= end)
     scaled = np.rint(grey * (255 / white)).astype(np.uint8)
     scaled[grey == image.info.get("transparency")] = 255
     return Image.fromarray(scaled)

@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 from thaw.config import DatasetConfig
 from thaw.data.splits import SPLIT_NAMES, Row
 from thaw.data.tables import Lines
-from thaw.errors import ThawError, name_some
+from thaw.errors import ThawError, did_you_mean, name_some
 
 COLUMN = re.compile("{([^{}]+)}")
 """In `dataset.csv_path`."""
@@ -60,14 +60,15 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
     needed = list(chain.from_iterable(needed_by.values()))
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            lines = Lines(stream, needed)
-            columns = lines.columns
-            if not set(needed) <= set(columns):
-                names, others = " and ".join(needed), ", ".join(columns)
+            table = Lines(stream, needed)
+            columns, lines = table.columns, list(table)
+            if missing := [name for name in needed if name not in columns]:
+                names = f"{', '.join(needed[:-1])} and {needed[-1]}"
                 advice = "" if options.csv_label in columns else _advise_on_flags(columns, [line for _, line in lines])
+                advice = advice or did_you_mean(missing[0], columns)
                 ways = [f"dataset.{way}" for way, some in needed_by.items() if not set(some) <= set(columns)]
                 raise ThawError(
-                    f"dataset.csv must have the columns {names}: {file} has {others}.{advice} Others are named by "
+                    f"dataset.csv must have the columns {names}: {file} has {', '.join(columns)}.{advice} Others are named by "
                     f"{' and '.join(ways)}."
                 )
             for number, line in lines:
@@ -92,9 +93,14 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
     if bad and options.on_bad == "error":
         _refuse(bad, len(rows), file, options.csv_path)
     left_out = {reason: found for reason in BAD_LINES if (found := [row for why, row, _ in bad if why == reason])}
-    has_splits = options.csv_split in columns
-    unused = [] if has_splits else [name for name in columns if name not in needed and SPLIT_LIKE.fullmatch(name)]
+    others = [] if options.csv_split in columns else [name for name in columns if name not in needed]
+    unused = [name for name in others if SPLIT_LIKE.fullmatch(name) and _tells_split(name, lines)]
     return Table(list(rows.values()), unused, left_out)
+
+
+def _tells_split(column: str, lines: Sequence[tuple[int, dict[str, str]]]) -> bool:
+    """Whether a column holds nothing but names of splits, where one of folds holds numbers."""
+    return {_split_of(line, column) for _, line in lines} <= _split_names(column).keys()
 
 
 def _advise_on_flags(columns: Sequence[str], lines: list[dict[str, str]]) -> str:
@@ -153,6 +159,11 @@ def require_left(rows: Sequence[Row], left_out: Sequence[Row], classes: Sequence
             )
 
 
+def _split_of(line: Mapping[str, str | None], column: str) -> str:
+    """What a line says of its split, in the letters of `_split_names`; empty without such a column."""
+    return (line.get(column) or "").strip().lower()
+
+
 def _split_names(column: str) -> dict[str, str]:
     """Our name of each split that a column may hold; true and false only where it is called as is_valid is."""
     meant = [split for split in ("train", "val", "test") if split in column.lower()]
@@ -168,7 +179,7 @@ def _read_line(
     """The row that a line tells; `where` is how to name the line."""
     columns = {name: value or "" for name, value in line.items()}
     path = COLUMN.sub(lambda found: columns[found[1]], options.csv_path)
-    label, split = columns[options.csv_label], columns.get(options.csv_split, "").strip().lower()
+    label, split = columns[options.csv_label], _split_of(columns, options.csv_split)
     if options.csv_split in line and split not in split_names:
         flags = f", or true ({split_names['true']}) or false ({split_names['false']})" if "true" in split_names else ""
         raise ThawError(f"{where}: {options.csv_split} must be train, val or test{flags}, got {split!r}.")
