@@ -65,6 +65,12 @@ def test_flags_may_stand_anywhere_on_the_line() -> None:  # argparse would refus
 # ---- folders
 
 
+def test_a_path_with_a_blank_before_its_equals_sign_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos = 2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert meaning(readable(["photos = 2"])) == {"dataset": "folder", "dataset.root": "photos = 2"}
+
+
 @pytest.mark.parametrize("key", FOLDERS)
 def test_a_folder_of_results_may_lie_at_home(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")

@@ -41,5 +41,10 @@ def make(key: str, recipe: Any, usual: Mapping[str, Any] | None = None, calls: b
             further["_partial_"] = True
         return instantiate(recipe, _convert_="all", **further)
     except Exception as error:  # what a class that is not ours raises
-        meant = did_you_mean(error.name, dir(error.obj)) if isinstance(error, AttributeError) and error.name else ""
-        raise ThawError(f"{key} cannot be made: {one_line(error.__cause__ or error)}{meant and '.' + meant}") from error
+        raise ThawError(f"{key} cannot be made: {reason_of(error.__cause__ or error)}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of the user's own class says, with the name that may have been meant."""
+    meant = did_you_mean(error.name, dir(error.obj)) if isinstance(error, AttributeError) and error.name else ""
+    return f"{one_line(error)}{meant and '.' + meant}"

@@ -1,6 +1,7 @@
 """Options as KEY=VALUE texts, as they are typed and as Hydra parses them. Imports no torch."""
 
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def readable(arguments: list[str]) -> list[str]:
 
 
 def _is_option(argument: str) -> bool:
-    return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+    """True of `KEY=VALUE` and of `~KEY`, and not of a path with a blank before its equals sign."""
+    return argument.startswith("~") or re.match(r"(?!-)[^\s=]*=", argument) is not None
 
 
 def _readable(option: str, is_sweep: bool) -> str:

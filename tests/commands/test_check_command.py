@@ -264,6 +264,18 @@ def test_the_folder_may_be_a_link(
         assert main(["check", "photos", "--csv", "labels.csv", "--exclude", exclude]) == 0
 
 
+def test_a_csv_file_is_checked_as_a_training_takes_it(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{path.relative_to(image_folder).as_posix()},{path.parent.name}" for path in image_folder.rglob("*.png")]
+    (image_folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    monkeypatch.chdir(image_folder.parent)
+    assert main(["check", str(image_folder / "labels.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert main(["check", str(image_folder), "--csv", "labels.csv"]) == 0
+    assert printed == capsys.readouterr().out
+
+
 def test_where_nothing_is_to_be_left_out_no_list_is_written(
     image_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,11 +306,7 @@ def test_what_was_added_to_a_list_by_hand_is_kept(
     ("arguments", "message"),
     [
         (["nowhere"], "FOLDER must be a folder that exists, got 'nowhere'."),
-        (
-            ["my labels.csv"],
-            "FOLDER must be a folder, got the file 'my labels.csv'. A CSV file of labels is named by --csv, after its "
-            "folder: . --csv 'my labels.csv'\n",
-        ),
+        (["my labels.csv"], "--csv must have the columns path and label: my labels.csv has file, kind. Others are "),
         (["train/red/0.png"], "FOLDER must be a folder, got the file 'train/red/0.png'.\n"),
         (
             [".", "--csv", "my labels.csv"],

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from thaw.cli import main
 from thaw.commands.train import close_sweep
 from thaw.comparison.compare import compare
-from thaw.config import Config, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig, SweepConfig
+from thaw.config import Config, DatasetConfig, HeadConfig, OptimizerConfig, StrategyConfig, SweepConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.launch.composing import compose
 from thaw.launch.program import COMMANDS
@@ -74,6 +74,13 @@ def test_what_is_tested_are_the_answers_that_the_accuracy_counts(tmp_path: Path,
 
     assert share(finished_run) == pytest.approx(finished_run.summary["last"]["acc"])
     assert share(Run(write_run(tmp_path / "run", "", test=0.75, wrong=range(50)))) == 0.75
+
+
+def test_what_a_strategy_makes_of_an_option_that_all_have_is_not_shown(tmp_path: Path) -> None:
+    for strategy in ("frozen", "probe"):
+        config = Config(strategy=StrategyConfig(strategy), trainer=TrainerConfig(max_epochs=2))
+        write_run(tmp_path / strategy, f"strategy={strategy} trainer.max_epochs=2", config=config)
+    assert compare([tmp_path]).sections[0].option_names == ["strategy"]
 
 
 def test_what_a_preset_sets_is_not_repeated(tmp_path: Path) -> None:

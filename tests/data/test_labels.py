@@ -344,7 +344,8 @@ def test_csv_of_which_no_file_exists(tmp_path: Path) -> None:
     write_csv(tmp_path, "path,label\n000,ants\n001,bees\n")
     for options, path in ({}, "{path}"), ({"csv_path": "{path}.png"}, "{path}.png"):
         assert error_of(tmp_path, csv="labels.csv", **options).endswith(
-            f"(line 3). dataset.csv_path={path} makes these paths of the columns: change it, or mend the lines."
+            f"(line 3). dataset.csv_path={path} makes these paths of the columns, as seen from the file's folder: "
+            f"change it, as to 'FOLDER/{path}', or mend the lines."
         )
 
 

@@ -91,6 +91,12 @@ def light(tmp_path: Path) -> Path:
         (["dataset.batch_size=99999999999"], "dataset.batch_size must be a whole number below .*, got 99999999999[.]"),
         (["dataset.root=${oc.env:THAW_X}"], "dataset.root refers to what is not there: .* 'THAW_X' not found[.]"),
         (["dataset.root=${dataset.root}"], "dataset.root refers to what is not there: Recursive interpolation .*"),
+        (
+            ["dataset.classes=['${dollar}',b]"],
+            r"dataset.classes.0. refers to what is not there: Interpolation key 'dollar' not found[.] A dollar sign "
+            r"before a brace is written \\\$\{[.]",
+        ),
+        (["--config", "x"], "Options are written KEY=VALUE, e[.]g[.] trainer.max_epochs=3, got --config[.]"),
         (["seed=${nope:1}"], "seed refers to what is not there: Unsupported interpolation type nope[.]"),
         (["hydra.run.dir=null"], "hydra.run.dir must be something else, got 'null'[.]"),
         (["~dataset.root"], "dataset.root cannot be removed: give it a value, dataset.root=VALUE[.]"),

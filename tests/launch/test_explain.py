@@ -91,6 +91,9 @@ def accept(compose: Compose, *overrides: str) -> None:
             (f"{name}=focal", f"{name} is not an option. Did you mean 'loss'? {LISTED}")
             for name in ("loss_func", "loss_fn", "criterion", "focal")
         ),
+        ("layer_decay=0.7", f"layer_decay is not an option. Did you mean 'strategy.first_stage_factor'? {LISTED}"),
+        ("trainer.grad_accum=4", f"trainer.grad_accum is not an option. Did you mean 'trainer.accumulate'? {LISTED}"),
+        ("~loss", "loss cannot be removed: give it a value, loss=VALUE."),
         ("+metric=kappa", f"metric is not an option. Did you mean 'metrics'? {LISTED}"),
         ("loss=focal", "loss must be null or {_target_: MODULE.CLASS, …}, got 'focal'."),
         ("metrics=[acc]", "metrics must be a mapping, got '[acc]'. Each is added by a name: +metrics.NAME=VALUE."),

@@ -59,6 +59,17 @@ def test_a_finished_run_goes_on_only_for_longer(tmp_path: Path) -> None:
         assert expand_resume([f"resume={folder}", option])[-1] == option
 
 
+def test_of_a_finished_probe_and_of_a_run_without_a_checkpoint_it_is_told_what_they_are(tmp_path: Path) -> None:
+    folder = interrupted_run(tmp_path / "run", "strategy=probe")
+    (folder / "summary.json").touch()
+    with pytest.raises(ThawError, match=r"is finished\. A probe is not trained\.$"):
+        expand_resume([f"resume={folder}"])
+    (folder / "config.yaml").touch()
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    with pytest.raises(ThawError, match=r"last\.ckpt to go on from\. It was ended before one was saved: begin anew\.$"):
+        expand_resume([f"resume={folder}"])
+
+
 def test_nothing_to_go_on_from_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(

@@ -9,7 +9,7 @@ from thaw.run import Run
 from thaw.training.closing import closing_lines
 
 SUMMARY = {
-    "val": {"acc": 0.9, "acc_ci95": [0.8, 0.95], "n": 50, "macro_f1": 0.71}, "last": {"acc": 0.88}, "test": None,
+    "val": {"acc": 0.9, "acc_ci95": [0.8, 0.95], "n": 50, "macro_f1": 0.71, "loss": 0.35}, "last": {"acc": 0.88}, "test": None,
     "probe": None, "epochs": 8, "best_epoch": 3, "epoch_chosen_on": "val", "gpu_memory_gb": None,
     "seconds": {"total": 9.0, "epoch_median": 1.0, "epoch_longest": 2.0},
 }  # fmt: skip
@@ -21,7 +21,7 @@ ACCURACY = "0.9000 (95 % interval 0.800 to 0.950, n=50), macro-F1 0.7100"
     ("monitor", "begin"),
     [
         ("val/acc", f"Best val accuracy {ACCURACY}, {CHOSEN}"),
-        ("val/loss", f"Val accuracy {ACCURACY}, {CHOSEN} for its loss"),
+        ("val/loss", f"Val accuracy {ACCURACY}, {CHOSEN} for its loss (0.3500)"),
         ("val/kappa", f"Val accuracy {ACCURACY}, {CHOSEN} for its kappa"),
         ("val/macro_f1", f"Val accuracy {ACCURACY}, {CHOSEN} for its macro-F1"),
     ],
@@ -39,7 +39,7 @@ def test_an_epoch_that_alone_was_validated_is_not_said_to_be_chosen(
     run.metrics_csv.write_text("epoch,val/acc\n" + "".join(f"{n},{acc}\n" for n, acc in enumerate(val, start=1)))
     summary = SUMMARY | {"best_epoch": 2, "epochs": 2, "test": SUMMARY["val"]}
     first, second, *_ = closing_lines(run, Config(trainer=TrainerConfig(monitor="val/loss")), summary).splitlines()
-    chosen = ", which was chosen on these images for its loss" if is_chosen else ""
+    chosen = ", which was chosen on these images for its loss (0.3500)" if is_chosen else ""
     assert first == f"Val accuracy {ACCURACY}, at epoch 2 of 2{chosen}; last epoch 0.8800"
     assert second == f"Test accuracy {ACCURACY}, of {'the epoch chosen on val' if is_chosen else 'that epoch'}"
 

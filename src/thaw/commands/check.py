@@ -50,7 +50,7 @@ MOST_LINES = 20
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a folder of images and tell their labels."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="CLASS/* or {train,val,test}/CLASS/*")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="CLASS/*, {train,val,test}/CLASS/*, or a CSV file")
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument("--csv", type=Path, metavar="FILE", help="labels are in this file, as in dataset.csv")
     labels.add_argument(
@@ -140,14 +140,11 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         return str(place.relative_to(folder) if place.is_relative_to(folder) else place)
 
     root = options.folder
+    if root.is_file() and root.suffix.lower() == ".csv" and options.csv is None:  # as `thaw train FILE` takes it
+        options.csv, options.folder = root, root.parent
+        return survey_folder(options)
     if root.is_file():
-        there = shlex.join([str(root.parent), "--csv", str(root)])
-        advice = (
-            f" A CSV file of labels is named by --csv, after its folder: {there}"
-            if root.suffix.lower() == ".csv"
-            else ""
-        )
-        raise ThawError(f"FOLDER must be a folder, got the file {str(root)!r}.{advice}")
+        raise ThawError(f"FOLDER must be a folder, got the file {str(root)!r}.")
     columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
     files = {name: from_root(getattr(options, name)) for name in ("csv", *LISTS)}
     try:

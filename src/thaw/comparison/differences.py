@@ -64,7 +64,12 @@ def tell_apart(settings: Sequence[tuple[Options, Options]]) -> list[str]:
     then each key in which settings differ that are alike in all that. So what a preset sets is not repeated.
     """
     keys = list(dict.fromkeys(key for typed, _ in settings for key in typed))
-    shown = [key for key in keys if len({value_of(key, *setting) for setting in settings}) > 1]
+    shown = [
+        key
+        for key in keys
+        if len({value_of(key, *setting) for setting in settings}) > 1
+        and len({typed.get(key) for typed, _ in settings}) > 1  # a probe has no epochs, whatever was typed
+    ]
     config_keys = list(dict.fromkeys(key for _, config in settings for key in config))
     for further in ([key for key in config_keys if key.endswith(PRESETS)], config_keys):
         alike: dict[tuple[str, ...], list[tuple[Options, Options]]] = {}

@@ -68,8 +68,8 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
                 advice = advice or did_you_mean(missing[0], columns)
                 ways = [f"dataset.{way}" for way, some in needed_by.items() if not set(some) <= set(columns)]
                 raise ThawError(
-                    f"dataset.csv must have the columns {names}: {file} has {', '.join(columns)}.{advice} Others are named by "
-                    f"{' and '.join(ways)}."
+                    f"dataset.csv must have the columns {names}: {file} has {', '.join(columns)}.{advice} Others are "
+                    f"named by {' and '.join(ways)}."
                 )
             for number, line in lines:
                 where = f"dataset.csv: {file}, line {number}"
@@ -132,7 +132,10 @@ def _refuse(bad: list[tuple[str, Row, int]], num_good: int, file: Path, csv_path
             facts.append(f"{len(found)} of {len(bad) + num_good} lines {what.format(folder=home)}: {some}")
     remedy = "Fix or remove them; dataset.on_bad=skip leaves them out."
     if not num_good and all(reason == "missing" for reason, *_ in bad):
-        remedy = f"dataset.csv_path={csv_path} makes these paths of the columns: change it, or mend the lines."
+        remedy = (
+            f"dataset.csv_path={csv_path} makes these paths of the columns, as seen from the file's folder: change it, "
+            f"as to 'FOLDER/{csv_path}', or mend the lines."
+        )
     raise ThawError(f"dataset.csv: {file} has {'; '.join(facts)}. {remedy}")
 
 

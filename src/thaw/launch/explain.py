@@ -48,6 +48,8 @@ OTHER_NAMES = {
     "data": "dataset.root", "data_dir": "dataset.root", "data_path": "dataset.root", "folds": "dataset.num_folds",
     "gpus": "trainer.devices", "device": "trainer.accelerator", "amp": "trainer.precision", "fp16": "trainer.precision",
     "out": "hydra.run.dir", "output": "hydra.run.dir", "output_dir": "hydra.run.dir",
+    "fliplr": "augment.flip", "flipud": "augment.vertical_flip", "layer_decay": "strategy.first_stage_factor",
+    "grad_accum": "trainer.accumulate", "accumulate_grad_batches": "trainer.accumulate", "ckpt_path": "resume",
     "rotate": "augment.degrees", "rotation": "augment.degrees", "hflip": "augment.flip",
     "vflip": "augment.vertical_flip", "brightness": "augment.policy", "hue": "augment.policy",
     "jitter": "augment.policy", "color_jitter": "augment.policy",
@@ -77,7 +79,8 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, InterpolationResolutionError):
         reason = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ").strip('"')
-        return f"{error.full_key or 'An option'} refers to what is not there: {reason}."
+        advice = " A dollar sign before a brace is written \\${." if reason.startswith("Interpolation key") else ""
+        return f"{error.full_key or 'An option'} refers to what is not there: {reason.rstrip('.')}.{advice}"
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return _explain_key_or_value(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
@@ -239,8 +242,9 @@ def _explain_key_or_value(error: BaseException) -> str:
             return unknown_option(key)
         by_name = f" Each is added by a name: +{key}.NAME=VALUE." if f"{key}." in FREE_KEYS else ""
         return f"{key} must be {_describe(key)}, got {value!r}.{by_name}"
-    if removed := re.search(r"Error merging override ~([^\s=]+)", text):
-        return f"{removed[1]} cannot be removed: give it a value, {removed[1]}=VALUE."
+    if removed := re.search(r"Error merging override ~([^\s=]+)|Could not delete from config\. '([^']+)'", text):
+        name = next(filter(None, removed.groups()))
+        return f"{name} cannot be removed: give it a value, {name}=VALUE."
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("object_type")]
     return "\n".join(lines)
 

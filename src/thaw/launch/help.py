@@ -82,7 +82,10 @@ def options_text(word: str) -> str:
     found = found or [option for option in options if lower in f"{option.meaning} {option.rule}".lower()]
     if not found:
         near = did_you_mean(word, [part for option in options for part in option.name.split(".")])
-        raise ThawError(f"No option has {word!r} in its name or its meaning.{near} `--help options` lists all.")
+        raise ThawError(
+            f"No option has {word!r} in its name or its meaning.{near} `--help options` lists all, `--help` the "
+            "choices of each group."
+        )
     return "\n".join(map(str, found)) + "\n"
 
 

@@ -55,15 +55,15 @@ def refuse_flags(arguments: list[str]) -> None:
         if argument.startswith("="):
             option = f"{before}={argument[1:] or after}"
             raise ThawError(f"Options are written KEY=VALUE without spaces: {option}")
-    known = [
-        f"{name}{value}"  # a value may be joined with a short one
-        for action in get_args_parser()._actions
-        for name in action.option_strings
-        for value in ("", *(action.choices or ()))
+    actions = get_args_parser()._actions
+    names = [name for action in actions for name in action.option_strings]
+    joined = [
+        f"{name}{value}" for action in actions for name in action.option_strings for value in action.choices or ()
     ]
+    known = [*names, *joined]
     for argument, following in pairwise([*arguments, ""]):
         flag, _, value = argument.partition("=")
-        is_shortened = flag.startswith("--") and any(name.startswith(flag) for name in known)
+        is_shortened = flag.startswith("--") and sum(name.startswith(flag) for name in names) == 1
         if not flag.startswith("-") or is_shortened or flag in known:
             continue
         key = find_option(flag.lstrip("-").replace("-", "_"))

@@ -41,11 +41,16 @@ def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
     folder = folder_of(resume)
     if folder.name == "last.ckpt":
         folder = folder.parent.parent
-    if folder.is_file() or not (run := Run(folder)).last.exists():
-        raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. Name the folder of a run.")
+    run = Run(folder)
+    if folder.is_file() or not run.last.exists():
+        is_run = not folder.is_file() and run.is_started
+        advice = "It was ended before one was saved: begin anew." if is_run else "Name the folder of a run."
+        raise ThawError(f"resume={folder} has no checkpoints/last.ckpt to go on from. {advice}")
     new_keys = {key_of(argument) for argument in arguments}
     if run.is_finished and not new_keys & LONGER:
-        raise ThawError(f"resume={folder} is finished. To train it for longer, add trainer.max_epochs=N.")
+        is_probe = "strategy=probe" in run.overrides
+        advice = "A probe is not trained" if is_probe else "To train it for longer, add trainer.max_epochs=N"
+        raise ThawError(f"resume={folder} is finished. {advice}.")
     if not (run.was_typed or in_python):
         raise ThawError(
             f"{folder} was not started by train.py: it has no overrides.yaml. What was started from Python goes on "

@@ -1,6 +1,7 @@
 """The optimizer: parameter groups by part of the network, and what their rates and momentum are at a moment."""
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer, SparseAdam
 
 from thaw.config import OptimizerConfig
-from thaw.errors import ThawError, one_line
-from thaw.instantiation import look_here_too
+from thaw.errors import ThawError
+from thaw.instantiation import look_here_too, reason_of
 from thaw.model.schedule import Pace
 
 
@@ -53,13 +54,23 @@ def make_optimizer(
         kind, arguments = built_in[options.name] if options.is_built_in else (resolve_name(options.name), {})
         optimizer = kind(groups, **{"lr": options.rate} | arguments | options.extra)
     except Exception as error:  # what a class that is not ours raises
-        raise ThawError(f"optimizer.name={options.name} cannot be made: {one_line(error)}") from error
+        raise ThawError(f"optimizer.name={options.name} cannot be made: {reason_of(error)}") from error
     if not isinstance(optimizer, Optimizer) or isinstance(optimizer, SparseAdam):
         raise ThawError(f"optimizer.name must be a torch.optim.Optimizer of dense gradients, got {options.name}.")
     if options.weight_decay and "weight_decay" not in optimizer.defaults:
         raise ThawError(f"optimizer.name={options.name} knows no weight decay: set optimizer.weight_decay=0.")
     _adopt_states(optimizer, {"betas", "weight_decay", *arguments})
     return optimizer
+
+
+def require_optimizer(options: OptimizerConfig) -> None:
+    """Find out whether there is such an optimizer, by one of a single weight.
+
+    Raises:
+        ThawError: There is not, or it does not take these arguments.
+    """
+    known = options if options.lr != "auto" else replace(options, lr=OptimizerConfig.lr)
+    make_optimizer(known, [{"weight": Parameter(torch.zeros(1))}], [[0]], set(), fused=False)
 
 
 def _adopt_states(optimizer: Optimizer, arguments: set[str]) -> None:

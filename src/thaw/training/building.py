@@ -13,6 +13,7 @@ from thaw.data.places import locate
 from thaw.data.sources import fetch
 from thaw.model.classifier import Classifier
 from thaw.model.loading import load_head, load_weights
+from thaw.model.optimizer import require_optimizer
 from thaw.model.own import make_loss, make_metrics
 from thaw.model.strategy import is_still_frozen
 from thaw.model.weights import Weights, default_transform, find_weights
@@ -29,6 +30,7 @@ def build(config: Config) -> tuple[ImageDataModule, Classifier, str]:
     own_loss = None if config.loss is None else make_loss(config.loss, num_classes, is_mixed)
     own_metrics = make_metrics(config.metrics, num_classes)
     own_metrics.mode_of(config.trainer.monitor)
+    require_optimizer(config.optimizer)
     weights = _find_weights(config)
     transform = weights.transform if weights else default_transform(config.backbone.name)
     data = ImageDataModule(dataset, transform, config.augment, config.seed, config.trainer.max_epochs)

@@ -33,7 +33,8 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
         is_best = monitor == "val/acc" and is_chosen
         figure = f"Best {chosen_on} accuracy" if is_best else f"{chosen_on.capitalize()} accuracy"
         chosen_for = "macro-F1" if monitor == "val/macro_f1" else monitor.removeprefix("val/")
-        reason = "" if is_best else f" for its {chosen_for}"
+        value = best.get(chosen_for)
+        reason = "" if is_best else f" for its {chosen_for}" + (f" ({value:.4f})" if isinstance(value, float) else "")
         chosen = f", which was chosen on these images{reason}" if is_chosen else ""
         lines = [
             f"{figure} {_scores(best, monitor)}, at epoch {summary['best_epoch']} of {summary['epochs']}{chosen}; "
