@@ -10,7 +10,8 @@ from thaw.training.closing import closing_lines
 
 SUMMARY = {
     "val": {"acc": 0.9, "acc_ci95": [0.8, 0.95], "n": 50, "macro_f1": 0.71, "loss": 0.35},
-    "last": {"acc": 0.88}, "test": None, "probe": None, "epochs": 8, "best_epoch": 3, "epoch_chosen_on": "val", "gpu_memory_gb": None,
+    "last": {"acc": 0.88}, "test": None, "probe": None,
+    "epochs": 8, "best_epoch": 3, "epoch_chosen_on": "val", "gpu_memory_gb": None,
     "seconds": {"total": 9.0, "epoch_median": 1.0, "epoch_longest": 2.0},
 }  # fmt: skip
 CHOSEN = "at epoch 3 of 8, which was chosen on these images"
