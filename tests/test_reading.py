@@ -10,21 +10,25 @@ from thaw.errors import ThawError
 from thaw.run import Run
 
 
-def test_the_checkpoint_of_the_best_epoch_means_its_run(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Run(finished_run.best).folder == Run(str(finished_run.best)).folder == finished_run.folder
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+def test_a_checkpoint_means_its_run_by_that_epochs_classifier(
+    finished_run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = finished_run.checkpoints / name
     monkeypatch.chdir(finished_run.checkpoints)
-    assert Run("best.ckpt").folder == finished_run.folder
+    for run in (Run(path), Run(str(path)), Run(name)):
+        assert (run.folder, run.checkpoint) == (finished_run.folder, path)
+        assert repr(run) == f"Run({str(finished_run.folder if name == 'best.ckpt' else path)!r})"
 
 
-@pytest.mark.parametrize("name", ["run/checkpoints/last.ckpt", "copied/best.ckpt"])
+@pytest.mark.parametrize("name", ["run/checkpoints/other.ckpt", "copied/best.ckpt"])
 def test_another_checkpoint_is_no_run(finished_run: Run, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(finished_run.folder, tmp_path / "run")
     (tmp_path / "copied").mkdir()
     shutil.copy(folder / "checkpoints/best.ckpt", tmp_path / "copied")
+    shutil.copy(folder / "checkpoints/best.ckpt", folder / "checkpoints/other.ckpt")
     place = folder if name.startswith("run") else "RUN"
-    with pytest.raises(
-        ThawError, match=rf"^{tmp_path / name} is not .*folder, {place}, or its checkpoints/best\.ckpt\.$"
-    ):
+    with pytest.raises(ThawError, match=rf"^{tmp_path / name} is not .*folder, {place}, or a checkpoint in it\.$"):
         Run(tmp_path / name)
 
 

@@ -79,7 +79,7 @@ def evaluate(
     device: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Evaluation:
-    """Predictions of a run's best checkpoint, with the transform, classes, precision and batch size of the training.
+    """Predictions of a run's classifier, with the transform, classes, precision and batch size of the training.
 
     On a device other than the training's, a precision that `auto` chose may be another (`keep_precision`).
 

@@ -72,7 +72,7 @@ class Predictor:
     """The classifier of a run's best epoch, with the transform and the precision that `thaw evaluate` takes.
 
     Args:
-        run: A finished run, or its folder.
+        run: A finished run, or its folder; or its `checkpoints/last.ckpt`, for the last epoch.
         device: auto, cpu, gpu, or another accelerator of Lightning's.
         batch_size: Images at a time; default 8 on the CPU, where their activations stay in its cache, else 64.
         tta: Test-time augmentation: the mean of the probabilities over the centre crop and those mirror images that

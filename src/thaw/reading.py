@@ -22,19 +22,19 @@ OPTIONS = ("dataset", "backbone", "augment", "optimizer", "strategy", "trainer",
 
 
 def find_folder(path: Path) -> Path:
-    """The folder itself, or that of the run whose best checkpoint this is.
+    """The folder itself, or that of the run whose checkpoint this is.
 
     Raises:
-        ThawError: It is another checkpoint.
+        ThawError: It is no run's checkpoint.
     """
     if path.suffix != ".ckpt" or not path.is_file():
         return path
     checkpoints = path.absolute().parent
     is_in_run = checkpoints.name == "checkpoints"
-    if is_in_run and path.name == "best.ckpt":
+    if is_in_run and path.name in ("best.ckpt", "last.ckpt"):
         return checkpoints.parent
     place = checkpoints.parent if is_in_run else "RUN"
-    raise ThawError(f"{path} is not what a run is read from: name its folder, {place}, or its checkpoints/best.ckpt.")
+    raise ThawError(f"{path} is not what a run is read from: name its folder, {place}, or a checkpoint in it.")
 
 
 def read_config(path: Path) -> dict[str, Any]:

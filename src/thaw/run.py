@@ -38,11 +38,13 @@ class Run:
     """The folder of one training.
 
     Args:
-        folder: Where it lies; its `checkpoints/best.ckpt` means it too.
+        folder: Where it lies; or its `checkpoints/best.ckpt`, which means the same, or `last.ckpt`, for its classifier
+            to be that of the last epoch.
 
     Attributes:
         folder: Where it lies.
-        checkpoints: `best.ckpt` and `last.ckpt`.
+        checkpoints: Folder of `best.ckpt` and `last.ckpt`.
+        checkpoint: That of the two which its classifier is read from.
         figures: Charts as PNG, grids of photographs as JPEG.
         events: Folder of TensorBoard's events.
         rate_curve: The range test of the learning rate, where there was one.
@@ -53,13 +55,14 @@ class Run:
         summary_json: The figures, written last.
 
     Raises:
-        ThawError: The path is another checkpoint.
+        ThawError: The path is a checkpoint of no run.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = find_folder(Path(folder))
         self.checkpoints = self.folder / "checkpoints"
         self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
+        self.checkpoint = self.last if self.folder != Path(folder) and Path(folder).name == "last.ckpt" else self.best
         self.figures = self.folder / "figures"
         self.events = self.folder / "tensorboard"
         self.rate_curve = self.figures / "learning_rate.png"
@@ -75,7 +78,7 @@ class Run:
         self._started_in = self.folder / "started_in.txt"
 
     def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r})"
+        return f"Run({str(self.folder if self.is_best else self.checkpoint)!r})"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -172,12 +175,19 @@ class Run:
 
     @property
     def chose_epoch(self) -> bool:
-        """True if the best epoch is one of several that were validated; also where nothing tells."""
+        """True if the classifier's epoch was chosen among several that were validated; also where nothing tells."""
+        if not self.is_best:
+            return False
         if self.metrics_csv.exists():
             summary = self.summary if self.is_finished else {}
             is_amid_epoch = summary.get("val") != summary.get("last")  # by val_check_interval: rows are epochs
             return is_amid_epoch or sum(row.get("val/acc") is not None for row in self.metrics) > 1
         return not self.is_finished or self.summary.get("epochs") != 0
+
+    @property
+    def is_best(self) -> bool:
+        """True if its classifier is that of the best epoch, not the last one's."""
+        return self.checkpoint == self.best
 
     @property
     def is_started(self) -> bool:
@@ -192,15 +202,15 @@ class Run:
     @property
     def outdated(self) -> list[str]:
         """What `thaw report`, `evaluate` and `export` have made of it by default before it was trained for longer."""
-        patterns = ("report.html", "evaluation*/", "model.onnx*", "model.pt2")
+        patterns = ("report.html", "evaluation*/", "model*.onnx*", "model*.pt2")
         made = [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
         return [path.name for path in made if path.stat().st_mtime < self.summary_json.stat().st_mtime]
 
     def load_classifier(self) -> "Classifier":
-        """The classifier of the best epoch, in evaluation mode, on the CPU."""
+        """The classifier of the best epoch, or of the last one, in evaluation mode, on the CPU."""
         from thaw.model.classifier import Classifier
 
-        return Classifier.load_from_checkpoint(self._require(self.best))
+        return Classifier.load_from_checkpoint(self._require(self.checkpoint))
 
     def load_data(self, classifier: "Classifier | None" = None) -> "ImageDataModule":
         """The data set that the run was trained on, with the same splits, as it is now; `setup` is left to do.
@@ -223,7 +233,7 @@ class Run:
         device: str | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> "Predictions":
-        """Predictions of the best checkpoint on test if there is one, else on val; see `thaw.evaluation.evaluate`."""
+        """Predictions of the classifier on test if there is one, else on val; see `thaw.evaluation.evaluate`."""
         from thaw.evaluation import evaluate
 
         source = None if data is None else Path(data)
@@ -237,7 +247,7 @@ class Run:
         batch_size: int | None = None,
         tta: bool = False,
     ) -> list["Prediction"]:
-        """Predictions of the best checkpoint for images, in their order: files, folders, patterns, images in memory.
+        """Predictions of the classifier for images, in their order: files, folders, patterns, images in memory.
 
         Each call loads the network; `thaw.Predictor` keeps it.
 
@@ -262,8 +272,10 @@ class Run:
             top: Images shown of highest loss, and of lowest confidence; 0 leaves both out.
 
         Raises:
-            ThawError: The run is not finished, or the file cannot be written.
+            ThawError: The run is not finished, the last epoch is asked for, or the file cannot be written.
         """
+        if not self.is_best:
+            raise ThawError(f"A report is of the best epoch: name the run's folder, {self.folder}.")
         from thaw.inspection.report import write_report
 
         return write_report(self, Path(out) if out else self.folder / "report.html", top)

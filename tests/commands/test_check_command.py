@@ -265,14 +265,14 @@ def test_the_folder_may_be_a_link(
 
 
 def test_a_csv_file_is_checked_as_a_training_takes_it(
-    image_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [f"{path.relative_to(image_folder).as_posix()},{path.parent.name}" for path in image_folder.rglob("*.png")]
-    (image_folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
-    monkeypatch.chdir(image_folder.parent)
-    assert main(["check", str(image_folder / "labels.csv")]) == 0
+    photos = copytree(image_folder, tmp_path / "photos")
+    rows = [f"{path.relative_to(photos).as_posix()},{path.parent.name}" for path in photos.rglob("*.png")]
+    (photos / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    assert main(["check", str(photos / "labels.csv")]) == 0
     printed = capsys.readouterr().out
-    assert main(["check", str(image_folder), "--csv", "labels.csv"]) == 0
+    assert main(["check", str(photos), "--csv", "labels.csv"]) == 0
     assert printed == capsys.readouterr().out
 
 

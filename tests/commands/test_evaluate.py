@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from thaw.cli import main
+from thaw.errors import ThawError
 from thaw.inspection.prediction_files import read_predictions
 from thaw.run import Run
 
@@ -60,6 +61,18 @@ def test_what_it_writes_agrees_with_the_training_to_the_last_digit(run: Run) -> 
     assert [score["n"] for score in metrics["per_class"]] == [3, 3, 3]
     expected = read_predictions(run.predictions_csv)["val"].calibration_error()
     assert metrics["calibration_error"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_last_epoch_is_judged_where_its_checkpoint_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (run.checkpoints / "best.ckpt").write_text("of another epoch")
+    assert main(["evaluate", str(run.last)]) == 0
+    assert "Last epoch on val, centre crop, 32-true on cpu.\n" in capsys.readouterr().out  # chosen by nobody
+    metrics = json.loads((run.folder / "evaluation_last" / "metrics.json").read_text())
+    assert {name: metrics[name] for name in run.summary["last"]} == run.summary["last"]
+    judged = run.folder / "evaluation_last" / "predictions.csv"
+    assert judged.read_text() == run.predictions_last_csv.read_text()
+    with pytest.raises(ThawError, match=r"^A report is of the best epoch: name the run's folder"):
+        Run(run.last).report()
 
 
 def test_other_images_views_and_places_can_be_named(

@@ -34,7 +34,9 @@ PARAMETERS["random_views"] = "--tta-views"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="folder of a finished run, or its checkpoints/last.ckpt"
+    )
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="which images; default: test if there is one, else val"
     )
@@ -102,7 +104,8 @@ def run(options: argparse.Namespace) -> int:
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
     images = f"{evaluation.split} of {options.data}" if options.data else evaluation.split
     computed = f"{evaluation.precision} on {evaluation.device}"
-    print(f"Best epoch on {images}, {views}, {computed}. {evaluation.caution}".rstrip() + "\n")
+    epoch = "Best" if run.is_best else "Last"
+    print(f"{epoch} epoch on {images}, {views}, {computed}. {evaluation.caution}".rstrip() + "\n")
     print(score_text(evaluation.predictions, options.least))
     write_evaluation(evaluation, folder, options.least)
     if options.csv:
@@ -117,7 +120,7 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
     Data is called by its path from where the training was started. What lies elsewhere, or has its classes told in
     another way, has a hash behind its name.
     """
-    parts = [run.evaluation.name]
+    parts = [run.evaluation.name] + ["last"] * (not run.is_best)
     if options.split:
         parts.append(options.split)
     if options.tta:

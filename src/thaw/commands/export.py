@@ -7,9 +7,9 @@ from thaw.commands.targets import refuse_unwritable
 from thaw.importing import heavy_imports
 
 DESCRIPTION = (
-    "Write a run's best checkpoint as one file for deployment: uint8 RGB crops (batch, 3, height, width) in, logits "
-    "out, normalisation inside, any batch size; class names, resize and crop are in its metadata. It is kept only if "
-    "it computes the same as the run on images of its data."
+    "Write a run's best checkpoint, or its last, as one file for deployment: uint8 RGB crops (batch, 3, height, width) "
+    "in, logits out, normalisation inside, any batch size; class names, resize and crop are in its metadata. It is "
+    "kept only if it computes the same as the run on images of its data."
 )
 EXAMPLE = "thaw export outputs/RUN --format onnx --out model.onnx"
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -17,7 +17,9 @@ SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="folder of a finished run, or its checkpoints/last.ckpt"
+    )
     parser.add_argument("--format", required=True, choices=list(SUFFIXES), help="torch-export writes a .pt2 file")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN/model.onnx or RUN/model.pt2")
     parser.add_argument(
@@ -33,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from thaw.run import Run
 
     run, suffix = Run(options.folder), SUFFIXES[options.format]
-    out = options.out or run.folder / f"model{suffix}"
+    out = options.out or run.folder / f"model{'' if run.is_best else '_last'}{suffix}"
     refuse_unwritable("--out", out, suffix)
     with heavy_imports():
         from thaw.export import export, images_for_proof, weights_file

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from thaw.predict import Prediction, Predictor
 
 DESCRIPTION = (
-    "Classify images with a run's best checkpoint. A file that cannot be read, or a pattern that matches none, is one "
-    "row with its reason, and the exit code is then 1."
+    "Classify images with a run's best checkpoint, or its last. A file that cannot be read, or a pattern that matches "
+    "none, is one row with its reason, and the exit code is then 1."
 )
 EXAMPLE = "thaw predict outputs/RUN photos '*.jpg' --out predictions.csv --grid grid.png"
 TABLES, PICTURES = (".csv", ".json"), (".png", ".jpg", ".pdf")
@@ -27,7 +27,9 @@ TABLES, PICTURES = (".csv", ".json"), (".png", ".jpg", ".pdf")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="folder of a finished run, or its checkpoints/last.ckpt"
+    )
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="files, folders, patterns, or - for one path a line on stdin"
     )
