@@ -77,6 +77,7 @@ def is_accepted(key: str, value: str) -> bool:
 @pytest.mark.slow
 def test_a_value_of_the_wrong_type_is_answered_by_name(compose: Compose) -> None:
     cases = [(key, wrong_values(kind)) for key, kind in TYPES.items() if wrong_values(kind)]
+    dict(cases)["trainer.devices"].remove("[1]")  # GPU number 1
     assert len(cases) > 60
     for number, (key, values) in enumerate(cases):
         for value in in_turn(values, number):

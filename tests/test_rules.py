@@ -58,7 +58,7 @@ def test_a_rule_holds_for_what_its_text_says(rule: Rule, text: str, valid: list[
     ("values", "message"),
     [
         ({"share": 1.0}, "group.share must be in [0, 1), got 1.0."),
-        ({"draws": "false"}, "group.draws must be true or false, got 'false'."),
+        ({"draws": "false"}, "group.draws must be null or true or false, got 'false'."),
         ({"shuffles": None}, "group.shuffles must be true or false, got None."),
         ({"fold": -1}, "group.fold must be null or at least 0, got -1."),
         ({"workers": True}, "group.workers must be auto or a whole number from 0 to 8, got True."),

@@ -19,7 +19,8 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 from hydra.core.hydra_config import HydraConfig  # noqa: E402 - after what may be absent
 
 from thaw.config import SweepConfig  # noqa: E402
-from thaw.launch.sweep import find_jobs, objective  # noqa: E402
+from thaw.launch.sweep import find_jobs  # noqa: E402
+from thaw.summary import objective  # noqa: E402
 from thaw.training.pruning import current_trial  # noqa: E402
 
 ROOT = Path(__file__).parents[1]

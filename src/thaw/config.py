@@ -372,7 +372,7 @@ class StrategyConfig:
     """Which stages learn, when, and how fast compared with the head."""
 
     name: str = "frozen"
-    """Name under which the strategy is reported."""
+    """Name under which the strategy is reported; as probe it trains for no epoch, whatever trainer.max_epochs says."""
     backbone_factor: Annotated[float, at_least(0, is_finite=True)] = 0.0
     """Learning rate of the last backbone stage over the head's; 0 keeps the whole backbone frozen."""
     first_stage_factor: Annotated[float, within("(0, 1]")] = 1.0

@@ -12,7 +12,7 @@ from thaw.errors import ThawError, did_you_mean
 
 NAMES: dict[Any, str] = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a text", list[str]: "a list of texts",
-    list[float]: "a list of numbers", dict[str, Any]: "a dict",
+    list[float]: "a list of numbers", list: "a list", dict: "a mapping", NoneType: "null",
 }  # fmt: skip
 """What an option's value is called, by its type."""
 
@@ -94,12 +94,18 @@ def check(options: Any, prefix: str = "") -> None:
         if get_origin(kind) is Annotated:
             kind, rule = get_args(kind)
         kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-        null = "null or " * (NoneType in kinds and bool not in kinds)
+        null = "null or " * (NoneType in kinds)
         if rule and not (value is None and null) and not _holds(rule, value):
             hint = did_you_mean(value, rule.names) if rule.names and isinstance(value, str) else ""
             require(False, key, null + rule.text, value, hint + rule.hint)
-        names = [NAMES.get(each, f"a {each.__name__}") for each in kinds if each not in (Any, NoneType)]
-        require(any(_is_a(value, each) for each in kinds), key, null + " or ".join(names), value)
+        require(any(_is_a(value, each) for each in kinds), key, in_words(kind), value)
+
+
+def in_words(kind: Any) -> str:
+    """What a value of a type may be; a whole number is a number."""
+    parts = sorted(get_args(kind) if isinstance(kind, UnionType) else [kind], key=lambda part: part is not NoneType)
+    told = [part for part in parts if part is not int or float not in parts]
+    return " or ".join(NAMES.get(part) or NAMES.get(get_origin(part)) or f"a {part.__name__}" for part in told)
 
 
 def _is_a(value: object, kind: Any) -> bool:

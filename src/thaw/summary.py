@@ -1,11 +1,18 @@
 """What `summary.json` holds. Read back it is a dict, so these are types of its keys and values; imports no torch."""
 
-from typing import NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 
 def as_maximised(value: float, mode: str) -> float:
     """A metric's value as a search maximises it: negated where `mode` is `min`, as of a loss."""
     return -value if mode == "min" else value
+
+
+def objective(summary: Mapping[str, Any], monitor: str) -> float:
+    """What a search maximises: `trainer.monitor` of the last epoch, which no one has chosen among the epochs."""
+    value = summary["last"][monitor.removeprefix("val/")]
+    return as_maximised(float("nan" if value is None else value), summary["monitor_mode"])
 
 
 class Metrics(TypedDict):

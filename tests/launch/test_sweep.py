@@ -19,18 +19,11 @@ import torchvision
 from thaw.config import Config, OptimizerConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.launch import entry
-from thaw.launch.sweep import (
-    Failure,
-    find_jobs,
-    is_finished,
-    job_name,
-    objective,
-    record_failure,
-    remove_if_empty,
-    remove_if_rejected,
-)
+from thaw.launch.failures import Failure, record_failure
+from thaw.launch.sweep import find_jobs, is_finished, job_name, remove_if_empty, remove_if_rejected
 from thaw.run import Run
 from thaw.signals import Interrupted
+from thaw.summary import objective
 
 ROOT = Path(__file__).parents[2]
 TINY = [

@@ -396,6 +396,13 @@ def test_only_stages_that_there_are_can_be_frozen(stage: int) -> None:
         classifier().freeze_to(stage)
 
 
+def test_what_is_frozen_by_hand_is_not_thawed_by_a_strategy_without_a_word(fit: Fit) -> None:
+    model = classifier(strategy=StrategyConfig("finetune", backbone_factor=1.0)).freeze()
+    with pytest.raises(ThawError, match=r"^The strategy 'finetune' says what is frozen in each epoch, and would undo "):
+        fit(model, batch())
+    fit(classifier().freeze(), batch())
+
+
 def test_a_training_without_a_number_of_epochs_has_no_schedule(fit: Fit) -> None:
     with pytest.raises(ThawError, match="give the Trainer max_epochs"):
         fit(classifier(strategy=FROZEN), batch(), max_epochs=-1)

@@ -6,7 +6,7 @@ import pytest
 
 from thaw import compose
 from thaw.config import StrategyConfig
-from thaw.model.strategy import ever_trainable, held_at_start, is_still_frozen, phase_starts, rate_factors, ties
+from thaw.model.strategy import ever_trainable, held_at_start, is_still_frozen, phase_starts, rate_factors, rate_groups
 
 PRESETS = sorted((Path(__file__).parents[2] / "conf" / "strategy").glob("*.yaml"))
 NUM_STAGES = (7, 9, 81)
@@ -231,7 +231,7 @@ def test_tied_parts_have_one_factor_at_all_times_and_their_neighbours_another(pa
     options, _ = preset(path.stem)
     epochs = [rate_factors(options, epoch, num_stages) for epoch in range(50)]
     columns = list(zip(*epochs, strict=True))
-    tied = ties(options, num_stages)
+    tied = rate_groups(options, num_stages)
     assert [part for tie in tied for part in tie] == list(range(num_stages + 1))
     assert all(len({columns[part] for part in tie}) == 1 for tie in tied)
     assert all(columns[tie[-1]] != columns[following[0]] for tie, following in pairwise(tied))

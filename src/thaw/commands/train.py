@@ -30,7 +30,7 @@ def main(conf: Path = CONF) -> None:
 def experiment(config: Config, folder: Path, command: str) -> float:
     """Train, and return what a search maximises; torch is imported only here, after the options are accepted."""
     from thaw.importing import heavy_imports
-    from thaw.launch.sweep import objective
+    from thaw.summary import objective
 
     with heavy_imports():
         from thaw.training.train import train

@@ -11,7 +11,7 @@ from thaw.comparison.repeats import Setting, go_by_macro_f1
 from thaw.comparison.section import WIDTH, Section
 from thaw.comparison.verdicts import ALPHA, OTHER_IMAGES, Verdict
 from thaw.errors import name_some
-from thaw.launch.sweep import ERROR_LOG
+from thaw.launch.failures import ERROR_LOG
 from thaw.writing import drafting_csv
 
 OVERLAPPING = "of folds with images in common, as the data has changed between them"

@@ -18,21 +18,19 @@ from omegaconf import OmegaConf
 
 from thaw.data.places import data_name
 from thaw.launch.composing import register
+from thaw.launch.failures import ERROR_LOG, Failure, take_failure
 from thaw.launch.help import asked_for, help_text, options_text
 from thaw.launch.hydra_arguments import translate
 from thaw.launch.job import Experiment, Job, JobError
 from thaw.launch.program import Program
 from thaw.launch.sweep import (
-    ERROR_LOG,
     SUBMITIT,
-    Failure,
     OutputFolder,
     find_failed,
     find_failures,
     find_jobs,
     remove_if_empty,
     remove_if_rejected,
-    take_failure,
 )
 from thaw.ranks import STARTED_BY_THAW, ProcessRank, find_rank
 from thaw.run import Run

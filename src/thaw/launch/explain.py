@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -21,6 +20,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import OTHER_OPTIMIZERS, Config
 from thaw.errors import ThawError, did_you_mean, first_line, printable
+from thaw.rules import in_words
 
 SYSTEM_FAULTS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.EMFILE, errno.ENAMETOOLONG,
@@ -172,14 +172,6 @@ def _describe(key: str) -> str:
     if "[" in key:  # an element of a list
         kind = get_args(kind)[0]
     return in_words(kind)
-
-
-def in_words(kind: Any) -> str:
-    """What a value of a type may be."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
-    words |= {list: "a list", dict: "a mapping"}
-    parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    return " or ".join(words[get_origin(part) or part] for part in parts if part is not int or float not in parts)
 
 
 def _explain_choice(error: MissingConfigException) -> str:

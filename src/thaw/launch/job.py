@@ -18,14 +18,16 @@ from omegaconf import DictConfig
 from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.composing import accept
+from thaw.launch.failures import ERROR_LOG, Failure, record_failure
 from thaw.launch.processes import ProcessError, count_processes, start_processes
 from thaw.launch.program import Program
 from thaw.launch.resume import as_begun, is_requeued
-from thaw.launch.sweep import ERROR_LOG, Failure, is_finished, objective, record_failure
+from thaw.launch.sweep import is_finished
 from thaw.overrides import in_sweep, quoted, seen_from_here, typed_overrides
 from thaw.ranks import ProcessRank, find_rank
 from thaw.run import Run
 from thaw.signals import Interrupted, catching
+from thaw.summary import objective
 from thaw.writing import claimed
 
 log = logging.getLogger(__name__)

@@ -5,11 +5,9 @@ import os
 import re
 import shutil
 import sys
-import traceback
 from collections import defaultdict
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -18,14 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.config import Config
 from thaw.errors import ThawError, name_some
-from thaw.launch.explain import explain
+from thaw.launch.failures import ERROR_LOG, OTHER_RUN, Failure, take_failure
 from thaw.options import IRRELEVANT, in_full, is_one_of
 from thaw.run import Run
-from thaw.signals import Interrupted
-from thaw.summary import as_maximised
 from thaw.writing import locked
 
-ERROR_LOG = "error.log"
 SUBMITIT = ".submitit"
 RECORD = "multirun.yaml"
 """Hydra's record of a sweep, with the options that were typed for it."""
@@ -34,8 +29,6 @@ STUDY = "study.db"
 SWEEPERS_OWN = (RECORD, STUDY, SUBMITIT)
 LOCK = ".sweep.lock"
 """Of a sweep; a job of it, whose folder may be the same, has another."""
-OTHER_RUN = "holds a run with"
-TRACEBACK = "Traceback (most recent call last)"
 LONGEST_PATH = 40
 """Letters of a path in a folder's name; its end tells most."""
 LONGEST_NAME = 240
@@ -83,43 +76,6 @@ class OutputFolder(Callback):
         OutputFolder.failed_before = find_failed(sweep)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why jobs failed, or the command itself.
-
-    Attributes:
-        text: One sentence if it is the user's to fix, else the traceback.
-        jobs: What each of the jobs was asked for; empty for the command itself.
-    """
-
-    text: str
-    jobs: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return "\n".join([*(f"Failed: {job}" for job in self.jobs), f"  {self.text}" if self.jobs else self.text])
-
-    @property
-    def is_mistake(self) -> bool:
-        """True if it is the user's to fix."""
-        return TRACEBACK not in self.text
-
-    @property
-    def code(self) -> int:
-        """The exit code of a process that ends by it."""
-        return 2 if self.is_mistake else 1
-
-    @classmethod
-    def of(cls, error: BaseException) -> "Failure":
-        """What an error comes to."""
-        return cls(explain(error) or "".join(traceback.format_exception(error)).rstrip())
-
-
-def objective(summary: Mapping[str, Any], monitor: str) -> float:
-    """What a search maximises: `trainer.monitor` of the last epoch, which no one has chosen among the epochs."""
-    value = summary["last"][monitor.removeprefix("val/")]
-    return as_maximised(float("nan" if value is None else value), summary["monitor_mode"])
-
-
 def is_finished(run: Run, config: Config) -> bool:
     """True if the job has finished in an earlier go at the sweep.
 
@@ -161,30 +117,6 @@ def job_name(overrides: str) -> str:
 OmegaConf.register_new_resolver("job_name", job_name, replace=True)  # here, as a launcher's processes load this, too
 
 
-def record_failure(job: Path, error: BaseException) -> bool:
-    """Keep why a job failed in its folder, where it is found on whichever machine the job has run.
-
-    Returns:
-        False if another of its processes has said so first: what follows from that failure is not the reason.
-
-    Raises:
-        Exception: The error itself, if it cannot be written down; a full disk may be what failed the job.
-        Interrupted: A signal has come first.
-    """
-    try:
-        with (job / ERROR_LOG).open("x", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(Failure.of(error).text + "\n")
-    except FileExistsError:
-        return False
-    except (OSError, Interrupted) as end:
-        with suppress(OSError):
-            (job / ERROR_LOG).unlink()  # it is empty
-        if isinstance(end, Interrupted):
-            raise
-        raise error from None
-    return True
-
-
 def find_jobs(sweep: Path) -> list[Path]:
     """Folders of a sweep's jobs, in order of their numbers."""
 
@@ -210,14 +142,6 @@ def find_failures(sweep: Path, before: dict[Path, int]) -> list[Failure]:
             overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml")))
             jobs[take_failure(job)].append(" ".join(overrides))
     return [Failure(text, tuple(alike)) for text, alike in jobs.items()]
-
-
-def take_failure(job: Path) -> str:
-    """Why a job failed; the log goes where the folder holds a run that has not: one finished before, or another one."""
-    text = (job / ERROR_LOG).read_text(encoding="utf-8").rstrip()
-    if Run(job).is_finished or OTHER_RUN in text:
-        (job / ERROR_LOG).unlink()
-    return text
 
 
 def is_empty(job: Path) -> bool:

@@ -22,7 +22,7 @@ from thaw.model.metrics import ClassMetrics
 from thaw.model.optimizer import make_optimizer, named_rates, set_rates
 from thaw.model.own import OwnLoss, OwnMetrics
 from thaw.model.schedule import pace_at
-from thaw.model.strategy import ever_trainable, rate_factors, ties
+from thaw.model.strategy import ever_trainable, rate_factors, rate_groups
 from thaw.model.tensor_files import FORMAT, expecting_own, read_about, read_tensors, require_finite
 from thaw.model.weights import default_transform
 from thaw.seeding import reseed
@@ -75,6 +75,7 @@ class Classifier(LightningModule):
         self.head_options = head or HeadConfig()
         self.head = make_head(self.head_options, self.backbone.num_features, len(classes))
         self.strategy = strategy
+        self._is_frozen_by_hand = False
         self.optimizer_options = optimizer or OptimizerConfig()
         self.schedule = schedule or ScheduleConfig()
         self.augment = augment or AugmentConfig()
@@ -136,11 +137,14 @@ class Classifier(LightningModule):
     def freeze_to(self, stage: int) -> Self:
         """Freeze the first `stage` stages of the backbone, gradients, BatchNorm and dropout alike; thaw the rest.
 
+        For a training that is without a strategy, which says itself what is frozen in each epoch.
+
         Raises:
             ThawError: There are not so many.
         """
         if not 0 <= stage <= len(self.backbone.stages):
             raise ThawError(f"freeze_to takes from 0 to {len(self.backbone.stages)} stages, got {stage}.")
+        self._is_frozen_by_hand = True
         return self._set_frozen([index < stage for index in range(len(self.backbone.stages))])
 
     def freeze(self) -> Self:
@@ -185,7 +189,7 @@ class Classifier(LightningModule):
         kernels = {parameter for parameter, name in names.items() if name.endswith("weight") and parameter.ndim >= 2}
         parameters = [*(stage.parameters() for stage in self.backbone.stages), self.head.parameters()]
         parts = [{names[parameter]: parameter for parameter in part} for part in parameters]
-        tied = ties(self.strategy, len(parts) - 1) if self.strategy else [list(range(len(parts)))]
+        tied = rate_groups(self.strategy, len(parts) - 1) if self.strategy else [list(range(len(parts)))]
         # Lightning refuses to clip the gradients of a fused optimizer at mixed precision. With a gradient scaler, a
         # first step that overflows leaves in a fused SGD, as momentum, whatever lay in the memory.
         trainer = self._trainer
@@ -227,8 +231,14 @@ class Classifier(LightningModule):
         On a GPU also lay the weights out as the images are: cuDNN would do so at each step. A CPU gains nothing.
 
         Raises:
-            ThawError: The Trainer does not know for how many epochs it trains, and so the schedule does not either.
+            ThawError: The Trainer does not know for how many epochs it trains, and so the schedule does not either; or
+                stages were frozen by hand that a strategy would thaw.
         """
+        if stage == "fit" and self.strategy is not None and self._is_frozen_by_hand:
+            raise ThawError(
+                f"The strategy {self.strategy.name!r} says what is frozen in each epoch, and would undo freeze_to(): "
+                "make the Classifier without a strategy, or set strategy.trainable_stages."
+            )
         if stage == "fit" and (self.trainer.max_epochs or 0) < 0:
             raise ThawError("The learning-rate schedule runs over epochs: give the Trainer max_epochs.")
         self.trainer.precision_plugin.convert_module(self)  # Lightning does so after a checkpoint was read: rounded

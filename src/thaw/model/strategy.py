@@ -51,7 +51,7 @@ def is_still_frozen(options: StrategyConfig, epoch: int, num_stages: int) -> boo
     return not any(rate_factors(options, epoch, num_stages)[:-1])
 
 
-def ties(options: StrategyConfig, num_stages: int) -> list[list[int]]:
+def rate_groups(options: StrategyConfig, num_stages: int) -> list[list[int]]:
     """Neighbouring parts, stages and then the head (number `num_stages`), that have the same factor in every epoch."""
     epochs = options.head_epochs + options.unfreeze_epochs + 1  # after which nothing changes
     factors = list(zip(*(rate_factors(options, epoch, num_stages) for epoch in range(epochs)), strict=True))

@@ -4,10 +4,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from thaw.config import SweepConfig
+from thaw.overrides import in_sweep
 from thaw.summary import as_maximised
 
 if TYPE_CHECKING:
@@ -59,10 +59,7 @@ def current_trial(options: SweepConfig) -> "Trial | None":
 
     The sweeper does not tell its jobs. The study does: it is the trial under way with the job's values.
     """
-    if not HydraConfig.initialized():
-        return None
-    context = HydraConfig.get()
-    if context.mode != RunMode.MULTIRUN or "storage" not in context.sweeper or not context.sweeper.storage:
+    if not in_sweep() or not (context := HydraConfig.get()).sweeper.get("storage"):
         return None
     import optuna
 
