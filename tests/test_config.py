@@ -68,6 +68,7 @@ UNCHECKED = {
     "dataset.csv_label",
     "dataset.csv_split",
     "dataset.csv_group",
+    "dataset.csv_fold",
     "dataset.exclude",
     "dataset.relabel",
     "dataset.classes",
@@ -311,6 +312,14 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             lambda: DatasetConfig(csv_group="patient"),
             "dataset.csv must be given beside dataset.csv_group, got None.",
+        ),
+        (
+            lambda: DatasetConfig(csv="a.csv", csv_fold="fold"),
+            "dataset.num_folds must be given beside dataset.csv_fold, got None.",
+        ),
+        (
+            lambda: DatasetConfig(csv="a.csv", csv_fold="fold", csv_group="patient", num_folds=2, fold=0),
+            "dataset.csv_group must be null beside dataset.csv_fold, got 'patient'.",
         ),
         (lambda: OptimizerConfig("adamw", nesterov=True), "optimizer.nesterov must be false unless"),
         (lambda: OptimizerConfig(momentum=0, nesterov=True), "optimizer.nesterov must be false unless"),

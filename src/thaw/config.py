@@ -122,6 +122,9 @@ class DatasetConfig:
     csv_group: str | None = None
     """Column of the CSV file whose equal values (a patient, a series) stay on one side of every split that is made
     here; null splits image by image."""
+    csv_fold: str | None = None
+    """Column of the CSV file that tells the fold of each image outside test, for cross-validation by folds that are
+    given: dataset.num_folds of them, of which dataset.fold=0 is the first by name or number; null makes them here."""
     exclude: str | None = None
     """CSV file with a column path of images to leave out, as `thaw check --fix` writes it. Paths in it are relative to
     the data's root, as its own may be."""
@@ -179,11 +182,14 @@ class DatasetConfig:
             )
         if self.fold is not None:
             require(self.num_folds is not None, "dataset.num_folds", "given beside dataset.fold", self.num_folds)
+        if self.csv_fold is not None:
+            require(self.num_folds is not None, "dataset.num_folds", "given beside dataset.csv_fold", self.num_folds)
+            require(self.csv_group is None, "dataset.csv_group", "null beside dataset.csv_fold", self.csv_group)
         if self.fold is not None and self.num_folds is not None:
             require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
         labels = (self.csv, self.label_pattern)
         require(None in labels, "dataset.csv and dataset.label_pattern", "used one at a time", labels)
-        for key in ("csv_path", "csv_label", "csv_split", "csv_group"):
+        for key in ("csv_path", "csv_label", "csv_split", "csv_group", "csv_fold"):
             is_default = getattr(self, key) == getattr(DatasetConfig, key)
             require(self.csv is not None or is_default, "dataset.csv", f"given beside dataset.{key}", self.csv)
         for key in ("label_pattern", "csv", "exclude", "relabel") if self.name == "stream" else ():

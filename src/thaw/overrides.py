@@ -16,8 +16,8 @@ from thaw.paths import at_home
 
 TEXTS = (
     "dataset.root", "dataset.csv", "dataset.csv_path", "dataset.csv_label", "dataset.csv_split", "dataset.csv_group",
-    "dataset.exclude", "dataset.relabel", "dataset.label_pattern", "backbone.weights", "strategy.name",
-    "logger.project", "logger.uri", "resume", "sweep.resume", "hydra.run.dir", "hydra.sweep.dir",
+    "dataset.csv_fold", "dataset.exclude", "dataset.relabel", "dataset.label_pattern", "backbone.weights",
+    "strategy.name", "logger.project", "logger.uri", "resume", "sweep.resume", "hydra.run.dir", "hydra.sweep.dir",
 )  # fmt: skip
 """Options whose value is a text, which may hold a comma or look like a number."""
 FOLDERS = ("resume", "hydra.run.dir", "sweep.resume", "hydra.sweep.dir")

@@ -304,3 +304,25 @@ def test_a_small_fraction_of_many_groups_is_met(tmp_path: Path, fraction: float)
     group_of = plant_groups(tmp_path, {f"p{i:03}": {"ill" if i % 2 else "well": 3} for i in range(100)})
     index = index_of(tmp_path, val_fraction=fraction, **BY_PATIENT)
     assert len(names(index, "val")) / len(group_of) == pytest.approx(fraction, abs=0.011)
+
+
+def test_folds_may_be_given_by_a_column(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 24})
+    lines = [
+        f"{i:03}.jpg,{'ants' if i % 2 else 'bees'},{'test' if i >= 22 else 'train'},{8 + i % 4}" for i in range(24)
+    ]
+    lines[22:] = [line.rpartition(",")[0] + "," for line in lines[22:]]  # of no fold
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,split,part", *lines]))
+    options = {"csv": "labels.csv", "csv_fold": "part", "num_folds": 4}
+    for fold in range(4):
+        index = index_of(tmp_path, fold=fold, **options)
+        assert names(index, "val") == [f"{i:03}.jpg" for i in range(22) if i % 4 == fold]
+        assert len(names(index, "train")) == 22 - len(names(index, "val"))
+        assert names(index, "test") == ["022.jpg", "023.jpg"]
+    assert error_of(tmp_path, fold=0, **options | {"num_folds": 5}) == (
+        "dataset.num_folds must be 4, as dataset.csv_fold=part has the folds 8, 9, 10, 11, got 5."
+    )
+    (tmp_path / "labels.csv").write_text("path,label,part\n000.jpg,ants,1\n001.jpg,bees,\n")
+    assert error_of(tmp_path, fold=0, **options) == (
+        f"dataset.csv: {tmp_path}/labels.csv, line 3 has no part, by which dataset.csv_fold makes the folds."
+    )

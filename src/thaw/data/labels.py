@@ -56,6 +56,7 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
         "csv_label=column": [options.csv_label],
         "csv_split=column": [options.csv_split] if options.csv_split != "split" else [],
         "csv_group=column": [options.csv_group] if options.csv_group is not None else [],
+        "csv_fold=column": [options.csv_fold] if options.csv_fold is not None else [],
     }
     needed = list(chain.from_iterable(needed_by.values()))
     try:
@@ -189,7 +190,10 @@ def _read_line(
     group = "" if options.csv_group is None else columns[options.csv_group].strip()
     if options.csv_group is not None and not group:
         raise ThawError(f"{where} has no {options.csv_group}, by which dataset.csv_group keeps images together.")
-    return Row(file.parent / path, label.strip(), split_names.get(split, ""), file.name, group)
+    fold = "" if options.csv_fold is None else columns[options.csv_fold].strip()
+    if options.csv_fold is not None and not fold and split_names.get(split) != "test":
+        raise ThawError(f"{where} has no {options.csv_fold}, by which dataset.csv_fold makes the folds.")
+    return Row(file.parent / path, label.strip(), split_names.get(split, ""), file.name, group, fold)
 
 
 def label_by_name(rows: list[Row], label_pattern: str) -> list[Row]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.config import DatasetConfig
-from thaw.errors import ThawError
+from thaw.errors import ThawError, name_some
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -33,6 +33,8 @@ class Row(NamedTuple):
     source: str
     group: str = ""
     """What it shares with the images that it stays together with; empty where each goes its own way."""
+    fold: str = ""
+    """The fold that the data gives it; empty where folds are made here."""
 
 
 class Sample(NamedTuple):
@@ -54,6 +56,8 @@ def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
     if options.csv_group is not None:
         take = partial(_take_groups, options.csv_group)
         divide = partial(_fold_groups, options.csv_group)
+    if options.csv_fold is not None:
+        divide = partial(_fold_given, options.csv_fold)
     splits = by_split(rows)
     if "" in splits:
         splits["train"] = splits.pop("")
@@ -190,6 +194,17 @@ def _fold_groups(column: str, rows: list[Row], num_folds: int, fold: int, seed: 
         )
     inside = set(_group_parts(rows, num_folds, seed)[fold])
     return [row for i, row in enumerate(rows) if i not in inside], [rows[i] for i in sorted(inside)]
+
+
+def _fold_given(column: str, rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """As `_fold` does, by the folds that the data gives."""
+    names = sorted({row.fold for row in rows}, key=lambda name: (len(name), name))  # 10 behind 9
+    if len(names) != num_folds:
+        raise ThawError(
+            f"dataset.num_folds must be {len(names)}, as dataset.csv_fold={column} has the folds {name_some(names)}, "
+            f"got {num_folds}."
+        )
+    return [row for row in rows if row.fold != names[fold]], [row for row in rows if row.fold == names[fold]]
 
 
 def _group_parts(rows: list[Row], count: int, seed: int) -> list[list[int]]:
