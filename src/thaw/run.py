@@ -1,4 +1,4 @@
-"""A finished run on disk: where things lie, and reading them back."""
+"""A run on disk: where things lie, what is kept of it, and reading that back."""
 
 import json
 import shlex
