@@ -53,6 +53,11 @@ def _is_list(file: Path) -> bool:
     return file.read_bytes().removeprefix(BOM_UTF8).startswith(HEADER)
 
 
+def find_list(root: Path, name: str) -> Path:
+    """`dataset.exclude` or `dataset.relabel` as seen from the data's root, or else from here."""
+    return Path(name) if not (root / name).is_file() and Path(name).is_file() else root / name
+
+
 def read_excluded(file: Path, root: Path) -> frozenset[Path]:
     """The images that the file names, as absolute paths; see `read_reasons`."""
     return frozenset(absolute(root / name) for name in read_reasons(file, root))

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from thaw.config import DatasetConfig
 from thaw.data.cache import cache_folder
 from thaw.data.classes import name_tables
-from thaw.data.image_lists import absolute, read_excluded, relabel
+from thaw.data.image_lists import absolute, find_list, read_excluded, relabel
 from thaw.data.labels import label_by_name, read_table
 from thaw.data.places import IMAGE_SUFFIXES
 from thaw.data.shards import Shards, refuse_shards
@@ -55,18 +55,13 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     if options.name == "stream":
         shards = Shards(options.root, cache_folder() / "shards")
         return Scan(shards.rows, shards.by_folder, shards=shards)
-    excluded = read_excluded(_find_list(root, options.exclude), root) if options.exclude else frozenset()
+    excluded = read_excluded(find_list(root, options.exclude), root) if options.exclude else frozenset()
     scan = _read_csv(root / options.csv, options, excluded) if options.csv else _read_folders(root, options, excluded)
     if options.relabel:
-        rows = relabel(scan.rows, _find_list(root, options.relabel), root)
+        rows = relabel(scan.rows, find_list(root, options.relabel), root)
         scan.num_relabelled = sum(new.name != old.name for new, old in zip(rows, scan.rows, strict=True))
         scan.rows = rows
     return scan
-
-
-def _find_list(root: Path, name: str) -> Path:
-    """`dataset.exclude` or `dataset.relabel` as seen from the data's root, or else from here."""
-    return Path(name) if not (root / name).is_file() and Path(name).is_file() else root / name
 
 
 def _read_csv(file: Path, options: DatasetConfig, excluded: Collection[Path]) -> Scan:
@@ -103,7 +98,7 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
     if top != root:
         scan.ignored["outside images/"] += [path for path in _visible(root) if path.is_dir() and path != top]
     if not by_name:
-        lists = [_find_list(root, name) for name in (options.exclude, options.relabel) if name]
+        lists = [find_list(root, name) for name in (options.exclude, options.relabel) if name]
         trains = [folder for folder, split in split_folders.items() if split == "train"]
         files = [path for folder in (root, *trains) for path in _visible(folder)]
         tables = [path for path in files if path.suffix.lower() in (".csv", ".tsv") and path not in lists]
