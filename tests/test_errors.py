@@ -11,6 +11,7 @@ from thaw.launch.explain import explain
     ("text", "shown"),
     [
         ("Ämeise 蚂蚁.png", "Ämeise 蚂蚁.png"),
+        ("کتاب\u200cها 👩\u200d👧 10\u00a0%", "کتاب\u200cها 👩\u200d👧 10\u00a0%"),
         ("two\nlines", r"two\nlines"),
         ("\x1b[2Jcleared", r"\x1b[2Jcleared"),
         (os.fsdecode(b"caf\xe9.jpg"), r"caf\udce9.jpg"),

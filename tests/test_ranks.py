@@ -1,7 +1,7 @@
 import pytest
 
 from thaw.errors import ThawError
-from thaw.ranks import ProcessRank, find_rank
+from thaw.ranks import ProcessRank, find_rank, writes
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,17 @@ def test_an_impossible_rank_is_named(environment: dict[str, str], facts: str) ->
 def test_only_the_first_process_speaks_and_not_if_another_waits_for_it() -> None:
     processes = [ProcessRank(), ProcessRank(0, 2, 2), ProcessRank(1, 2, 2), ProcessRank(0, 2, 2, started_by_thaw=True)]
     assert [each.speaks_for_all for each in processes] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_the_one"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, True),
+        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, False),  # started by Lightning
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}, False),
+    ],
+)
+def test_one_process_of_a_training_writes(environment: dict[str, str], is_the_one: bool) -> None:
+    assert writes(environment) == is_the_one

@@ -163,3 +163,8 @@ def test_the_classifier_and_the_data_of_a_run_are_loaded_back(finished_run: Run)
     assert classifier.transform == data.transform
     assert not classifier.training
     assert finished_run.load_data().transform == data.transform
+
+
+def test_a_folder_may_lie_at_home(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(finished_run.folder.parent))
+    assert Run(f"~/{finished_run.folder.name}").folder == finished_run.folder

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from thaw.errors import ThawError
-from thaw.writing import claimed, drafting, naming, replacing
+from thaw.writing import claimed, drafting, locked, naming, replacing
 
 FOREVER = """
 import sys
@@ -252,3 +252,12 @@ def test_a_lock_that_cannot_be_removed_is_let_go(tmp_path: Path, obey_permission
     process = start(HOLD_UNREMOVABLY, tmp_path / "run", preexec_fn=obey_permissions)
     assert process.communicate()[0] == "free\n"
     assert names(tmp_path / "run") == []
+
+
+def test_who_has_claimed_a_folder_may_claim_it_again(tmp_path: Path) -> None:
+    with claimed(tmp_path):
+        with claimed(tmp_path):
+            pass
+        with pytest.raises(ThawError, match="taken"):
+            locked(tmp_path / ".lock", "taken")
+    locked(tmp_path / ".lock", "taken").close()

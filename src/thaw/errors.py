@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+HARMLESS = "\u00a0\u202f\u200c\u200d"
+"""Letters that Python calls unprintable and names may have: blanks that keep words together, and joiners of letters."""
+
 
 class ThawError(Exception):
     """A mistake in the configuration, the data or the files: its message is all the user needs to see.
@@ -31,7 +34,8 @@ def printable(text: str) -> str:
     Names of files can hold them all; a terminal would obey some.
     """
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+        letter if letter.isprintable() or letter in HARMLESS else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
     )
 
 

@@ -38,6 +38,11 @@ class ProcessRank:
         return self.rank == 0 and not self.started_by_thaw
 
 
+def writes(environment: Mapping[str, str] = os.environ) -> bool:
+    """True in the one process of a training that writes; one that Lightning has started knows its LOCAL_RANK alone."""
+    return find_rank(environment).rank == 0 and ("RANK" in environment or environment.get("LOCAL_RANK", "0") == "0")
+
+
 def find_rank(environment: Mapping[str, str] = os.environ) -> ProcessRank:
     """The rank that torchrun, or srun of SLURM, has given to this process.
 

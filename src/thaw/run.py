@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
 from thaw.errors import ThawError, did_you_mean
 from thaw.overrides import typed_overrides
+from thaw.paths import at_home
 from thaw.reading import (
     find_folder,
     read_config,
@@ -59,10 +60,11 @@ class Run:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = find_folder(Path(folder))
+        folder = Path(at_home(folder))
+        self.folder = find_folder(folder)
         self.checkpoints = self.folder / "checkpoints"
         self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
-        self.checkpoint = self.last if self.folder != Path(folder) and Path(folder).name == "last.ckpt" else self.best
+        self.checkpoint = self.last if self.folder != folder and folder.name == "last.ckpt" else self.best
         self.figures = self.folder / "figures"
         self.events = self.folder / "tensorboard"
         self.rate_curve = self.figures / "learning_rate.png"

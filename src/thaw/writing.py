@@ -14,10 +14,13 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from thaw.errors import ThawError
-from thaw.ranks import find_rank
+from thaw.ranks import writes
 
 ABANDONED = 3600.0
 """Seconds after which nobody writes to a draft any more."""
+
+_claimed: set[Path] = set()
+"""Folders of runs that this process is writing to."""
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def _refusal_of_tensorboard(error: BaseException | None) -> OSError | None:
 
 
 def claimed(folder: Path, option: str = "hydra.run.dir") -> ExitStack:
-    """Claim the folder for one run, of one process or several, until the context is left.
+    """Claim the folder for one run, of one process or several, until the context is left; again, it changes nothing.
 
     Args:
         folder: The run's; it is made.
@@ -147,11 +150,15 @@ def claimed(folder: Path, option: str = "hydra.run.dir") -> ExitStack:
     Raises:
         ThawError: Another run is writing there.
     """
-    if find_rank().rank > 0:
+    place = folder.absolute()
+    if not writes() or place in _claimed:
         return ExitStack()
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        return locked(folder / ".lock", f"Another run is writing to {folder}: wait for it, or set {option}=FOLDER.")
+        held = locked(folder / ".lock", f"Another run is writing to {folder}: wait for it, or set {option}=FOLDER.")
+    _claimed.add(place)
+    held.callback(_claimed.discard, place)
+    return held
 
 
 def locked(file: Path, refusal: str) -> ExitStack:

@@ -167,3 +167,9 @@ def test_a_reader_that_has_read_enough_ends_it_without_a_word(finished_run: Run)
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_two_tables_have_a_file_each(finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = str(tmp_path / "table.csv")
+    assert main(["compare", str(finished_run.folder), "--csv", table, "--predictions", table]) == 2
+    assert capsys.readouterr().err == f"Two flags name one file to write: {table}, {table}.\n"

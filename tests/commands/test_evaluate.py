@@ -107,20 +107,23 @@ def test_other_images_views_and_places_can_be_named(
         (["--data", "site/val"], "evaluation_of_site__val"),
         (["--data", "site_val"], "evaluation_of_site_val"),
         (["--data", "val"], "evaluation_of_val"),
+        (["--data", "site__val"], "evaluation_of_site__val_[0-9a-f]{6}"),
+        (["--data", f"{'a' * 200}/val"], f"evaluation_of_{'a' * 115}__val_[0-9a-f]{{6}}"),
         (["--data", "breeds.csv", "--csv-label", "kind/breed"], "evaluation_of_breeds.csv_by_kind-breed"),
     ],
 )
 def test_what_is_evaluated_names_the_folder(
     run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], name: str
 ) -> None:
-    for folder in ("photos.v2", "site/val", "site_val", "val"):
+    for folder in ("photos.v2", "site/val", "site_val", "val", "site__val", f"{'a' * 200}/val"):
         shutil.copytree(image_folder / "val", tmp_path / folder)
     (tmp_path / "breeds.csv").write_text("path,kind/breed\nval/red/0.png,red\n")
     (tmp_path / "labels.csv").write_text("path,label,split\nphotos.v2/red/0.png,red,val\n")
     (run.folder / "started_in.txt").write_text(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", str(run.folder), *(flag.format(here=tmp_path) for flag in flags)]) == 0
-    assert {path.name for path in (run.folder / name).iterdir()} == FILES
+    (folder,) = (path for path in run.folder.iterdir() if re.fullmatch(name, path.name))
+    assert {path.name for path in folder.iterdir()} == FILES
     assert not run.evaluation.exists()
 
 

@@ -369,3 +369,15 @@ def test_a_run_among_the_images_is_refused(finished_run: Run, capsys: pytest.Cap
     assert main(["predict", folder, folder]) == 2
     expected = f"{folder} is the folder of a run, and no images: one run predicts, {folder}.\n"
     assert capsys.readouterr().err == expected
+
+
+def test_an_image_that_a_shell_puts_behind_grid_is_not_drawn_over(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    before = (tmp_path / "a.png").read_bytes()
+    arguments = ["--grid", str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert main(["predict", str(finished_run.folder), *arguments]) == 2
+    assert "is there already, among the images: it may be one." in capsys.readouterr().err
+    assert (tmp_path / "a.png").read_bytes() == before

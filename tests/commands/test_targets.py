@@ -18,12 +18,14 @@ from thaw.run import Run
         (["compare", "RUN", "--csv"], "predictions_last.csv"),
         (["compare", "RUN", "--markdown"], "config.yaml"),
         (["compare", "RUN", "--predictions"], "predictions.csv"),
+        (["compare", "RUN", "--markdown"], "train.log"),
     ],
 )
 def test_a_runs_own_files_are_not_written_over(
     finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], name: str
 ) -> None:
     folder = shutil.copytree(finished_run.folder, tmp_path / "run")
+    (folder / "train.log").write_text("what was printed")
     before = (folder / name).read_bytes()
     assert main([word.replace("RUN", str(folder)) for word in [*words, f"RUN/{name}"]]) == 2
     *_, flag = words

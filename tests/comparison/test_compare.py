@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -742,3 +743,40 @@ def test_a_folder_without_runs_is_a_users_mistake(tmp_path: Path, capsys: pytest
     assert capsys.readouterr().err.startswith("No finished runs in")
     assert main(["compare", str(tmp_path / "nowhere")]) == 2
     assert "nowhere is not a folder." in capsys.readouterr().err
+
+
+def test_of_equal_runs_the_one_that_was_finished_last_counts(tmp_path: Path) -> None:
+    for name, when in (("z", 1), ("a", 2)):
+        os.utime(write_run(tmp_path / name, "seed=0") / "summary.json", (when, when))
+    os.utime(tmp_path / "z" / "summary.json", (3, 3))
+    assert compare([tmp_path]).superseded == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize(
+    "place", ["last.macro_f1", "last.loss", "val.n", "val.acc", "seconds.total", "classes", "seed"]
+)
+@pytest.mark.parametrize("value", [None, "x"])
+def test_a_summary_that_lacks_a_figure_is_left_out(tmp_path: Path, place: str, value: str | None) -> None:
+    write_run(tmp_path / "good", "strategy=frozen")
+    file = write_run(tmp_path / "odd", "strategy=finetune") / "summary.json"
+    summary = json.loads(file.read_text())
+    group, _, name = place.rpartition(".")
+    owner = summary[group] if group else summary
+    owner.pop(name)
+    if value is not None and place != "classes" and place != "seed":
+        owner[name] = value
+    file.write_text(json.dumps(summary))
+    board = compare([tmp_path])
+    assert [record.run.folder.name for setting in board.settings for record in setting.records] == ["good"]
+    assert board.unreadable == [tmp_path / "odd"]
+
+
+def test_of_groups_it_is_told_that_images_are_not_independent(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        write_run(tmp_path / f"{lr}", f"optimizer.lr={lr} dataset.csv=a.csv dataset.csv_group=patient", wrong=[0])
+    note = (
+        "Images of one group (dataset.csv_group) are alike: intervals and p, which take each by itself, are too narrow"
+    )
+    assert note in " ".join(str(compare([tmp_path])).split())
+    write_run(tmp_path / "other" / "run", "optimizer.lr=0.1", wrong=[0])
+    assert "are alike" not in str(compare([tmp_path / "other"]))

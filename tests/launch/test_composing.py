@@ -2,6 +2,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hydra
 import pytest
 from omegaconf import OmegaConf
 
@@ -95,3 +96,10 @@ def test_a_short_training_leaves_the_backbone_some_epochs(
 def test_epochs_that_are_set_are_kept() -> None:
     options = compose("strategy=gradual", "strategy.head_epochs=4", "strategy.unfreeze_epochs=5").strategy
     assert (options.head_epochs, options.unfreeze_epochs) == (4, 5)
+
+
+def test_a_program_of_hydras_may_compose_too(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text("mine: 1\n")
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert compose("strategy=gradual").strategy.name == "gradual"
+        assert hydra.compose("app").mine == 1

@@ -145,8 +145,8 @@ def test_a_search_knows_which_value_of_a_metric_of_ones_own_is_better(mode: str,
         ("backbone.weights=https://host/a.pth?x=1", "backbone.weights=https-host-a.pth-x=1"),
         (f"backbone.weights={'long/' * 50}run/best.ckpt", f"backbone.weights=g-{'long-' * 5}run-best.ckpt"),
         ("+trainer.extra.a={b:1}", "+trainer.extra.a={b-1}"),
-        ("optimizer.lr=0.00012611799440372223,seed=1", "optimizer.lr=0.000126,seed=1"),
-        ("optimizer.lr=1.083939339967489e-06", "optimizer.lr=1.08e-06"),
+        ("optimizer.lr=0.00012611799440372223,seed=1", "optimizer.lr=0.000126,seed=1~9644"),
+        ("optimizer.lr=1.083939339967489e-06", "optimizer.lr=1.08e-06~6aae"),
         ("optimizer.lr=0.00025,head.dropout=0.12345", "optimizer.lr=0.00025,head.dropout=0.12345"),
         (f"strategy.name={'n' * 300}", f"strategy.name={'n' * 226}"),
         (f"dataset.classes=[{'犬' * 100}]", f"dataset.classes=[{'犬' * 74}"),
@@ -154,6 +154,10 @@ def test_a_search_knows_which_value_of_a_metric_of_ones_own_is_better(mode: str,
 )
 def test_a_jobs_name_is_one_of_a_folder_on_any_system(overrides: str, name: str) -> None:
     assert job_name(overrides) == name
+
+
+def test_values_that_round_alike_have_folders_of_their_own() -> None:
+    assert job_name("head.dropout=0.2049968030313643") != job_name("head.dropout=0.20472105659277803")
 
 
 @pytest.mark.parametrize(("result", "stays"), [("summary.json", True), ("train.log", False)])

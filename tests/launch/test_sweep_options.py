@@ -133,3 +133,8 @@ def test_a_search_is_no_single_run(look: str) -> None:
     refuse_lone_search(["sweep=null", "sweep.prune=false"])
     with pytest.raises(ThawError, match=r"^sweep=frozen_head searches by many trainings: add -m\.$"):
         refuse_lone_search(["sweep=frozen_head"])
+
+
+def test_a_search_takes_the_better_end_by_itself() -> None:
+    with pytest.raises(ThawError, match=r"^hydra\.sweeper\.direction=minimize is not to be said: "):
+        expand_sweep(["-m", "sweep=search", "trainer.monitor=val/loss", "hydra.sweeper.direction=minimize"])

@@ -17,6 +17,7 @@ from thaw.run import Run
 from thaw.training.learning_rate import find_lr
 from thaw.training.resuming import earlier_seconds
 from thaw.training.train import train
+from thaw.writing import locked
 
 
 @pytest.mark.parametrize("program", [train, find_lr])
@@ -74,6 +75,18 @@ def test_the_curves_of_a_training_that_left_nothing_to_go_on_from_are_not_gone_o
     assert "events.out.tfevents.1.host.1.0" not in names
     assert "notes.txt" in names
     assert any(name.startswith("events.out.tfevents.") for name in names)
+
+
+@pytest.mark.parametrize("experiment", [train, find_lr])
+def test_a_folder_that_another_run_is_writing_to_is_refused_from_python_too(
+    experiment: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    data, trainer = DatasetConfig(root=str(image_folder), image_size=64), TrainerConfig(accelerator="cpu")
+    with (
+        locked(tmp_path / ".lock", "of another process"),
+        pytest.raises(ThawError, match=rf"^Another run is writing to {tmp_path}: wait for it, or set folder=FOLDER\.$"),
+    ):
+        experiment(Config(data, trainer=trainer), tmp_path)
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints/last.ckpt"])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thaw.commands.targets import refuse_unwritable
-from thaw.errors import ThawError
+from thaw.errors import ThawError, name_some
 from thaw.importing import heavy_imports
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def run(options: argparse.Namespace) -> int:
     for name, allowed in suffixes.items():
         if path := getattr(options, name):
             refuse_unwritable(f"--{name.replace('_', '-')}", path, *allowed)
+    targets = [path.absolute() for name in suffixes if (path := getattr(options, name))]
+    if len({*targets}) < len(targets):
+        raise ThawError(f"Two flags name one file to write: {name_some(sorted(map(str, targets)))}.")
     leaderboard = compare(options.folders)
     of_best = "--predictions" if options.predictions else "--top-losses" if options.top_losses else ""
     if of_best and leaderboard.spans_images:

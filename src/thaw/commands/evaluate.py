@@ -1,6 +1,7 @@
 """`thaw evaluate`: how good a run is and where it goes wrong, on its own or on other images."""
 
 import argparse
+import os
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +31,10 @@ FLAGS["dataset.csv"] = "--data"
 PARAMETERS = {name: f"--{name.replace('_', '-')}" for name in ("data", "label_pattern", "tta", *COLUMNS)}
 PARAMETERS["random_views"] = "--tta-views"
 """What the parameters of `thaw.evaluation.evaluate` are called here, likewise."""
+
+
+LONGEST_PLACE = 120
+"""Bytes of the data's place in a folder's name; its end tells most."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,8 +122,8 @@ def run(options: argparse.Namespace) -> int:
 def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
     """A folder within the run's for each kind of evaluation, so that none overwrites that of other images or views.
 
-    Data is called by its path from where the training was started. What lies elsewhere, or has its classes told in
-    another way, has a hash behind its name.
+    Data is called by its path from where the training was started. What lies elsewhere, has its classes told in another
+    way, or has a name that is long or like a path's, has a hash behind its name.
     """
     parts = [run.evaluation.name] + ["last"] * (not run.is_best)
     if options.split:
@@ -130,8 +135,11 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
     if options.data:  # last, for it may be called like anything before it
         data, base = options.data.resolve(), run.started_in
         is_near, told = base in data.parents, [options.label_pattern, options.csv_path, options.csv_split]
-        parts += ["of", "__".join(data.relative_to(base).parts if is_near else [data.name])]
+        steps = data.relative_to(base).parts if is_near else [data.name]
+        place = os.fsencode("__".join(steps))
+        parts += ["of", place[-LONGEST_PLACE:].decode(errors="ignore")]
         parts += [f"by_{options.csv_label}"] * (options.csv_label is not None)
-        if not is_near or any(told):
+        is_plain = is_near and not any("__" in step for step in steps) and len(place) <= LONGEST_PLACE
+        if not is_plain or any(told):
             parts.append(sha256(repr([str(data), *told]).encode()).hexdigest()[:6])
     return run.evaluation.with_name(re.sub(r'[<>:"/\\|?*]', "-", "_".join(parts)))

@@ -51,6 +51,9 @@ def run(options: argparse.Namespace) -> int:
     from thaw.data.inputs import list_images
 
     paths = list_images(_with_stdin(options.images))
+    grid: Path | None = options.grid
+    if grid and grid.exists() and grid.absolute().parent in {path.absolute().parent for path in paths}:
+        raise ThawError(f"--grid={grid} is there already, among the images: it may be one. Name another file.")
     with heavy_imports():
         from thaw.predict import Predictor, write_csv, write_json
         from thaw.run import Run

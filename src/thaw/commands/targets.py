@@ -5,6 +5,9 @@ from pathlib import Path
 
 from thaw.errors import ThawError
 
+LOGS = ("train.log", "find_lr.log", "error.log")
+"""Of a run, by names that `conf/` gives them."""
+
 
 def refuse_unwritable(flag: str, path: Path, *suffixes: str) -> None:
     """Refuse a file that could not be written, before any work is done.
@@ -27,5 +30,6 @@ def refuse_unwritable(flag: str, path: Path, *suffixes: str) -> None:
         if not folder.is_dir():
             raise ThawError(f"{flag}={path} cannot be written: there is no folder {folder}.")
         run = Run(folder)
-        if run.is_started and os.path.realpath(path) in map(os.path.realpath, vars(run).values()):
+        own = {*vars(run).values(), *(run.folder / name for name in LOGS)}
+        if run.is_started and os.path.realpath(path) in map(os.path.realpath, own):
             raise ThawError(f"{flag}={path} is a file of the run itself, which would be lost: name another.")

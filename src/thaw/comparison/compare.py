@@ -62,10 +62,14 @@ def _latest(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:
     superseded = []
     for record in records:
         key = record.setting, record.summary["seed"], record.fold
-        if key in latest:
-            superseded.append(latest[key].run.folder)
-        latest[key] = record
+        *before, latest[key] = sorted(filter(None, (latest.get(key), record)), key=_finished_at)
+        superseded += [earlier.run.folder for earlier in before]
     return list(latest.values()), superseded
+
+
+def _finished_at(record: Record) -> float:
+    """When its summary was written."""
+    return record.run.summary_json.stat().st_mtime
 
 
 def _disjoint(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:

@@ -115,8 +115,10 @@ def read_record(run: Run) -> Record | None:
             data=_name_data(name, root, None if table in ("", "null") else table, run.started_in) if name else "",
             place=(name, str(run.started_in / root), table),
         )
-        _ = record.metrics["acc"], record.metrics["n"], summary["val"]["acc"]
-        _ = summary["params"]["trainable"], summary["seed"]
+        metrics, best = record.metrics, summary["val"]
+        shown = (metrics["acc"], metrics["macro_f1"], metrics["loss"], best["acc"], summary["seconds"]["total"])
+        _ = *map(float, shown), len(summary["classes"]), f"{summary['params']['trainable']:,}", summary["seed"]
+        _ = metrics["n"] + best["n"] > 0, bool(summary["pruned"])
         return record
     except Exception:  # whatever another program's summary.json, or half a file, leads to
         return None

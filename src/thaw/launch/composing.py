@@ -1,10 +1,13 @@
 """Options as on the command line -> the checked options of a training. Imports no torch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.backbone_names import BACKBONE_NAMES
@@ -46,7 +49,7 @@ def compose(*options: str, conf: Path | str = CONF) -> Config:
         raise ThawError(f"There are no presets in {conf}: give compose conf=FOLDER, Thaw's conf/.")
     register()
     try:
-        with hydra.initialize_config_dir(str(Path(conf).absolute()), version_base="1.3"):
+        with _without_hydra(), hydra.initialize_config_dir(str(Path(conf).absolute()), version_base="1.3"):
             arguments = expand_resume(readable(list(options)), in_python=True)
             values = hydra.compose("config", arguments)
             if resume := find_resume(arguments):
@@ -57,6 +60,17 @@ def compose(*options: str, conf: Path | str = CONF) -> Config:
         if text is None:
             raise
         raise ThawError(text) from error
+
+
+@contextmanager
+def _without_hydra() -> Iterator[None]:
+    """Inside, Hydra may be initialized, as it is already where a program of the user's is one of Hydra's."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def head_epochs(max_epochs: int) -> int:

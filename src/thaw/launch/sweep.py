@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -19,7 +20,7 @@ from thaw.errors import ThawError, name_some
 from thaw.launch.failures import ERROR_LOG, OTHER_RUN, Failure, take_failure
 from thaw.options import IRRELEVANT, in_full, is_one_of
 from thaw.run import Run
-from thaw.writing import locked
+from thaw.writing import locked, replacing
 
 SUBMITIT = ".submitit"
 RECORD = "multirun.yaml"
@@ -67,7 +68,8 @@ class OutputFolder(Callback):
                 refusal = f"Another sweep is writing to {sweep}: wait for it, or set hydra.sweep.dir=FOLDER."
                 self.claim.enter_context(locked(sweep / LOCK, refusal))
                 if not (sweep / RECORD).exists():  # a search leaves none itself
-                    OmegaConf.save(config, sweep / RECORD)
+                    with replacing(sweep / RECORD) as draft:
+                        OmegaConf.save(config, draft)
         except ThawError as error:
             failure = Failure.of(error)
             print(failure, file=sys.stderr)
@@ -110,6 +112,8 @@ def job_name(overrides: str) -> str:
     plain = re.sub(r"\\([\\()\[\]:={}\s,])", r"\1", overrides)  # Hydra's escapes, as of a blank
     short = re.sub(r"[^,=]*[/\\][^,=]*", lambda path: path[0][-LONGEST_PATH:].strip("'\"/\\."), plain)
     rounded = re.sub(r"\d+\.\d{6,}(e-?\d+)?", lambda drawn: f"{float(drawn[0]):.3g}", short)  # by a search
+    if rounded != short:  # what is drawn when the search goes on may round to the same
+        rounded += f"~{sha256(short.encode(errors='surrogateescape')).hexdigest()[:4]}"
     name = re.sub(r'[<>:"/\\|?*]+', "-", rounded)
     return os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
 

@@ -35,6 +35,8 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
         return arguments, False
     if any(key_of(argument) == "hydra.output_subdir" for argument in arguments):
         raise ThawError("hydra.output_subdir cannot be changed in a sweep, whose jobs are found by it: leave it out.")
+    if direction := next((each for each in arguments if key_of(each) == "hydra.sweeper.direction"), None):
+        raise ThawError(f"{direction} is not to be said: a search takes the better end of trainer.monitor itself.")
     resume = resume or _requeued(arguments)
     overrides, before = _parse(arguments), dict[str, Any]()
     if resume is None:

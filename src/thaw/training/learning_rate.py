@@ -17,7 +17,7 @@ from thaw.training.building import build
 from thaw.training.loggers import make_logger, save_figure
 from thaw.training.range_test import RangeTest, run_range_test
 from thaw.training.trainer import bare_trainer, prepare
-from thaw.writing import naming_events
+from thaw.writing import claimed, naming_events
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def find_lr(config: Config, folder: Path | str) -> RangeTest:
     """
     config = prepare(config)
     run = Run(folder)
-    with naming_events(run.events):
+    with claimed(run.folder, "folder"), naming_events(run.events):
         return _find_lr(config, run)
 
 

@@ -18,7 +18,7 @@ from thaw.errors import ThawError, printable
 from thaw.inspection.figures import write_figure
 from thaw.options import changed, flatten, typed
 from thaw.overrides import key_of, typed_overrides
-from thaw.ranks import find_rank
+from thaw.ranks import writes
 from thaw.run import Run
 from thaw.writing import naming
 
@@ -38,7 +38,7 @@ def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
         return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
     try:
         logger = _make_tracker(options, run)
-        if find_rank().rank == 0:
+        if writes():
             _ = logger.experiment  # W&B takes its arguments only when it begins
             run.write_tracking_id(str(logger.version))
     except ModuleNotFoundError as error:

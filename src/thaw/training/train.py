@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from thaw.config import Config
 from thaw.errors import name_some
 from thaw.model.tensor_files import read_tensors
-from thaw.ranks import find_rank
+from thaw.ranks import writes
 from thaw.run import Run
 from thaw.summary import Seconds, Summary
 from thaw.training.building import build, frozen_backbone
@@ -31,7 +31,7 @@ from thaw.training.resuming import (
     require_same_beginning,
 )
 from thaw.training.trainer import fit, make_trainer, prepare
-from thaw.writing import naming_events
+from thaw.writing import claimed, naming_events
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def train(
         require_own_folder(run, config.resume)
         require_later(run, config.trainer.max_epochs)
         require_same_beginning(run, config)
-    with naming_events(run.events):
+    with claimed(run.folder, "folder"), naming_events(run.events):
         return _train(config, run, command, callbacks)
 
 
@@ -78,7 +78,7 @@ def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl
 
     if config.resume:  # the options that it goes on with, once it does; and where no epoch is left
         callbacks = [*callbacks, LambdaCallback(on_train_start=record, on_fit_end=record)]
-    elif find_rank().rank == 0:
+    elif writes():
         run.clear()
     trainer, epochs = make_trainer(config, run, model, probe, callbacks)
     data.features.backbone = frozen_backbone(config, trainer, model)
