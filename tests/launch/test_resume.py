@@ -116,12 +116,9 @@ def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     assert expand_resume([as_recorded]) == options
 
 
-@pytest.mark.parametrize("count", ["SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"])
-def test_a_job_that_is_started_anew_may_go_on_in_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: str
-) -> None:
+def test_a_job_that_slurm_starts_anew_may_go_on_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = interrupted_run(tmp_path / "run")
     with pytest.raises(ThawError, match="holds a run already"):
         refuse_taken([f"hydra.run.dir={folder}"])
-    monkeypatch.setenv(count, "1")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     refuse_taken([f"hydra.run.dir={folder}"])

@@ -68,8 +68,8 @@ def find_resume(arguments: list[str]) -> str | None:
 
 
 def is_requeued() -> bool:
-    """True where SLURM or torchrun has restarted the same command, after preemption or a failure."""
-    return any(os.environ.get(name, "0") != "0" for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+    """True in a job that SLURM has restarted with the same command, after preemption or a node's failure."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
 def refuse_taken(arguments: list[str]) -> None:
