@@ -153,12 +153,16 @@ def claimed(folder: Path, option: str = "hydra.run.dir") -> ExitStack:
     place = folder.absolute()
     if not writes() or place in _claimed:
         return ExitStack()
+    claim = ExitStack()
+    if not folder.exists():
+        claim.callback(_remove_if_empty, folder)  # a run that was refused leaves nothing
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        held = locked(folder / ".lock", f"Another run is writing to {folder}: wait for it, or set {option}=FOLDER.")
+        refusal = f"Another run is writing to {folder}: wait for it, or set {option}=FOLDER."
+        claim.enter_context(locked(folder / ".lock", refusal))
     _claimed.add(place)
-    held.callback(_claimed.discard, place)
-    return held
+    claim.callback(_claimed.discard, place)
+    return claim
 
 
 def locked(file: Path, refusal: str) -> ExitStack:
@@ -175,6 +179,11 @@ def locked(file: Path, refusal: str) -> ExitStack:
         raise ThawError(refusal) from error
     held.callback(_unlink, file)  # before it is let go: later it may be another's
     return held
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _unlink(path: Path) -> None:
