@@ -51,6 +51,7 @@ def in_turn(values: Sequence[str], number: int) -> Sequence[str]:
 def answer(compose: Compose, override: str) -> str | None:
     """What a user reads; None if the option is accepted."""
     beside = ["dataset.csv=images.csv"] if override.startswith("dataset.csv_") else []  # what they are options of
+    beside += ["dataset.num_folds=2", "dataset.fold=0"] * override.startswith("dataset.csv_fold=")
     try:
         values = compose(override, *beside)
         refuse_unknown(values)
@@ -67,10 +68,10 @@ def is_accepted(key: str, value: str) -> bool:
     """Whether one of `ODD` is as good as any: a text where no rule is, a number for true, null for nothing."""
     kind = TYPES[key]
     if value == "null":
-        return kind is Any or type(None) in get_args(kind)
+        return (kind is Any and key != "trainer.devices") or type(None) in get_args(kind)
     if key == "dataset.root":
         return value in ("nan", "-1")
-    is_free = key in UNCHECKED and kind in (str, str | None)
+    is_free = key in UNCHECKED and key != "dataset.csv_path" and kind in (str, str | None)
     return (is_free and value != "${nothing}") or (kind in (bool, bool | None) and value == "-1")
 
 
