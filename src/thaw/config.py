@@ -124,7 +124,7 @@ class DatasetConfig:
     here; null splits image by image."""
     csv_fold: str | None = None
     """Column of the CSV file that tells the fold of each image outside test, for cross-validation by folds that are
-    given: dataset.num_folds of them, of which dataset.fold=0 is the first by name or number; null makes them here."""
+    given: dataset.num_folds of them, counted from the shortest name, 10 behind 9; null makes the folds here."""
     exclude: str | None = None
     """CSV file with a column path of images to leave out, as `thaw check --fix` writes it. Paths in it are relative to
     the data's root, as its own may be."""

@@ -53,7 +53,7 @@ def _readable(option: str, is_sweep: bool) -> str:
     """
     key, _, text = option.partition("=")
     if key in FOLDERS:
-        if not text:
+        if not text.strip("'\""):
             raise ThawError(f"{option} names no folder: is a variable not set?")
         text = at_home(text)
         option = f"{key}={text}"

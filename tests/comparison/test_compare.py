@@ -609,6 +609,18 @@ def test_the_model_to_use_leaves_out_no_more_groups_than_there_are(
     assert " dataset.csv_group=patient dataset.num_folds=6 dataset.fold=0\n" in capsys.readouterr().out
 
 
+def test_the_model_to_use_keeps_the_folds_that_are_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fold in range(2):
+        data = DatasetConfig(csv="labels.csv", csv_fold="site", num_folds=2, fold=fold)
+        options = f"dataset.csv_fold=site dataset.num_folds=2 dataset.fold={fold}"
+        write_run(tmp_path / f"{fold}", options, n=20, wrong=[fold], images=f"fold{fold}", config=Config(data))
+    monkeypatch.setattr("sys.argv", [str(COMMANDS / "train.py")])
+    close_sweep(tmp_path)
+    assert " dataset.csv_fold=site dataset.num_folds=2 dataset.fold=0\n" in capsys.readouterr().out
+
+
 def test_runs_without_predictions_are_ranked_but_not_tested(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "strategy=frozen", wrong=[0, 1])
     write_run(tmp_path / "b", "strategy=finetune", acc=0.9)

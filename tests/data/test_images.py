@@ -108,6 +108,12 @@ def test_16_bit_grey_stays_dark_if_it_is_dark(tmp_path: Path) -> None:
     assert pixel(tmp_path / "a.png") == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("dtype", "suffix"), [(np.uint16, "pgm"), (np.uint16, "tif")])
+def test_16_bit_grey_stays_dark_in_other_formats_too(tmp_path: Path, dtype: type, suffix: str) -> None:
+    Image.fromarray(np.full((8, 8), 200, dtype=dtype)).save(tmp_path / f"a.{suffix}")
+    assert pixel(tmp_path / f"a.{suffix}") == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("dtype", "white"), [(np.float32, 1), (np.float32, 255), (np.float32, 65535), (np.int32, 255), (np.int32, 65535)]
 )

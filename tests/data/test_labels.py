@@ -211,6 +211,7 @@ def test_csv_split_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
     ("column", "values"),
     [
         *[(name, "01") for name in ("is_valid", "valid", "is_train")],
+        ("Usage", ["Training", "PublicTest"]),
         *[(name, ["Train", " validation"]) for name in ("Split", "set", "Subset", "partition", "fold", "data set")],
     ],
 )

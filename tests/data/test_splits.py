@@ -326,3 +326,11 @@ def test_folds_may_be_given_by_a_column(tmp_path: Path) -> None:
     assert error_of(tmp_path, fold=0, **options) == (
         f"dataset.csv: {tmp_path}/labels.csv, line 3 has no part, by which dataset.csv_fold makes the folds."
     )
+
+
+@pytest.mark.parametrize("fraction", [0.07, 0.12, 0.17, 0.22])
+def test_a_rare_class_of_several_groups_is_in_val_too(tmp_path: Path, fraction: float) -> None:
+    plant_groups(tmp_path, {f"p{i:03}": {"well" if i % 10 else "ill": 3 + i % 7} for i in range(100)})
+    for seed in range(10):
+        index = index_of(tmp_path, val_fraction=fraction, split_seed=seed, **BY_PATIENT)
+        assert sizes(index)["val"].keys() == {"ill", "well"}

@@ -140,7 +140,9 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         return str(place.relative_to(folder) if place.is_relative_to(folder) else place)
 
     root = options.folder
-    if root.is_file() and root.suffix.lower() == ".csv" and options.csv is None:  # as `thaw train FILE` takes it
+    if (
+        root.is_file() and root.suffix.lower() in (".csv", ".tsv") and options.csv is None
+    ):  # as `thaw train FILE` takes it
         options.csv, options.folder = root, root.parent
         return survey_folder(options)
     if root.is_file():

@@ -24,7 +24,7 @@ def refuse_unwritable(flag: str, path: Path, *suffixes: str) -> None:
 
     if path.is_dir():
         raise ThawError(f"{flag}={path} is a folder: name a file.")
-    if suffixes and path.suffix not in suffixes:
+    if suffixes and path.suffix.lower() not in suffixes:
         raise ThawError(f"{flag} must end in {' or '.join(suffixes)}, got '{path}'.")
     for folder in (path.parent, Path(os.path.realpath(path)).parent):  # the second of the file that a link leads to
         if not folder.is_dir():

@@ -63,10 +63,10 @@ def _training_on_all(setting: "Setting | None") -> list[str]:
     if setting is None or (first := setting.records[0]).fold is None:
         return []
     typed = shlex.split(first.summary["command"] or "")[2:]
-    others = ("dataset.num_folds", "dataset.fold", "dataset.csv_fold", "dataset.val_fraction")
+    others = ("dataset.num_folds", "dataset.fold", "dataset.val_fraction")
     kept = [option for option in typed if key_of(option) not in others]
     num_folds = first.num_folds
-    if setting.answers:
+    if setting.answers and first.config.get("dataset.csv_fold", "null") == "null":  # given folds stay as they are
         _, images = setting.answers.images
         most = min(10, *Counter(label for _, label in images).values())
         if first.config.get("dataset.csv_group", "null") != "null":

@@ -42,7 +42,8 @@ class FrozenBackbone:
 class FeatureViews:
     """The frozen backbone's features of a data set: several views of each training image, one of any other.
 
-    All but fresh views are computed once: they are kept in memory for the run, and on disk for the next one.
+    All but fresh views are computed once: they are kept in memory for the run, and on disk for the next one, unless
+    transforms of one's own have made them.
 
     Args:
         datasets: The images of each split.

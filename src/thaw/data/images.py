@@ -33,6 +33,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"
 """What a file is tried as, where Pillow knows it: AVIF came with 11.3. It reads more: PostScript, for one, which it has
 Ghostscript run as a program."""
 
+BITS_PER_SAMPLE = 258
+"""Tag of a TIFF."""
+
 Read = Callable[[Path, int], torch.Tensor]
 """An image and the least length of its shorter side -> uint8 (3, H, W)."""
 
@@ -174,7 +177,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """The greyscale image in 8 bits, its transparent value white. Pillow's own conversion would clip all above 255.
 
-    What has 16 bits by its mode ends at 65535. Images of 32 bits come in several ranges: whole numbers are taken to end
+    What has 16 bits ends at 65535. Images of 32 bits come in several ranges: whole numbers are taken to end
     at the first of 255 and 65535 that is not below their largest value, others at the first of 1, 255 and 65535.
 
     Raises:
@@ -184,7 +187,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     low, high = grey.min(), grey.max()
     if not (low >= 0 and high <= 65535):  # so written, it refuses NaN too
         raise ValueError(f"its values must be from 0 to 65535, got {low:g} to {high:g}")
-    ends = {"F": (1, 255, 65535), "I": (255, 65535)}.get(image.mode, (65535,))
+    is_narrow = image.format == "PPM" or getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE) == (16,)
+    ends = {"F": (1, 255, 65535), "I": (65535,) if is_narrow else (255, 65535)}.get(image.mode, (65535,))
     white = next(end for end in ends if high <= end)
     scaled = np.rint(grey * (255 / white)).astype(np.uint8)
     scaled[grey == image.info.get("transparency")] = 255

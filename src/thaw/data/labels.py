@@ -100,8 +100,8 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
 
 
 def _tells_split(column: str, lines: Sequence[tuple[int, dict[str, str]]]) -> bool:
-    """Whether a column holds nothing but names of splits, where one of folds holds numbers."""
-    return {_split_of(line, column) for _, line in lines} <= _split_names(column).keys()
+    """Whether a column holds names of splits, where one of folds holds numbers."""
+    return not {_split_of(line, column) for _, line in lines}.isdisjoint(_split_names(column))
 
 
 def _advise_on_flags(columns: Sequence[str], lines: list[dict[str, str]]) -> str:

@@ -20,7 +20,7 @@ SPLIT_NAMES = {
 """Names of splits in folders and CSV files, each with ours."""
 FRACTIONS = [number / 20 for number in range(1, 20)]
 """Fractions that are searched for a better one to suggest."""
-MOST_PARTS = 50
+FEWEST_PARTS, MOST_PARTS = 10, 50
 """Of groups, some of which make up a split: as fine as a fraction is met."""
 
 
@@ -164,7 +164,9 @@ def _take_groups(
     fixed = {group for groups in groups_of.values() if len(groups) == 1 for group in groups}
     common = [row for row in rows if row.group not in fixed]
     sizes = Counter(row.name for row in common).values()
-    most = min(len({row.group for row in common}), max(sizes, default=0), MOST_PARTS)  # that can be made
+    several = [len(groups) for groups in groups_of.values() if len(groups) > 1]
+    fine = min(MOST_PARTS, max(FEWEST_PARTS, min(several, default=0)))  # finer ones would lack rare classes
+    most = min(len({row.group for row in common}), max(sizes, default=0), fine)  # that can be made
     if not common:
         raise ThawError(
             f"dataset.{split}_fraction cannot give {split} a group of dataset.csv_group={column}: each of the "
@@ -173,9 +175,15 @@ def _take_groups(
         )
     taken_share = max(Fraction(fraction / share).limit_denominator(most), Fraction(1, most))
     parts = _group_parts(common, taken_share.denominator, seed)
-    size = fraction / share * len(rows) / taken_share.numerator
+    counts = Counter(row.name for row in rows)
+
+    def misfit(part: list[int]) -> float:
+        """By how many images the part has too many or too few of the classes."""
+        found = Counter(common[i].name for i in part)
+        return sum(abs(found[name] - fraction / share * counts[name] / taken_share.numerator) for name in counts)
+
     order = np.random.default_rng(seed).permutation(len(parts))  # the largest group is always in the first part
-    parts = sorted((parts[i] for i in order), key=lambda part: abs(len(part) - size))[: taken_share.numerator]
+    parts = sorted((parts[i] for i in order), key=misfit)[: taken_share.numerator]
     taken = {common[i].group for part in parts for i in part}
     for _, groups in sorted(groups_of.items()):
         if groups <= taken:  # train would lack the class
