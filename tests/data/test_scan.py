@@ -166,6 +166,9 @@ def test_a_list_gives_images_another_class_before_the_split(tmp_path: Path) -> N
     assert index.tables == ()  # neither list is taken for one of all labels
     assert "; 1 relabelled; 3 files ignored (" in facts(index)
     assert index.fingerprint != index_of(tmp_path, exclude="out.csv").fingerprint
+    (tmp_path / "mended.csv").write_text("path,label\nbees/003.jpg,bees\n")
+    assert "; 0 relabelled; " in facts(index_of(tmp_path, relabel="mended.csv"))
+    assert "relabelled" not in facts(index_of(tmp_path))
 
 
 def test_a_list_gives_lines_of_a_table_another_class(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def facts(index: ImageIndex) -> str:
         title = "val = test" if split == "val" and index.epoch_chosen_on == "test" else split
         parts.append(f"{title} {len(samples)} ({_class_sizes(index, samples)})")
     line = f"{index.root.resolve().name}: {', '.join(parts)}"
-    relabelled = f"{index.num_relabelled} relabelled" if index.num_relabelled else ""
+    relabelled = "" if index.num_relabelled is None else f"{index.num_relabelled} relabelled"
     return printable("; ".join(filter(None, (line, relabelled, name_ignored(index.ignored, index.place)))))
 
 

@@ -114,7 +114,8 @@ def _read(file: Path, root: Path, option: str, columns: Sequence[str]) -> list[d
             for column in columns:
                 if column not in table.columns:
                     others = ", ".join(table.columns) or "none"
-                    raise ThawError(f"{option} must have a column {column}: {file} has {others}.")
+                    near = did_you_mean(column, table.columns)
+                    raise ThawError(f"{option} must have a column {column}: {file} has {others}.{near}")
             lines = [line for _, line in table if line["path"]]
     except (OSError, UnicodeError, csv.Error) as error:
         raise ThawError(

@@ -48,8 +48,8 @@ class ImageIndex:
     """Groups with images in several splits, each with these: `p07 (train, val)`."""
     own_splits: tuple[str, ...] = ()
     """Splits that the data has itself, in whatever way these are used."""
-    num_relabelled: int = 0
-    """Images that `dataset.relabel` gives another class than the data does."""
+    num_relabelled: int | None = None
+    """Images that `dataset.relabel` gives another class than the data does; None without it."""
     shards: Shards | None = field(default=None, compare=False)
     """The shards that hold the images; None if they are files at their paths."""
 

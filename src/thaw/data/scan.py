@@ -41,8 +41,8 @@ class Scan:
     unused_splits: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     """CSV files beside images that folders label, as seen from the root."""
-    num_relabelled: int = 0
-    """Images that `dataset.relabel` gives another class."""
+    num_relabelled: int | None = None
+    """Images that `dataset.relabel` gives another class; None without it."""
     shards: Shards | None = None
 
 

@@ -236,8 +236,8 @@ class Classifier(LightningModule):
         """
         if stage == "fit" and self.strategy is not None and self._is_frozen_by_hand:
             raise ThawError(
-                f"The strategy {self.strategy.name!r} says what is frozen in each epoch, and would undo freeze_to(): "
-                "make the Classifier without a strategy, or set strategy.trainable_stages."
+                f"The strategy {self.strategy.name!r} says what is frozen in each epoch, and would undo what was set "
+                "by hand: make the Classifier without a strategy, or set strategy.trainable_stages."
             )
         if stage == "fit" and (self.trainer.max_epochs or 0) < 0:
             raise ThawError("The learning-rate schedule runs over epochs: give the Trainer max_epochs.")
