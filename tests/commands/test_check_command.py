@@ -307,7 +307,7 @@ def test_what_was_added_to_a_list_by_hand_is_kept(
     [
         (["nowhere"], "FOLDER must be a folder that exists, got 'nowhere'."),
         (["my labels.csv"], "--csv must have the columns path and label: my labels.csv has file, kind. Others are "),
-        (["train/red/0.png"], "FOLDER must be a folder, got the file 'train/red/0.png'.\n"),
+        (["train/red/0.png"], "FOLDER must be a folder or a CSV file, got the file 'train/red/0.png'.\n"),
         (
             [".", "--csv", "my labels.csv"],
             "--csv must have the columns path and label: my labels.csv has file, kind. Others are named by "

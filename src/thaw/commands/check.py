@@ -140,13 +140,12 @@ def survey_folder(options: argparse.Namespace) -> "ImageIndex":
         return str(place.relative_to(folder) if place.is_relative_to(folder) else place)
 
     root = options.folder
-    if (
-        root.is_file() and root.suffix.lower() in (".csv", ".tsv") and options.csv is None
-    ):  # as `thaw train FILE` takes it
+    is_table = root.is_file() and root.suffix.lower() in (".csv", ".tsv")
+    if is_table and options.csv is None:  # as a training takes it
         options.csv, options.folder = root, root.parent
         return survey_folder(options)
     if root.is_file():
-        raise ThawError(f"FOLDER must be a folder, got the file {str(root)!r}.")
+        raise ThawError(f"FOLDER must be a folder or a CSV file, got the file {str(root)!r}.")
     columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
     files = {name: from_root(getattr(options, name)) for name in ("csv", *LISTS)}
     try:

@@ -14,7 +14,6 @@ from thaw.errors import name_some
 from thaw.launch.failures import ERROR_LOG
 from thaw.writing import drafting_csv
 
-NOT_INDEPENDENT = "Images of one group (dataset.csv_group) are alike:"
 OVERLAPPING = "of folds with images in common, as the data has changed between them"
 
 
@@ -127,7 +126,8 @@ class Leaderboard:
             over = f"; Bonferroni over the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
             notes.append(f"p: McNemar's exact test against the best{shares}{over}. Worse: p is below {ALPHA}.")
         if any(setting.option("dataset.csv_group") not in ("", "null") for setting in self.settings):
-            notes.append(f"{NOT_INDEPENDENT} intervals and p, which take each by itself, are too narrow and too small.")
+            alike = "Images of one group (dataset.csv_group) are alike"
+            notes.append(f"{alike}: intervals and p, which take each by itself, are too narrow and too small.")
         by_macro_f1 = [section for section in self.sections if go_by_macro_f1(section.settings)]
         if any(len(section.settings) > 1 for section in by_macro_f1):
             which = "" if len(by_macro_f1) == len(self.sections) else " where it is that of all runs"

@@ -21,7 +21,7 @@ SPLIT_NAMES = {
 FRACTIONS = [number / 20 for number in range(1, 20)]
 """Fractions that are searched for a better one to suggest."""
 FEWEST_PARTS, MOST_PARTS = 10, 50
-"""Of groups, some of which make up a split: as fine as a fraction is met."""
+"""Of groups, some of which make up a split: how finely a fraction is met, as far as rare classes allow."""
 
 
 class Row(NamedTuple):
@@ -208,10 +208,8 @@ def _fold_given(column: str, rows: list[Row], num_folds: int, fold: int, seed: i
     """As `_fold` does, by the folds that the data gives."""
     names = sorted({row.fold for row in rows}, key=lambda name: (len(name), name))  # 10 behind 9
     if len(names) != num_folds:
-        raise ThawError(
-            f"dataset.num_folds must be {len(names)}, as dataset.csv_fold={column} has the folds {name_some(names)}, "
-            f"got {num_folds}."
-        )
+        why = f"as dataset.csv_fold={column} has the folds {name_some(names)}"
+        raise ThawError(f"dataset.num_folds must be {len(names)}, {why}, got {num_folds}.")
     return [row for row in rows if row.fold != names[fold]], [row for row in rows if row.fold == names[fold]]
 
 
