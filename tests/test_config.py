@@ -317,10 +317,6 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
             lambda: DatasetConfig(csv="a.csv", csv_fold="fold"),
             "dataset.num_folds must be given beside dataset.csv_fold, got None.",
         ),
-        (
-            lambda: DatasetConfig(csv="a.csv", csv_fold="fold", csv_group="patient", num_folds=2, fold=0),
-            "dataset.csv_group must be null beside dataset.csv_fold, got 'patient'.",
-        ),
         (lambda: OptimizerConfig("adamw", nesterov=True), "optimizer.nesterov must be false unless"),
         (lambda: OptimizerConfig(momentum=0, nesterov=True), "optimizer.nesterov must be false unless"),
         (

@@ -23,10 +23,11 @@ def write_run(
     macro_f1: float | None = None,
     loss: float = 1.0,
     pruned: bool = False,
+    group_size: int = 0,
 ) -> Path:
     """A run's folder with its summary and, if asked for, its config and its predictions, wrong on some images.
 
-    Without overrides, None, it is a run from Python.
+    Without overrides, None, it is a run from Python. With a `group_size`, so many images after one another are a group.
     """
     if wrong is not None:
         acc = 1 - len(wrong) / n
@@ -59,8 +60,10 @@ def write_run(
         run.write_config(config)
     if wrong is not None:
         for split, table in {"val": run.predictions_last_csv, "test": run.predictions_csv}.items():
-            rows = [["split", "path", "label", "predicted", "loss"]]
+            rows = [["split", "path", "label", "predicted", "loss"] + ["group"] * bool(group_size)]
             rows += [[split, f"{images}/{i}.jpg", "ants", "bees" if i in wrong else "ants", "1"] for i in range(n)]
+            for i, row in enumerate(rows[1:] if group_size else []):
+                row.append(f"{images}{i // group_size}")
             table.write_text("\n".join(map(",".join, rows)) + "\n")
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder

@@ -67,7 +67,7 @@ MONITOR = Rule(
     lambda name: isinstance(name, str) and name.startswith("val/"),
     BUILT_IN_MONITORS,
 )
-RESERVED = ("acc", "acc_ci95", "loss", "macro_f1", "n", "top5", "top5_acc")
+RESERVED = ("acc", "acc_ci95", "groups", "loss", "macro_f1", "n", "top5", "top5_acc")
 """Names of Thaw's own figures."""
 RECIPE = Rule(
     "null or {_target_: MODULE.CLASS, …}",
@@ -121,7 +121,7 @@ class DatasetConfig:
     false train. Without a column split the images are split here."""
     csv_group: str | None = None
     """Column of the CSV file whose equal values (a patient, a series) stay on one side of every split that is made
-    here; null splits image by image."""
+    here, and whose images intervals and tests take for alike; null takes each image by itself."""
     csv_fold: str | None = None
     """Column of the CSV file that tells the fold of each image outside test, for cross-validation by folds that are
     given: dataset.num_folds of them, counted from the shortest name, 10 behind 9; null makes the folds here."""
@@ -184,7 +184,6 @@ class DatasetConfig:
             require(self.num_folds is not None, "dataset.num_folds", "given beside dataset.fold", self.num_folds)
         if self.csv_fold is not None:
             require(self.num_folds is not None, "dataset.num_folds", "given beside dataset.csv_fold", self.num_folds)
-            require(self.csv_group is None, "dataset.csv_group", "null beside dataset.csv_fold", self.csv_group)
         if self.fold is not None and self.num_folds is not None:
             require(self.fold < self.num_folds, "dataset.fold", f"below dataset.num_folds={self.num_folds}", self.fold)
         labels = (self.csv, self.label_pattern)

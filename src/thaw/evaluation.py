@@ -93,7 +93,8 @@ def evaluate(
             the training may have shown.
         random_views: So many random views of each image, by the run's own augmentation, join that mean.
         device: auto, cpu, gpu, or another accelerator of Lightning's; None takes what the run was given.
-        columns: Of `data` as a CSV file, by `csv_path`, `csv_label` and `csv_split`; None takes the usual ones.
+        columns: Of `data` as a CSV file, by `csv_path`, `csv_label`, `csv_split` and `csv_group`; None takes the usual
+            ones.
 
     Raises:
         ThawError: The images cannot be found, or not be judged by this classifier.

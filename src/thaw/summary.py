@@ -21,9 +21,11 @@ class Metrics(TypedDict):
     acc: float
     """Share of the images that are predicted right."""
     acc_ci95: list[float]
-    """Lower and upper end of its 95 % Wilson interval."""
+    """Lower and upper end of its 95 % interval: Wilson's, of groups that of `effective_size`."""
     n: int
     """Number of images."""
+    groups: NotRequired[int]
+    """Number of groups that they are of; only with `dataset.csv_group`."""
     loss: float
     """Mean cross-entropy, in nats."""
     macro_f1: float

@@ -9,9 +9,12 @@ import pytest
 from PIL import Image
 
 from thaw.cli import main
+from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.inspection.prediction_files import read_predictions
+from thaw.inspection.uncertainty import wilson_interval
 from thaw.run import Run
+from thaw.training.train import train
 
 FILES = {
     "calibration.png", "confusion.png", "least_certain.jpg", "metrics.json", "predictions.csv", "top_losses.jpg"
@@ -133,6 +136,38 @@ def test_a_csv_file_may_have_other_columns(run: Run, image_folder: Path, tmp_pat
     assert main(["evaluate", str(run.folder), "--data", str(table), *flags, "--csv-split", "part"]) == 0
     written = read_predictions(next(run.folder.glob("evaluation_of_*")) / "predictions.csv")
     assert written["test"].labels.tolist() == [2]
+
+
+def test_of_groups_the_figures_go_by_these(
+    finished_run: Run, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = sorted(path for path in image_folder.rglob("*.png"))
+    lines = [f"{path},{path.parent.name},{path.parts[-3]},p{number % 4}" for number, path in enumerate(paths)]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["path,label,split,patient", *lines]))
+    config = Config(
+        dataset=DatasetConfig(root=str(tmp_path), csv=table.name, csv_group="patient", image_size=64),
+        backbone=BackboneConfig("squeezenet1_1", str(finished_run.best)),
+        strategy=StrategyConfig("frozen"),
+        trainer=TrainerConfig(max_epochs=1, accelerator="cpu", precision="32"),
+        logger=LoggerConfig("csv"),
+    )
+    summary = train(config, tmp_path / "run")
+    own, probe = summary["val"], summary["probe"]
+    assert probe
+    assert own["groups"] == probe["groups"] == 4
+    assert own["acc_ci95"] != list(wilson_interval(own["acc"] * 9, 9))
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert ", n=9 in 4 groups)" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run/evaluation/metrics.json").read_text())
+    assert {name: metrics[name] for name in own} == own
+    others = [str(tmp_path / "run"), "--data", str(table), "--split", "val"]
+    assert main(["evaluate", *others, "--csv-group", "patient"]) == 0
+    assert ", n=9 in 4 groups)" in capsys.readouterr().out
+    assert main(["evaluate", *others]) == 0
+    assert ", n=9)" in capsys.readouterr().out
+    Run(tmp_path / "run").report()
+    assert "With 9 images in 4 groups, the interval from" in (tmp_path / "run/report.html").read_text()
 
 
 def test_other_data_of_the_same_name_goes_to_another_folder(

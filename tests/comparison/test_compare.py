@@ -593,19 +593,13 @@ def test_the_model_to_use_leaves_out_no_more_images_than_there_are_of_the_rarest
 def test_the_model_to_use_leaves_out_no_more_groups_than_there_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = ["path,label,patient"]
     for fold in range(2):
-        (tmp_path / f"fold{fold}").mkdir()
-        for i in range(20):
-            (tmp_path / f"fold{fold}/{i}.jpg").touch()
-            lines.append(f"fold{fold}/{i}.jpg,ants,p{fold + 2 * (i % 3)}")
-    (tmp_path / "labels.csv").write_text("\n".join(lines))
-    for fold in range(2):
-        data = DatasetConfig(root=str(tmp_path), csv="labels.csv", csv_group="patient", num_folds=2, fold=fold)
+        data = DatasetConfig(csv="labels.csv", csv_group="patient", num_folds=2, fold=fold)
         options = f"dataset.csv_group=patient dataset.num_folds=2 dataset.fold={fold}"
-        write_run(tmp_path / f"runs/{fold}", options, n=20, wrong=[fold], images=f"fold{fold}", config=Config(data))
+        folder, images = tmp_path / f"{fold}", f"fold{fold}"
+        write_run(folder, options, n=20, wrong=[fold], images=images, config=Config(data), group_size=7)
     monkeypatch.setattr("sys.argv", [str(COMMANDS / "train.py")])
-    close_sweep(tmp_path / "runs")
+    close_sweep(tmp_path)
     assert " dataset.csv_group=patient dataset.num_folds=6 dataset.fold=0\n" in capsys.readouterr().out
 
 
@@ -783,12 +777,25 @@ def test_a_summary_that_lacks_a_figure_is_left_out(tmp_path: Path, place: str, v
     assert board.unreadable == [tmp_path / "odd"]
 
 
-def test_of_groups_it_is_told_that_images_are_not_independent(tmp_path: Path) -> None:
-    for lr in (0.1, 0.2):
-        write_run(tmp_path / f"{lr}", f"optimizer.lr={lr} dataset.csv=a.csv dataset.csv_group=patient", wrong=[0])
-    note = (
-        "Images of one group (dataset.csv_group) are alike: intervals and p, which take each by itself, are too narrow"
-    )
-    assert note in " ".join(str(compare([tmp_path])).split())
-    write_run(tmp_path / "other" / "run", "optimizer.lr=0.1", wrong=[0])
-    assert "are alike" not in str(compare([tmp_path / "other"]))
+def test_intervals_and_p_go_by_groups(tmp_path: Path) -> None:
+    for folder, group_size in (("single", 0), ("grouped", 20)):
+        for seed in range(2):
+            typed = f"dataset.csv=a.csv seed={seed}"
+            write_run(tmp_path / f"{folder}/a{seed}", typed, wrong=[0], seed=seed, group_size=group_size)
+            write_run(
+                tmp_path / f"{folder}/b{seed}", f"{typed} lr=1", wrong=range(40), seed=seed, group_size=group_size
+            )
+    single, grouped = compare([tmp_path / "single"]), compare([tmp_path / "grouped"])
+    note = "Images of one group (dataset.csv_group) may be alike: intervals and p go by groups."
+    assert note in str(grouped)
+    assert note not in str(single)
+    p = [board.sections[0].verdicts[1].p for board in (single, grouped)]
+    assert p == pytest.approx([2 * 0.5**39, 2 * 0.5**2])  # 39 images of two groups
+    narrow, wide = (board.settings[1].interval for board in (single, grouped))
+    assert wide[0] < narrow[0] < 0.8 < narrow[1] < wide[1]
+
+
+def test_a_run_that_knows_no_groups_is_tested_by_those_of_the_other(tmp_path: Path) -> None:
+    write_run(tmp_path / "best", "lr=1", wrong=[0])
+    write_run(tmp_path / "other", "lr=2", wrong=range(40), group_size=20)
+    assert compare([tmp_path]).sections[0].verdicts[1].p == pytest.approx(2 * 0.5**2)

@@ -351,7 +351,7 @@ def test_predictions_come_back_under_every_name(tmp_path: Path, index_paths: lis
     write_predictions(tmp_path / "predictions.csv", {"val": predictions})
     answers = read_answers(tmp_path / "predictions.csv", "val")
     names = [classes[label] for label in labels]
-    assert answers == {(path, name): name for path, name in zip(index_paths, names, strict=True)}
+    assert answers == {(path, name): (name, "") for path, name in zip(index_paths, names, strict=True)}
 
 
 def test_every_name_can_be_left_out(tmp_path: Path, oddly_named: Path, index_paths: list[str]) -> None:

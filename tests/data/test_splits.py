@@ -322,6 +322,9 @@ def test_folds_may_be_given_by_a_column(tmp_path: Path) -> None:
     assert error_of(tmp_path, fold=0, **options | {"num_folds": 5}) == (
         "dataset.num_folds must be 4, as dataset.csv_fold=part has the folds 8, 9, 10, 11, got 5."
     )
+    by_group = index_of(tmp_path, fold=0, csv_group="split", **options)  # for the statistics alone
+    assert names(by_group, "val") == names(index_of(tmp_path, fold=0, **options), "val")
+    assert by_group.groups_of("val") == ["train"] * 6
     (tmp_path / "labels.csv").write_text("path,label,part\n000.jpg,ants,1\n001.jpg,bees,\n")
     assert error_of(tmp_path, fold=0, **options) == (
         f"dataset.csv: {tmp_path}/labels.csv, line 3 has no part, by which dataset.csv_fold makes the folds."

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from math import inf, isnan, log
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from thaw.errors import ThawError
-from thaw.inspection.prediction_files import read_predictions, write_predictions
-from thaw.inspection.predictions import Predictions, collect, wilson_interval
+from thaw.inspection.prediction_files import pool_predictions, read_predictions, write_predictions
+from thaw.inspection.predictions import Predictions, accuracy_text, collect
+from thaw.inspection.uncertainty import accuracy_interval, wilson_interval
 
 CLASSES = ("ants", "bees", "wasps")
 
@@ -255,6 +257,35 @@ def test_what_is_written_is_read_back(noise: Predictions, tmp_path: Path) -> Non
         torch.testing.assert_close(back.losses, written.losses, rtol=1e-5, atol=1e-6)
     assert read["val"].metrics()["acc_ci95"] == noise.metrics()["acc_ci95"]
     assert not (read["test"].logits == -inf).any()
+
+
+def test_groups_are_written_and_read_back(noise: Predictions, tmp_path: Path) -> None:
+    groups = [f"p{i % 4}" for i in range(len(noise.labels))]
+    grouped = replace(noise, groups=groups)
+    write_predictions(tmp_path / "predictions.csv", {"val": grouped})
+    back = read_predictions(tmp_path / "predictions.csv")["val"]
+    assert list(back.groups) == groups
+    assert back.metrics()["groups"] == 4
+    assert back.metrics()["acc_ci95"] == grouped.metrics()["acc_ci95"] != noise.metrics()["acc_ci95"]
+    torch.testing.assert_close(back.probabilities, noise.probabilities, rtol=1e-5, atol=1e-6)
+    pooled = pool_predictions([tmp_path / "predictions.csv"] * 2, "val")
+    assert list(pooled.groups) == groups * 2
+    assert accuracy_text(pooled.metrics()).endswith(f", n={2 * len(groups)} in 4 groups)")
+
+
+def test_the_intervals_of_a_calibration_curve_are_those_of_its_bins(noise: Predictions) -> None:
+    for predictions in (noise, replace(noise, groups=[f"p{i % 4}" for i in range(len(noise.labels))])):
+        curve = predictions.calibration_curve()
+        bins = (predictions.confidences * len(curve.n)).long()
+        for number, n in enumerate(curve.n.tolist()):
+            inside = (bins == number).nonzero()[:, 0].tolist()
+            assert len(inside) == n
+            if n:
+                groups = [predictions.groups[i] for i in inside] if predictions.groups else ()
+                expected = accuracy_interval(predictions.right[inside], groups)
+                assert (curve.low[number].item(), curve.high[number].item()) == pytest.approx(expected)
+            else:
+                assert isnan(curve.low[number].item())
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "split,path,label,predicted,loss,p_a\nval,x.png,a,a,oops,1\n"])

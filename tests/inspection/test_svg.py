@@ -87,12 +87,14 @@ def test_a_rate_of_nearly_nothing_leaves_the_plot_and_none_is_left_out() -> None
 
 
 def test_each_bin_with_images_is_a_dot_with_its_interval() -> None:
-    curve = CalibrationCurve(torch.tensor([nan, 0.5, 1.0]), torch.tensor([nan, 0.25, 1.0]), torch.tensor([0, 4, 16]))
+    columns = [nan, 0.5, 1.0], [nan, 0.25, 1.0], [nan, 0.1, 0.8], [nan, 0.7, 1.0], [0, 4, 16]
+    curve = CalibrationCurve(*map(torch.tensor, columns))
     few, many = reliability(curve)
     middle, quarter = (LEFT + RIGHT) / 2, BOTTOM - 0.25 * (BOTTOM - TOP)
     assert (few.x, few.y) == pytest.approx((middle, quarter), abs=0.1)
     assert (many.x, many.y) == (RIGHT, TOP)
     assert few.radius < many.radius
-    assert few.low > few.y > few.high  # upwards is less
-    assert few.low - few.high > many.low - many.high
+    height = BOTTOM - TOP
+    assert (few.low, few.high) == pytest.approx((BOTTOM - 0.1 * height, BOTTOM - 0.7 * height), abs=0.1)
+    assert (many.low, many.high) == pytest.approx((BOTTOM - 0.8 * height, TOP), abs=0.1)
     assert few.text == "50% confident, 25% right, n=4"

@@ -4,9 +4,9 @@ from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm, permutation_test
+from scipy.stats import binomtest, norm, permutation_test, t
 
-from thaw.inspection.uncertainty import paired_test, wilson_interval
+from thaw.inspection.uncertainty import accuracy_interval, effective_size, paired_test, wilson_interval
 
 
 @pytest.mark.parametrize(("num_right", "n"), [(0, 1), (1, 1), (0, 153), (153, 153), (143, 153), (1, 10**6)])
@@ -68,3 +68,72 @@ def test_it_is_level_where_a_setting_has_one_run_and_the_other_five() -> None:
     chance = rng.beta(4, 0.5, 150)
     p = [paired_test(rng.binomial(5, chance) - 5 * rng.binomial(1, chance)) for _ in range(400)]
     assert np.mean(np.array(p) < 0.05) < 0.08
+
+
+def patients(rng: np.random.Generator, likeness: float) -> tuple[np.ndarray, list[str]]:
+    """Chances (600,) of being right of 30 images of each of 20 patients, and the patient of each image."""
+    chances = rng.beta(0.8 / likeness - 0.8, 0.2 / likeness - 0.2, 20)  # intraclass correlation: likeness
+    return np.repeat(chances, 30), [f"p{number}" for number in range(20) for _ in range(30)]
+
+
+@pytest.mark.parametrize("likeness", [0.1, 0.4])
+def test_the_interval_of_groups_holds_the_truth_as_often_as_it_says(likeness: float) -> None:
+    rng = np.random.default_rng(0)
+    held = {"groups": 0, "images": 0}
+    for _ in range(1000):
+        chances, groups = patients(rng, likeness)
+        right = rng.random(600) < chances
+        for name, (low, high) in {
+            "groups": accuracy_interval(right, groups),
+            "images": accuracy_interval(right),
+        }.items():
+            held[name] += low <= 0.8 <= high
+    assert held["groups"] / 1000 == pytest.approx(0.94, abs=0.02)
+    assert held["images"] < 750
+
+
+def test_images_of_groups_that_are_not_alike_count_in_full() -> None:
+    rng = np.random.default_rng(0)
+    groups = [str(number) for number in range(600)]
+    right = rng.random(600) < 0.8
+    assert effective_size(right, groups) == pytest.approx(599 * (norm.ppf(0.975) / t.ppf(0.975, 599)) ** 2)
+    sizes = [effective_size(rng.random(600) < 0.8, [f"p{i % 20}" for i in range(600)]) for _ in range(200)]
+    assert np.median(sizes) == pytest.approx(600 * (norm.ppf(0.975) / t.ppf(0.975, 19)) ** 2, rel=0.1)
+    assert max(sizes) == 600
+
+
+def test_images_of_one_kind_count_once_a_group() -> None:
+    groups = [f"p{i % 10}" for i in range(60)]
+    few = (norm.ppf(0.975) / t.ppf(0.975, 9)) ** 2  # a group is right or wrong: the textbook's variance of ten draws
+    assert effective_size(np.array([i % 10 < 7 for i in range(60)]), groups) == pytest.approx(few * 9)
+    assert accuracy_interval(np.ones(60), groups) == wilson_interval(10, 10)
+    assert accuracy_interval(np.zeros(60), groups) == wilson_interval(0, 10)
+    assert effective_size(np.arange(60) % 7 < 5, ["p0"] * 60) == 1
+    assert effective_size(np.tile([True, False], 30), [f"p{i // 2}" for i in range(60)]) == 60  # all as good as another
+
+
+def test_without_groups_the_interval_is_wilsons() -> None:
+    assert accuracy_interval(np.arange(153) < 143) == wilson_interval(143, 153)
+    assert accuracy_interval(np.full(10, 0.3)) == pytest.approx(wilson_interval(3, 10))
+
+
+def test_the_images_of_a_group_flip_together() -> None:
+    groups = list("aabbbcddee")
+    differences = np.array([1, 1, -1, -1, 0, 1, 1, 1, 1, 1])
+    sums = np.array([2, -2, 1, 2, 2])
+    flips = [np.dot(signs, sums) for signs in product((-1, 1), repeat=5)]
+    assert paired_test(differences, groups) == pytest.approx(np.mean([abs(total) >= 5 for total in flips]))
+    assert paired_test(differences, [str(i) for i in range(10)]) == paired_test(differences)
+
+
+def test_of_groups_it_is_level_where_that_of_images_is_not() -> None:
+    rng = np.random.default_rng(0)
+    p = {"groups": list[float](), "images": list[float]()}
+    for _ in range(300):
+        chances, groups = patients(rng, 0.4)
+        other, _ = patients(rng, 0.4)
+        differences = (rng.random(600) < chances).astype(np.int64) - (rng.random(600) < other)
+        p["groups"].append(paired_test(differences, groups))
+        p["images"].append(paired_test(differences))
+    assert np.mean(np.array(p["groups"]) < 0.05) == pytest.approx(0.05, abs=0.03)
+    assert np.mean(np.array(p["images"]) < 0.05) > 0.3

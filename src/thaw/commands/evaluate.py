@@ -23,12 +23,10 @@ DESCRIPTION = (
     "beside it whose name tells what it is of: RUN/evaluation_train, RUN/evaluation_tta_of_new_photos."
 )
 EXAMPLE = "thaw evaluate outputs/RUN --data new_photos --tta"
-COLUMNS = {name: kind for name, kind in check.COLUMNS.items() if name != "csv_group"}
-"""Those of a CSV file that matter here, where nothing is split."""
-FLAGS = {key: check.FLAGS[key] for key in (f"dataset.{name}" for name in ("label_pattern", *COLUMNS))}
+FLAGS = {key: check.FLAGS[key] for key in (f"dataset.{name}" for name in ("label_pattern", *check.COLUMNS))}
 FLAGS["dataset.csv"] = "--data"
 """What the options are called here, for the messages of mistakes."""
-PARAMETERS = {name: f"--{name.replace('_', '-')}" for name in ("data", "label_pattern", "tta", *COLUMNS)}
+PARAMETERS = {name: f"--{name.replace('_', '-')}" for name in ("data", "label_pattern", "tta", *check.COLUMNS)}
 PARAMETERS["random_views"] = "--tta-views"
 """What the parameters of `thaw.evaluation.evaluate` are called here, likewise."""
 
@@ -57,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REGEX",
         help="finds the class of --data in a file's name by its one group; default for a flat folder: the run's own",
     )
-    for name, kind in COLUMNS.items():
+    for name, kind in check.COLUMNS.items():
         parser.add_argument(FLAGS[f"dataset.{name}"], metavar=kind, help=f"of --data FILE.csv, as dataset.{name}")
     parser.add_argument(
         "--tta", action="store_true", help="average over the centre crop and the mirror images of the training"
@@ -90,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         refuse_run(options.out)
     run = Run(options.folder)
-    columns = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
+    columns = {name: value for name in check.COLUMNS if (value := getattr(options, name)) is not None}
     try:
         evaluation = evaluate(
             run,
@@ -134,7 +132,10 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
         parts.append(f"{options.tta_views}_views")
     if options.data:  # last, for it may be called like anything before it
         data, base = options.data.resolve(), run.started_in
-        is_near, told = base in data.parents, [options.label_pattern, options.csv_path, options.csv_split]
+        is_near, told = (
+            base in data.parents,
+            [options.label_pattern, options.csv_path, options.csv_split, options.csv_group],
+        )
         steps = data.relative_to(base).parts if is_near else [data.name]
         place = os.fsencode("__".join(steps))
         parts += ["of", place[-LONGEST_PLACE:].decode(errors="ignore")]

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from thaw.overrides import key_of
 
 if TYPE_CHECKING:
     from thaw.comparison.repeats import Setting
-    from thaw.run import Run
 
 
 def main(conf: Path = CONF) -> None:
@@ -69,20 +67,11 @@ def _training_on_all(setting: "Setting | None") -> list[str]:
     if setting.answers and first.config.get("dataset.csv_fold", "null") == "null":  # given folds stay as they are
         _, images = setting.answers.images
         most = min(10, *Counter(label for _, label in images).values())
-        if first.config.get("dataset.csv_group", "null") != "null":
-            most = min(most, _count_groups(first.run, [path for path, _ in images]))
+        if setting.answers.groups:
+            most = min(most, len(set(setting.answers.groups)))
         num_folds = max(num_folds, most)
     # Not by `dataset.val_fraction`, which leaves a val of the data's own as large as it is.
     return [*Program(Path(sys.argv[0])).typed, *kept, f"dataset.num_folds={num_folds}", "dataset.fold=0"]
-
-
-def _count_groups(run: "Run", images: Sequence[str]) -> int:
-    """How many groups of `dataset.csv_group` some of a run's images are of."""
-    from thaw.data.scan import scan_data
-
-    root = Path(run.dataset.root)
-    places = {(root / path).absolute() for path in images}
-    return len({row.group for row in scan_data(root, run.dataset).rows if row.path.absolute() in places})
 
 
 if __name__ == "__main__":

@@ -125,9 +125,8 @@ class Leaderboard:
             pairs = max(verdict.num_pairs for verdict in verdicts)
             over = f"; Bonferroni over the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
             notes.append(f"p: McNemar's exact test against the best{shares}{over}. Worse: p is below {ALPHA}.")
-        if any(setting.option("dataset.csv_group") not in ("", "null") for setting in self.settings):
-            alike = "Images of one group (dataset.csv_group) are alike"
-            notes.append(f"{alike}: intervals and p, which take each by itself, are too narrow and too small.")
+        if any(setting.answers and setting.answers.groups for setting in self.settings):
+            notes.append("Images of one group (dataset.csv_group) may be alike: intervals and p go by groups.")
         by_macro_f1 = [section for section in self.sections if go_by_macro_f1(section.settings)]
         if any(len(section.settings) > 1 for section in by_macro_f1):
             which = "" if len(by_macro_f1) == len(self.sections) else " where it is that of all runs"

@@ -3,7 +3,7 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 from thaw.comparison.differences import Options, flat_config, options_of, relevant, typed_options
 from thaw.data.places import data_name
@@ -12,6 +12,14 @@ from thaw.summary import Metrics, Summary
 
 Place: TypeAlias = tuple[str, str, str]
 """Name, root and CSV file of a data set."""
+
+
+class Answer(NamedTuple):
+    """What a run said of an image."""
+
+    predicted: str
+    group: str
+    """The group of the image; empty where it has none."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,8 @@ class Record:
         return self.run.predictions_csv if self.split == "test" else self.run.predictions_last_csv
 
     @property
-    def answers(self) -> dict[tuple[str, str], str]:
-        """The class predicted for each image, by its path and label, as the figures count it; empty if not kept."""
+    def answers(self) -> dict[tuple[str, str], Answer]:
+        """What was said of each image, by its path and label, as the figures count it; empty if not kept."""
         return read_answers(self.predictions_csv, self.split)
 
 
@@ -82,12 +90,12 @@ def _name_data(name: str, root: str, table: str | None, base: Path) -> str:
     return data_name(name, str(folder), table)
 
 
-def read_answers(path: Path, split: str) -> dict[tuple[str, str], str]:
-    """The class predicted for each image of a split, by its path and label; empty without a readable file."""
+def read_answers(path: Path, split: str) -> dict[tuple[str, str], Answer]:
+    """What was said of each image of a split, by its path and label; empty without a readable file."""
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == split]
-            return {(row["path"], row["label"]): row["predicted"] for row in rows}
+            return {(row["path"], row["label"]): Answer(row["predicted"], row.get("group", "")) for row in rows}
     except (OSError, UnicodeError, KeyError, csv.Error):
         return {}
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.comparison.differences import value_of
-from thaw.comparison.records import Place, Record
-from thaw.inspection.uncertainty import wilson_interval
+from thaw.comparison.records import Answer, Place, Record
+from thaw.inspection.uncertainty import accuracy_interval, wilson_interval
 from thaw.summary import Metrics
 
 
@@ -26,6 +26,8 @@ class Answers:
     num_right: NDArray[np.int64]
     """Number of repeats that are right, by image (N,)."""
     num_repeats: int
+    groups: Sequence[str] = ()
+    """The group of each image, N; empty where each is its own."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class Setting:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the mean accuracy on n images, which further seeds do not make more."""
+        """95 % interval of the mean accuracy on n images, which further seeds do not make more."""
+        if (answers := self.answers) and answers.groups:
+            return accuracy_interval(answers.num_right / answers.num_repeats, answers.groups)
         return wilson_interval(self.acc * self.n, self.n)
 
     @property
@@ -149,8 +153,9 @@ class Setting:
         images = sorted(repeats[0])
         if not images or any(set(answers) != set(images) for answers in repeats) or len(images) != self.n:
             return None
-        num_right = np.array([sum(answers[path, label] == label for answers in repeats) for path, label in images])
-        return Answers((self.data, tuple(images)), num_right, len(repeats))
+        num_right = [sum(answers[path, label].predicted == label for answers in repeats) for path, label in images]
+        groups = [repeats[0][image].group for image in images]
+        return Answers((self.data, tuple(images)), np.array(num_right), len(repeats), groups if all(groups) else ())
 
 
 def _pooled_acc(metrics: Sequence[Metrics]) -> float:
@@ -167,12 +172,13 @@ def _macro_f1(repeat: Sequence[Record]) -> float | None:
         return None
     from sklearn.metrics import f1_score  # slow to import
 
-    return float(f1_score([label for _, label in answers], list(answers.values()), average="macro", zero_division=0))
+    labels, said = [label for _, label in answers], [answer.predicted for answer in answers.values()]
+    return float(f1_score(labels, said, average="macro", zero_division=0))
 
 
-def _answers(repeat: Sequence[Record]) -> dict[tuple[str, str], str]:
+def _answers(repeat: Sequence[Record]) -> dict[tuple[str, str], Answer]:
     """Those of all folds."""
-    return {image: said for record in repeat for image, said in record.answers.items()}
+    return {image: answer for record in repeat for image, answer in record.answers.items()}
 
 
 def rank(settings: Iterable[Setting]) -> list[Setting]:

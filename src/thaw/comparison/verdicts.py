@@ -86,7 +86,7 @@ def _test(setting: Setting, best: Setting, num_settings: int) -> Verdict:
     assert other
     differences = own.num_right * other.num_repeats - other.num_right * own.num_repeats
     return Verdict(
-        p=paired_test(differences),
+        p=paired_test(differences, own.groups or other.groups),
         num_pairs=num_settings * (num_settings - 1) // 2,
         num_better=int((differences > 0).sum()),
         num_worse=int((differences < 0).sum()),

@@ -50,6 +50,8 @@ class ImageIndex:
     """Splits that the data has itself, in whatever way these are used."""
     num_relabelled: int | None = None
     """Images that `dataset.relabel` gives another class than the data does; None without it."""
+    groups: Mapping[Path, str] = field(default_factory=dict)
+    """The group of each image that `dataset.csv_group` tells; empty without it."""
     shards: Shards | None = field(default=None, compare=False)
     """The shards that hold the images; None if they are files at their paths."""
 
@@ -57,6 +59,10 @@ class ImageIndex:
     def samples(self) -> list[Sample]:
         """The images of all splits, one split after the other."""
         return list(chain.from_iterable(self.splits.values()))
+
+    def groups_of(self, split: str) -> list[str]:
+        """The group of each image of a split; empty where none is told."""
+        return [self.groups[sample.path] for sample in self.splits[split]] if self.groups else []
 
     def place(self, path: Path) -> str:
         """The path as seen from the data's root, or as it is where it lies elsewhere."""
@@ -169,5 +175,6 @@ def _index(
         tables=tuple(scan.tables),
         torn_groups=torn_groups,
         num_relabelled=scan.num_relabelled,
+        groups={row.path: row.group for row in scan.rows if row.group},
         shards=scan.shards,
     )

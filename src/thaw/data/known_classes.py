@@ -25,7 +25,8 @@ def index_known_classes(
         source: Class folders, the same below train, val and test, or a CSV file.
         classes: Names by label; the images may be of some of them only.
         label_pattern: Tells the class from the file's name instead, as `dataset.label_pattern` does.
-        columns: Of a CSV file, by `csv_path`, `csv_label` and `csv_split`, as in `dataset`; None takes the usual ones.
+        columns: Of a CSV file, by `csv_path`, `csv_label`, `csv_split` and `csv_group`, as in `dataset`; None takes the
+            usual ones.
 
     Raises:
         ThawError: There are no labelled images, or one is of another class; or what tells the classes is for a folder

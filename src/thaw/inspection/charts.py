@@ -13,7 +13,6 @@ from rich.cells import cell_len
 from thaw.errors import abridge, printable
 from thaw.inspection.figures import INK, RIGHT, WRONG, strip
 from thaw.inspection.predictions import NUM_BINS, Predictions
-from thaw.inspection.uncertainty import wilson_interval
 
 MOST_CLASSES, FEWER_CLASSES = 40, 24
 """Classes of a matrix that can be read: all if there are no more than the first, else the most confused."""
@@ -84,11 +83,10 @@ def _fill_cells(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float6
 
 
 def calibration_chart(predictions: Predictions, split: str) -> Figure:
-    """How often it is right when it says to be so sure, with 95 % Wilson intervals; below, how often it says so."""
-    confidence, accuracy, n = (column.numpy() for column in predictions.calibration_curve())
+    """How often it is right when it says to be so sure, with 95 % intervals; below, how often it says so."""
+    confidence, accuracy, low, high, n = (column.numpy() for column in predictions.calibration_curve())
     used = np.flatnonzero(n)
     right = np.rint(accuracy[used] * n[used]).astype(int)
-    intervals = np.array([wilson_interval(*pair) for pair in zip(right.tolist(), n[used].tolist(), strict=True)])
     figure = Figure((5.6, 5.4), dpi=100)
     error = predictions.calibration_error()
     figure.suptitle(f"Calibration on {split}: {error:.1%} expected error, n={n.sum()}", fontsize=11, color=INK)
@@ -97,7 +95,7 @@ def calibration_chart(predictions: Predictions, split: str) -> Figure:
     centres, width = (np.arange(NUM_BINS) + 0.5) / NUM_BINS, 1 / NUM_BINS
     upper.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (4, 3)))
     upper.bar(centres[used], accuracy[used], width, color=RIGHT, alpha=0.16, edgecolor="white")
-    upper.vlines(confidence[used], *intervals.T, color=RIGHT, linewidth=1.2)
+    upper.vlines(confidence[used], low[used], high[used], color=RIGHT, linewidth=1.2)
     upper.plot(confidence[used], accuracy[used], "o", color=RIGHT, markersize=5, clip_on=False, zorder=3)
     upper.set_title("above the line it is right more often than it is sure, below less often", fontsize=8, color=INK)
     upper.set_ylabel("share that is right", fontsize=9, color=INK)

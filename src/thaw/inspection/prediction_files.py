@@ -16,23 +16,27 @@ from thaw.writing import drafting_csv
 
 COLUMNS = ["split", "path", "label", "predicted", "loss"]
 """Of a predictions.csv, before one `p_CLASS` a class."""
+GROUP = "group"
+"""The column between them, where images have groups."""
 
 
 def write_predictions(path: Path, splits: Mapping[str, Predictions]) -> None:
-    """One row an image: split, path, label, predicted, loss and the probability of each class.
+    """One row an image: split, path, label, predicted, loss, its group if it has one, the probability of each class.
 
     Raises:
         OSError: The system refuses to write.
     """
     with drafting_csv(path) as file:
         writer = csv.writer(file)
-        classes = next(iter(splits.values())).classes
-        writer.writerow([*COLUMNS, *(f"p_{name}" for name in classes)])
+        first = next(iter(splits.values()))
+        classes = first.classes
+        writer.writerow([*COLUMNS, *([GROUP] if first.groups else []), *(f"p_{name}" for name in classes)])
         for split, predictions in splits.items():
             for index, image in enumerate(predictions.paths):
                 names = (classes[int(labels[index])] for labels in (predictions.labels, predictions.predicted))
                 numbers = [float(predictions.losses[index]), *predictions.probabilities[index].tolist()]
-                writer.writerow([split, image, *names, *(f"{number:.6g}" for number in numbers)])
+                loss, *shares = (f"{number:.6g}" for number in numbers)
+                writer.writerow([split, image, *names, loss, *predictions.groups[index : index + 1], *shares])
 
 
 def read_predictions(path: Path) -> dict[str, Predictions]:
@@ -68,7 +72,8 @@ def pool_predictions(tables: Sequence[Path], split: str, out: Path | None = None
         with drafting_csv(out) as file:
             csv.writer(file).writerows([header, *rows])
     paths = [path for part in parts for path in part.paths]
-    return collect([(part.logits, part.labels) for part in parts], paths, parts[0].classes)
+    groups = [group for part in parts for group in part.groups]
+    return collect([(part.logits, part.labels) for part in parts], paths, parts[0].classes, groups)
 
 
 def read_splits(path: Path) -> dict[str, str]:
@@ -98,11 +103,13 @@ def _reading(path: Path) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
 
 def _by_split(header: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Predictions]:
     """What the rows of a table say of each split."""
-    classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS) :])
+    has_groups = GROUP in header
+    classes = tuple(name.removeprefix("p_") for name in header[len(COLUMNS) + has_groups :])
     labels = {name: label for label, name in enumerate(classes)}
     by_split: dict[str, list[_Row]] = {}
-    for split, image, label, predicted, loss, *shares in rows:
-        row = _Row(image, labels[label], labels[predicted], float(loss), np.array(shares, np.float32))
+    for split, image, label, predicted, loss, *others in rows:
+        group, shares = others[:has_groups], np.array(others[has_groups:], np.float32)
+        row = _Row(image, labels[label], labels[predicted], float(loss), group, shares)
         by_split.setdefault(split, []).append(row)
     return {split: _from_rows(own, classes) for split, own in by_split.items()}
 
@@ -112,16 +119,18 @@ class _Row(NamedTuple):
     label: int
     predicted: int
     loss: float
+    group: list[str]
+    """Its group, if it has one."""
     shares: NDArray[np.float32]
     """Probabilities (K,); as texts, those of many classes would take ten times the memory."""
 
 
 def _from_rows(rows: list[_Row], classes: tuple[str, ...]) -> Predictions:
-    paths, labels, predicted, losses, shares = zip(*rows, strict=True)
+    paths, labels, predicted, losses, groups, shares = zip(*rows, strict=True)
     logits = torch.from_numpy(np.stack(shares)).clamp(min=torch.finfo().tiny).log()  # where one was rounded to 0
     images, actual, said = torch.arange(len(rows)), torch.tensor(labels), torch.tensor(predicted)
     logits[images, actual] = -torch.tensor(losses)  # more digits near 0 and 1
     top = logits.amax(dim=1)
     tied = logits.argmax(dim=1) != said  # six digits may hide which of two was higher
     logits[images[tied], said[tied]] = top[tied].nextafter(torch.tensor(torch.inf))
-    return Predictions(paths, actual, logits, classes)
+    return Predictions(paths, actual, logits, classes, [name for group in groups for name in group])

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import (
     multiclass_calibration_error,
@@ -14,7 +16,7 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-from thaw.inspection.uncertainty import wilson_interval
+from thaw.inspection.uncertainty import accuracy_interval
 from thaw.summary import Metrics
 
 NUM_BINS = 15
@@ -38,6 +40,10 @@ class CalibrationCurve(NamedTuple):
     """Mean of each bin."""
     accuracy: Tensor
     """Share of each bin that is predicted right."""
+    low: Tensor
+    """Lower end of its 95 % interval."""
+    high: Tensor
+    """Upper end of it."""
     n: Tensor
     """Images in each bin."""
 
@@ -59,12 +65,14 @@ class Predictions:
         labels: True labels (N,).
         logits: Logits (N, K), float32.
         classes: Names of the K classes.
+        groups: The group of each image, N, whose images may be alike; empty where each is its own.
     """
 
     paths: Sequence[str]
     labels: Tensor
     logits: Tensor
     classes: Sequence[str]
+    groups: Sequence[str] = ()
 
     def __repr__(self) -> str:
         return f"Predictions(accuracy {accuracy_text(self.metrics())}, {len(self.classes)} classes)"
@@ -78,6 +86,11 @@ class Predictions:
     def predicted(self) -> Tensor:
         """Labels (N,) of the highest logits."""
         return self.logits.argmax(dim=1)
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each image (N,) is predicted right."""
+        return (self.predicted == self.labels).numpy()
 
     @cached_property
     def losses(self) -> Tensor:
@@ -95,16 +108,18 @@ class Predictions:
         return multiclass_confusion_matrix(self.predicted, self.labels, len(self.classes))
 
     def metrics(self) -> Metrics:
-        """Accuracy with its 95 % Wilson interval and n, mean loss and macro-F1, as plain Python."""
-        num_right, n = int((self.predicted == self.labels).sum()), len(self.labels)
+        """Accuracy with its 95 % interval and n, mean loss and macro-F1, as plain Python."""
+        n = len(self.labels)
         macro_f1 = multiclass_f1_score(self.predicted, self.labels, len(self.classes), average="macro")
         metrics: Metrics = {
-            "acc": num_right / n,
-            "acc_ci95": list(wilson_interval(num_right, n)),
+            "acc": int(self.right.sum()) / n,
+            "acc_ci95": list(accuracy_interval(self.right, self.groups)),
             "n": n,
             "loss": float(self.losses.mean()),
             "macro_f1": float(macro_f1),
         }
+        if self.groups:
+            metrics["groups"] = len(set(self.groups))
         if len(self.classes) > 5:
             metrics["top5_acc"] = int((self.logits.topk(5).indices == self.labels[:, None]).sum()) / n
         return metrics
@@ -135,10 +150,15 @@ class Predictions:
         bounds = torch.linspace(0, 1, NUM_BINS + 1)
         bins = (torch.bucketize(self.confidences, bounds, right=True) - 1).clamp(max=NUM_BINS - 1)
         n = torch.bincount(bins, minlength=NUM_BINS)
-        right = (self.predicted == self.labels).double()
+        right = torch.from_numpy(self.right)
         sums = (torch.bincount(bins, values.double(), NUM_BINS) for values in (self.confidences, right))
         confidence, accuracy = (total / n for total in sums)
-        return CalibrationCurve(confidence, accuracy, n)
+        intervals = torch.full((2, NUM_BINS), torch.nan, dtype=torch.double)
+        for number in n.nonzero()[:, 0].tolist():
+            inside = (bins == number).nonzero()[:, 0].tolist()
+            groups = [self.groups[i] for i in inside] if self.groups else ()
+            intervals[:, number] = torch.tensor(accuracy_interval(self.right[inside], groups), dtype=torch.double)
+        return CalibrationCurve(confidence, accuracy, intervals[0], intervals[1], n)
 
     def most_confused(self, least: int = 1) -> list[Confusion]:
         """Pairs of classes that were confused at least so often, the most frequent first."""
@@ -157,12 +177,15 @@ class Predictions:
 
 
 def accuracy_text(metrics: Metrics) -> str:
-    """`0.9346 (95 % interval 0.884 to 0.964, n=153)`, of a split's figures."""
+    """`0.9346 (95 % interval 0.884 to 0.964, n=153)`, of a split's figures; of grouped images `n=153 in 20 groups`."""
     low, high = metrics["acc_ci95"]
-    return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']})"
+    groups = f" in {metrics['groups']} groups" if "groups" in metrics else ""
+    return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']}{groups})"
 
 
-def collect(outputs: Sequence[tuple[Tensor, Tensor]], paths: Sequence[str], classes: Sequence[str]) -> Predictions:
+def collect(
+    outputs: Sequence[tuple[Tensor, Tensor]], paths: Sequence[str], classes: Sequence[str], groups: Sequence[str] = ()
+) -> Predictions:
     """Predictions from what `Trainer.predict` returned for one split, batch by batch."""
     logits, labels = zip(*outputs, strict=True)
-    return Predictions(paths, torch.cat(labels), torch.cat(logits), classes)
+    return Predictions(paths, torch.cat(labels), torch.cat(logits), classes, groups)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from matplotlib.ticker import MaxNLocator
 
 from thaw.inspection.predictions import CalibrationCurve
-from thaw.inspection.uncertainty import wilson_interval
 
 WIDTH, HEIGHT = 360, 230
 """Of a chart: as wide as a phone, so that its text is readable there and charts stand side by side elsewhere."""
@@ -111,9 +110,8 @@ def reliability(curve: CalibrationCurve) -> list[Dot]:
     """One dot for each bin of confidence that has images, the larger the more it has; both axes go from 0 to 1."""
     across, up = _scale(0, 1, LEFT, RIGHT), _scale(0, 1, BOTTOM, TOP)
     dots = []
-    for confidence, accuracy, n in zip(*(values.tolist() for values in curve), strict=True):
+    for confidence, accuracy, low, high, n in zip(*(values.tolist() for values in curve), strict=True):
         if n:
-            low, high = wilson_interval(round(accuracy * n), n)
             text = f"{confidence:.0%} confident, {accuracy:.0%} right, n={n}"
             radius = 3 + 7 * (n / int(curve.n.max())) ** 0.5
             dots.append(Dot(across(confidence), up(accuracy), up(low), up(high), round(radius, 1), text))

@@ -1,16 +1,20 @@
 """How sure a figure is: the interval of an accuracy, and the paired test of two classifiers on the same images.
 
+Both take images for independent, unless they are told which belong together, as those of a patient do.
+
 Imports no torch: a comparison of runs reads tables only.
 """
 
+from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def wilson_interval(num_right: float, n: int) -> tuple[float, float]:
+def wilson_interval(num_right: float, n: float) -> tuple[float, float]:
     """95 % Wilson score interval of a proportion (Wilson 1927); of several runs, that of their mean number right."""
     share, z = num_right / n, NormalDist().inv_cdf(0.975)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -18,7 +22,51 @@ def wilson_interval(num_right: float, n: int) -> tuple[float, float]:
     return middle - half if num_right else 0.0, middle + half if num_right < n else 1.0
 
 
-def paired_test(differences: NDArray[np.int64]) -> float:
+def accuracy_interval(right: NDArray[Any], groups: Sequence[str] = ()) -> tuple[float, float]:
+    """95 % interval of an accuracy: Wilson's, of groups that of as many independent images as tell it as surely.
+
+    Args:
+        right: Whether an image (N,) is predicted right, or by what share of the runs.
+        groups: The group of each image, N; empty where each is its own.
+    """
+    n = effective_size(right, groups) if groups else len(right)
+    return wilson_interval(float(right.sum() * n / len(right)), n)
+
+
+def effective_size(right: NDArray[Any], groups: Sequence[str]) -> float:
+    """How many independent images tell an accuracy as surely as these, of which those of one group may be alike.
+
+    Their number over the design effect: the variance of the accuracy between groups over that between as many
+    independent images (Kish 1965), made smaller where there are few groups, whose variance is itself unsure (Korn and
+    Graubard 1998). Where all images are right, or all wrong, nothing tells how alike they are, and each group counts as
+    one image.
+
+    Args:
+        right: Whether an image (N,) is predicted right, or by what share of the runs.
+        groups: The group of each image, N.
+
+    Returns:
+        A number from 1 to N.
+    """
+    from scipy.special import stdtrit  # slow to import
+
+    count, (n, share) = len(set(groups)), (len(right), right.mean())
+    if count == 1 or share in (0, 1):
+        return count
+    surplus = _sum_groups(right - share, groups)
+    variance = count / (count - 1) * float(surplus @ surplus) / n**2
+    few = NormalDist().inv_cdf(0.975) / float(stdtrit(count - 1, 0.975))
+    size = few**2 * share * (1 - share) / variance if variance else n
+    return float(np.clip(size, 1, n))
+
+
+def _sum_groups(values: NDArray[Any], groups: Sequence[str]) -> NDArray[np.float64]:
+    """The sum of each group's values."""
+    _, numbers = np.unique(np.array(groups), return_inverse=True)
+    return np.bincount(numbers, values).astype(np.float64)
+
+
+def paired_test(differences: NDArray[np.int64], groups: Sequence[str] = ()) -> float:
     """Two-sided p of the exact test that two classifiers are right equally often, from their answers image by image.
 
     If they are, the sign of each image's difference is a fair coin, and their sum is distributed as the sum of so many
@@ -31,12 +79,17 @@ def paired_test(differences: NDArray[np.int64]) -> float:
     ensemble, which is better than its members, and the better the more there are.) The test speaks of further images,
     with these runs. It is exact where both settings have equally many runs, and otherwise in the limit of many images.
 
+    Images of one group are no independent coins either: the sign of their sum is one.
+
     Args:
         differences: How much more often the first is right than the second, one whole number (N,) an image.
+        groups: The group of each image, N; empty where each is its own.
     """
     from scipy.signal import convolve
     from scipy.stats import binom  # takes a second to import, and only comparisons need it
 
+    if groups:
+        differences = _sum_groups(differences, groups).astype(np.int64)
     differences = differences // max(1, int(np.gcd.reduce(differences)))
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     chances = np.ones(1)  # of the sum of the positive differences being 0, 1, 2, …

@@ -51,9 +51,6 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
         lines.append(f"Test accuracy {_scores(summary['test'], config.trainer.monitor)}, of {which}")
     if judged and judged.metrics()["acc"] <= (always := judged.most_common)[1]:
         lines.append(f"Always answering {always[0]!r} would reach {always[1]:.4f}: see macro-F1, and dataset.balance")
-    if config.dataset.csv_group is not None:
-        group = config.dataset.csv_group
-        lines.append(f"Images of one {group} are alike: the intervals, which take each by itself, are too narrow")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
     pace = f", {pace_text(seconds)} an epoch" if summary["epochs"] else ""
     if 0 < summary["epochs"] < config.trainer.max_epochs:  # by early stopping, max_time, a callback of one's own

@@ -63,8 +63,8 @@ class LinearProbe(Callback):
             is_drawn = data.options.balance == "sampler"
             head = fit_probe(views, labels, len(data.classes), class_weights, is_drawn)
         validation = data.features.evaluation("val")
-        logits = head(validation.views[0].float())
-        self.metrics = Predictions([], validation.labels, logits, data.classes).metrics()
+        logits, groups = head(validation.views[0].float()), data.index.groups_of("val")
+        self.metrics = Predictions([], validation.labels, logits, data.classes, groups).metrics()
         accuracy = accuracy_text(self.metrics)
         log.info(f"Probe: a logistic regression on the frozen features{images} has val accuracy {accuracy}")
         if self.start:

@@ -208,7 +208,7 @@ def predict(
     with loading(data):
         outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
     paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
-    return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes)
+    return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes, data.index.groups_of(split))
 
 
 def _distribution(config: Config, num_stages: int) -> str:
