@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +117,28 @@ def test_the_curve_of_an_earlier_range_test_is_not_taken_for_that_of_a_training(
     run.rate_curve.write_text("its own")
     run.write_config(Config(seed=1, resume=str(tmp_path)))
     assert run.rate_curve.read_text() == "its own"
+
+
+def test_what_another_program_of_hydra_is_told_is_not_what_was_typed_for_the_run(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        """
+import hydra
+from thaw.config import Config
+from thaw.run import Run
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(options):
+    Run(options.run).write_config(Config())
+
+main()
+"""
+    )
+    arguments = [f"+run={tmp_path / 'run'}", f"hydra.run.dir={tmp_path / 'mine'}"]
+    subprocess.run([sys.executable, str(script), *arguments], check=True)
+    run = Run(tmp_path / "run")
+    assert run.is_started
+    assert not run.was_typed
 
 
 def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:

@@ -145,8 +145,13 @@ def place_among_jobs() -> int | None:
     return int(HydraConfig.get().job.num)
 
 
-def typed_overrides() -> list[str]:
-    """What was typed for the job that Hydra runs, and where it finds presets of one's own."""
+def typed_overrides() -> list[str] | None:
+    """What was typed for the job that Hydra runs, and where it finds presets of one's own; None without such a job.
+
+    That of another program, which has Hydra run it and calls Thaw, is none: its options are not Thaw's.
+    """
+    if not HydraConfig.initialized() or "thaw.launch" not in str(HydraConfig.get().callbacks):  # as in conf/config.yaml
+        return None
     overrides = HydraConfig.get().overrides
     return [*(each for each in overrides.hydra if each.startswith("hydra.searchpath=")), *overrides.task]
 

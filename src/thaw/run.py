@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from thaw.config import AugmentConfig, Config, DatasetConfig, TrainerConfig
@@ -329,9 +328,9 @@ class Run:
                 draft.write_text(str(Path.cwd()), encoding="utf-8", errors="surrogateescape")
         with replacing(self._config) as draft:
             OmegaConf.save(OmegaConf.create(asdict(config)), draft)
-        if HydraConfig.initialized():
+        if (typed := typed_overrides()) is not None:
             with replacing(self._overrides) as draft:
-                OmegaConf.save(typed_overrides(), draft)
+                OmegaConf.save(typed, draft)
 
     def write_summary(self, summary: Summary) -> None:
         """Keep the figures; the last step of a training."""

@@ -115,7 +115,7 @@ class Job:
 
     def _run(self, values: DictConfig, folder: Path, process: ProcessRank, lock: ExitStack) -> Any:
         """What the experiment returns, or what a search is to know of one that has finished before."""
-        config, run, overrides = accept(values), Run(folder), typed_overrides()
+        config, run, overrides = accept(values), Run(folder), typed_overrides() or []
         if config.resume:
             config = accept(as_begun(values, Run(config.resume), overrides))
         goes_on = self.skip_finished or (is_requeued() and not config.resume)

@@ -6,7 +6,6 @@ from secrets import token_hex
 from typing import Any
 
 import lightning.pytorch as pl
-from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from PIL import Image
@@ -112,7 +111,7 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: Mapping[str,
 
 def _typed_options() -> set[str]:
     """Options that were typed, or chosen by a sweep: in some of its jobs they have their default."""
-    return {key_of(option) for option in typed_overrides()} if HydraConfig.initialized() else set()
+    return {key_of(option) for option in typed_overrides() or ()}
 
 
 def _log_table_row(logger: TensorBoardLogger, options: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
