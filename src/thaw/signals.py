@@ -70,6 +70,28 @@ def catching(to_the_end: bool = False) -> Iterator[None]:
         sys.unraisablehook = hook
 
 
+@contextmanager
+def catching_in_python() -> Iterator[None]:
+    """As `catching`, where nothing else handles signals, as in a notebook or a script: Ctrl-C is as usual at the end.
+
+    Lightning would make a SystemExit of it, which `except KeyboardInterrupt` misses.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C has ended what is inside.
+    """
+    pythons_own = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
+    if any(signal.getsignal(number) not in pythons_own for number in CAUGHT):
+        yield
+        return
+    try:
+        with catching():
+            yield
+    except Interrupted as error:
+        if error.number != signal.SIGINT:
+            raise
+        raise KeyboardInterrupt from None
+
+
 def outlive(worker: int = 0) -> None:
     """Leave the signals to the main process, which needs this loader process to finish the epoch.
 

@@ -1,6 +1,7 @@
 import logging
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.comparison.runs import find_runs
 from thaw.config import BackboneConfig, Config, DatasetConfig, HeadConfig, LoggerConfig, StrategyConfig, TrainerConfig
@@ -268,3 +270,46 @@ def test_a_resumed_run_takes_the_seconds_of_all_its_pieces(finished_run: Run, tm
     seconds = train(going_on(finished_run, folder, max_epochs=3), folder)["seconds"]
     assert 2000 < seconds["fit"] < seconds["total"] < 2300
     assert seconds["epoch_median"] == 1000
+
+
+class CtrlC(pl.Callback):
+    """Presses it in the middle of the second epoch."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_in_python_is_one_with_the_epoch_saved(
+    finished_run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(tmp_path / "run")
+    config = replace(going_on(finished_run, run.folder, max_epochs=3), resume=None)
+    train(config, tmp_path / "unbroken")
+    with caplog.at_level(logging.INFO, "thaw"), pytest.raises(KeyboardInterrupt):
+        train(config, run.folder, callbacks=[CtrlC()])
+    assert caplog.messages[-1] == (
+        f"To go on from the last saved epoch: train(compose('resume={run.folder}'), '{run.folder}')"
+    )
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    train(replace(config, resume=str(run.folder)), run.folder)
+    weights = [torch.load(each.best, weights_only=True)["state_dict"] for each in (run, Run(tmp_path / "unbroken"))]
+    assert all(torch.equal(own, weights[1][name]) for name, own in weights[0].items())
+
+
+def test_a_program_keeps_the_handlers_of_its_own(finished_run: Run, tmp_path: Path) -> None:
+    heard: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+
+    class Terminate(pl.Callback):
+        def on_train_start(self, *_: Any) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    config = replace(going_on(finished_run, tmp_path), resume=None)
+    try:
+        with pytest.raises(SIGTERMException):  # Lightning's
+            train(config, tmp_path / "run", callbacks=[Terminate()])
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert heard == [signal.SIGTERM]

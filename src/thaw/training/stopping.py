@@ -124,7 +124,7 @@ class Interruption(Callback):
     is finished and saved first. A second signal ends it at once in any case. A signal that a launcher waits for is
     passed on to it then.
 
-    Does nothing where `thaw.signals.catching` does not catch the signals, as in a notebook.
+    Does nothing where `thaw.signals.catching` does not catch the signals, as where the program has handlers of its own.
 
     Args:
         last: What writes `last.ckpt`.

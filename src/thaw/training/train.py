@@ -52,6 +52,7 @@ def train(
 
     Raises:
         ThawError: The options do not fit the data, the weights or the machine.
+        KeyboardInterrupt: Ctrl-C, or a notebook's button, has ended it, with its last finished epoch saved.
     """
     config = prepare(config)
     run = Run(folder)
@@ -60,7 +61,13 @@ def train(
         require_later(run, config.trainer.max_epochs)
         require_same_beginning(run, config)
     with claimed(run.folder, "folder"), naming_events(run.events):
-        return _train(config, run, command, callbacks)
+        try:
+            return _train(config, run, command, callbacks)
+        except KeyboardInterrupt:
+            if run.last.exists():
+                place = str(run.folder)
+                log.warning(f"To go on from the last saved epoch: train(compose({f'resume={place}'!r}), {place!r})")
+            raise
 
 
 def _train(config: Config, run: Run, command: str | None, callbacks: Iterable[pl.Callback]) -> Summary:

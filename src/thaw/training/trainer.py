@@ -27,6 +27,7 @@ from thaw.model.strategy import phase_starts
 from thaw.overrides import place_among_jobs
 from thaw.ranks import find_rank
 from thaw.run import Run
+from thaw.signals import catching_in_python
 from thaw.training.callbacks import make_callbacks
 from thaw.training.checkpoints import WholeFileIO
 from thaw.training.environment import find_environment
@@ -205,7 +206,7 @@ def predict(
 ) -> Predictions:
     """What the model says of every image of a split, or of the views of them that a loader gives."""
     data.images.device = trainer.strategy.root_device  # Lightning tells it where it is given the data, not a loader
-    with loading(data):
+    with loading(data), catching_in_python():
         outputs = trainer.predict(model, loader or data.eval_dataloader(split, all_on_each_process=True))
     paths = [data.index.place(sample.path) for sample in data.index.splits[split]]
     return collect(cast(list[tuple[Tensor, Tensor]], outputs), paths, data.classes, data.index.groups_of(split))
@@ -227,7 +228,7 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
         ThawError: An image cannot be loaded, or a flag does not suit the data.
     """
     try:
-        with loading(data):
+        with loading(data), catching_in_python():
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise _misfit(error) from error
