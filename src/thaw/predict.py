@@ -152,16 +152,20 @@ class Predictor:
         """What `predict` gives, of files and images that are listed already.
 
         Several threads each read a batch and classify it: while one decodes another computes, all cores are busy
-        without waiting for each other, and no more batches than threads are in memory.
+        without waiting for each other, and no more batches than threads are in memory. They are no more than torch
+        may use (`OMP_NUM_THREADS`); a single batch needs none.
         """
         require(top >= 1, "top", "at least 1", top)
         keep_freed_memory()
-        cores = num_cores()
+        cores = min(num_cores(), before := torch.get_num_threads())
         size = max(1, min(self.batch_size, -(-len(images) // cores)))
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         num_threads = max(1, min(cores, len(batches), MOST_THREADS))
+        if num_threads == 1:
+            for batch in batches:
+                yield from self._predict_batch(batch, top)
+            return
         share = partial(torch.set_num_threads, cores // num_threads)
-        before = torch.get_num_threads()
         try:
             for predictions in in_threads(lambda batch: self._predict_batch(batch, top), batches, num_threads, share):
                 yield from predictions

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +179,22 @@ def test_who_stops_listening_stops_the_work(finished_run: Run, image_folder: Pat
     predictions.close()  # type: ignore[attr-defined]
     assert len(read) < 500
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("num_images", "most"), [(1, 2), (6, 1)])
+def test_one_image_or_one_core_needs_no_other_threads(
+    finished_run: Run, image_folder: Path, num_images: int, most: int
+) -> None:
+    seen: set[tuple[int, int]] = set()
+    predictor = Predictor(finished_run, batch_size=1)
+    predictor.module.register_forward_pre_hook(lambda *_: seen.add((threading.get_ident(), torch.get_num_threads())))
+    before = torch.get_num_threads()
+    torch.set_num_threads(most)
+    try:
+        assert len(list(predictor.predict([image_folder / "val/red/0.png"] * num_images))) == num_images
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {(threading.get_ident(), most)}
 
 
 # ---- the command

@@ -163,7 +163,7 @@ def test_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "val/bees").mkdir(parents=True)
     index = plant_folders(tmp_path, {"train/ants": 3, "train/bees": 3, "val/ants": 1})
     finding = find_problems(index)[-1]
-    assert finding.message == "Folders without images: 2 (train/wasps, val/bees)."
+    assert finding.message == "Folders without images of a class: 2 (train/wasps, val/bees)."
     assert finding.paths == (tmp_path / "train/wasps", tmp_path / "val/bees")
 
 

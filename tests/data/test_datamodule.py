@@ -196,6 +196,12 @@ def test_crops_do_not_grow_where_there_are_none_or_no_room(image_folder: Path, o
     assert {images.shape[1:] for images, _ in data.train_dataloader()} == {(3, 64, 64)}
 
 
+def test_loaders_set_it_up(image_folder: Path) -> None:
+    for make_loader in (ImageDataModule.train_dataloader, ImageDataModule.val_dataloader):
+        data = ImageDataModule(DatasetConfig(root=str(image_folder), num_workers=0), TRANSFORM)
+        assert sum(len(labels) for _, labels in make_loader(data)) in (NUM_TRAIN, NUM_VAL)
+
+
 def test_setup_happens_once(image_folder: Path) -> None:
     data = make_data(image_folder)
     index, datasets = data.index, dict(data.datasets)

@@ -59,7 +59,7 @@ def find_problems(index: ImageIndex) -> list[Finding]:
         ),
         *_find_class_problems(index),
         Finding(
-            "Folders without images",
+            "Folders without images of a class",
             index.empty_folders,
             paths=tuple(index.root / name for name in index.empty_folders),
         ),

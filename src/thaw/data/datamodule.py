@@ -164,6 +164,7 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Shuffled training images, augmented, or views of their features."""
+        self.setup()
         epoch, sampler = self._epoch(), self._train_sampler(*self._rank())
         if self.features.replace_images(epoch):
             loader = self._batch_loader(self.features.training(epoch, sampler), sampler)
@@ -197,10 +198,12 @@ class ImageDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> Loader:
         """Test images if there are some, else validation images."""
+        self.setup()
         return self.eval_dataloader("test" if "test" in self.datasets else "val")
 
     def eval_dataloader(self, split: str, all_on_each_process: bool = False) -> Loader:
         """Images of a split in order, or their features; shared among the processes, or all on each."""
+        self.setup()
         dataset = self.datasets[split]
         sampler = SequentialPositions(range(len(dataset)), *((0, 1) if all_on_each_process else self._rank()))
         if self.features.replace_images(self._epoch()):

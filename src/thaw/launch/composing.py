@@ -45,6 +45,8 @@ def compose(*options: str, conf: Path | str = CONF) -> Config:
     Raises:
         ThawError: One of them is a mistake, or the presets are not there.
     """
+    if not all(isinstance(option, str) for option in options):  # a list of them, as Hydra's own `compose` takes
+        raise ThawError(f"compose takes options one by one, as compose('strategy=gradual', 'seed=1'): got {options}.")
     if not (Path(conf) / "config.yaml").is_file():
         raise ThawError(f"There are no presets in {conf}: give compose conf=FOLDER, Thaw's conf/.")
     register()
