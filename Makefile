@@ -23,7 +23,7 @@ setup: .venv/.installed
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev,export,stream,sweeps]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,export,heif,stream,sweeps]'
 	@touch $@
 
 demo: setup

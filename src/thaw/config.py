@@ -175,10 +175,9 @@ class DatasetConfig:
         fractions = self.val_fraction + self.test_fraction
         require(fractions < 1, "dataset.val_fraction + dataset.test_fraction", "below 1", fractions)
         if self.num_folds is not None and self.fold is None:
-            folds = ",".join(map(str, range(min(self.num_folds, 3)))) + ",…" * (self.num_folds > 3)
             raise ThawError(
                 f"dataset.num_folds={self.num_folds} needs dataset.fold, which of them is val. For each in turn: "
-                f"-m dataset.num_folds={self.num_folds} dataset.fold={folds}"
+                f"-m dataset.num_folds={self.num_folds} 'dataset.fold=range(0,{self.num_folds})'"
             )
         if self.fold is not None:
             require(self.num_folds is not None, "dataset.num_folds", "given beside dataset.fold", self.num_folds)
@@ -441,7 +440,7 @@ class TrainerConfig:
     eval_every: Annotated[int, at_least(1)] = 1
     """Epochs from one validation to the next; the last epoch is validated in any case."""
     early_stopping: Annotated[int | None, at_least(1)] = None
-    """Validations without improvement, counted per phase of the strategy, before the end; null never stops."""
+    """Validations without improvement, counted anew in each phase of the strategy, before the end; null never stops."""
     gradient_clip: Annotated[float | None, POSITIVE] = None
     """Largest norm of the gradient; null does not clip."""
     accumulate: Annotated[int, at_least(1)] = 1

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, name_some
 from thaw.paths import at_home
 
 TEXTS = (
@@ -36,11 +36,11 @@ def readable(arguments: list[str]) -> list[str]:
     """
     is_sweep = is_multirun(arguments)
     arguments = _name_images(_name_searchpath(arguments))
-    lines = [_readable(each, is_sweep) if _is_option(each) else each for each in arguments]
-    return sorted(lines, key=_is_option)
+    lines = [_readable(each, is_sweep) if is_option(each) else each for each in arguments]
+    return sorted(lines, key=is_option)
 
 
-def _is_option(argument: str) -> bool:
+def is_option(argument: str) -> bool:
     """True of `KEY=VALUE` and of `~KEY`, and not of a path with a blank before its equals sign."""
     return argument.startswith("~") or re.match(r"(?!-)[^\s=]*=", argument) is not None
 
@@ -80,29 +80,39 @@ def _name_searchpath(arguments: list[str]) -> list[str]:
     remaining = iter(arguments)
     for argument in remaining:
         flag, _, value = argument.partition("=")
+        if flag == "hydra.searchpath":
+            argument = _in_full(argument)
         if flag in ("--config-dir", "-cd"):
             folder = _folder_of_presets(flag, at_home(value or next(remaining, "")))
             folders.append(quoted(f"file://{folder}"))
             continue
         others.append(argument)
-        for place in _elements(argument) if flag == "hydra.searchpath" else []:
-            if "://" not in place or place.startswith("file://"):
-                _folder_of_presets(flag, place.removeprefix("file://"))
     return [*others, f"hydra.searchpath=[{','.join(folders)}]"] if folders else others
 
 
 def _name_images(arguments: list[str]) -> list[str]:
-    """`photos`, a folder of images, as `dataset=folder dataset.root=photos`, and likewise a CSV file."""
-    options = []
+    """`photos`, a folder of images, as `dataset=folder dataset.root=photos`, and likewise a CSV file.
+
+    Raises:
+        ThawError: There are several, of which the last would count.
+    """
+    options, words = [], []
     for before, argument in pairwise(["", *arguments]):
         path = Path(at_home(argument))
-        is_word = not _is_option(argument) and (not before.startswith("-") or is_multirun([before]))  # of no flag
-        if is_word and path.is_dir():
-            options += ["dataset=folder", f"dataset.root={_one_value(path)}"]
-        elif is_word and path.is_file():
-            options += ["dataset=folder", f"dataset.csv={_one_value(path)}"]
+        is_word = not is_option(argument) and (not before.startswith("-") or is_multirun([before]))  # of no flag
+        if is_word and path.exists():
+            key = "dataset.root" if path.is_dir() else "dataset.csv"
+            options += ["dataset=folder", f"{key}={_one_value(path)}"]
+            words.append(argument)
         else:
             options.append(argument)
+    if words and any(
+        sum(each.startswith(f"{key}=") for each in options) > 1 for key in ("dataset.root", "dataset.csv")
+    ):
+        raise ThawError(
+            f"Several folders or files of images are named, {name_some(words)} among them: name one. Of a folder with "
+            "train and val, name the folder that holds both."
+        )
     return options
 
 
@@ -124,7 +134,23 @@ def _folder_of_presets(option: str, name: str) -> Path:
     return folder
 
 
-def _elements(override: str) -> list[str]:
+def _in_full(searchpath: str) -> str:
+    """`hydra.searchpath=[…]` with its folders in full, for a run that is resumed from elsewhere.
+
+    Raises:
+        ThawError: One of them is not there.
+    """
+    folders = [
+        _folder_of_presets("hydra.searchpath", place.removeprefix("file://"))
+        if "://" not in place or place.startswith("file://")
+        else place
+        for place in elements(searchpath)
+    ]
+    places = (f"file://{each}" if isinstance(each, Path) else each for each in folders)
+    return f"hydra.searchpath=[{','.join(map(quoted, places))}]" if folders else searchpath
+
+
+def elements(override: str) -> list[str]:
     """The texts in a list; none where it is no list, or Hydra cannot read it and will say so."""
     try:
         value = OverridesParser.create().parse_override(override).value()

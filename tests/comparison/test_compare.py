@@ -335,6 +335,15 @@ def test_folds_of_other_data_below_a_root_of_the_same_name_are_others(
         assert board.best is None
 
 
+def test_one_folder_that_is_named_in_two_ways_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, root in enumerate(["photos", "photos", str(tmp_path / "photos")]):
+        config = Config(DatasetConfig(root=root))
+        write_run(tmp_path / f"{seed}", f"dataset.root={root} seed={seed}", config=config, seed=seed, wrong=[seed])
+    (setting,) = compare([tmp_path]).settings
+    assert len(setting.repeats) == 3
+
+
 def test_roots_that_end_alike_are_shown_in_full(tmp_path: Path) -> None:
     for site in "ab":
         config = Config(DatasetConfig(root=f"{site}/photos"))

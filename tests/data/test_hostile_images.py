@@ -22,7 +22,7 @@ from thaw.cli import main
 from thaw.comparison.records import read_answers
 from thaw.config import DatasetConfig
 from thaw.data.image_lists import read_excluded, write_excluded
-from thaw.data.images import MOST_PIXELS, BadImage, read_header, read_image
+from thaw.data.images import MOST_PIXELS, BadImage, known_formats, read_header, read_image
 from thaw.data.index import build_index
 from thaw.errors import printable
 from thaw.inspection.prediction_files import write_predictions
@@ -126,6 +126,8 @@ def of_every_form() -> dict[str, bytes]:
     frames = [picture.rotate(angle) for angle in (90, 180)]
     files = {form: encoded(form) for form in ("jpeg", "png", "gif", "webp", "bmp", "tiff", "ppm", "jpeg2000", "tga")}
     files["avif"] = encoded("avif")
+    if "HEIF" in known_formats():
+        files["heif"] = encoded("heif")
     files["progressive"] = encoded("jpeg", progressive=True)
     files["cmyk"] = encoded("jpeg", picture.convert("CMYK"))
     files["interlaced"] = interlaced_png(gradient())

@@ -362,8 +362,30 @@ def test_the_header_tells_the_type_whatever_the_name(tmp_path: Path) -> None:
         read_header(tmp_path / "b.jpg")
 
 
+def test_a_telephones_photograph_is_read_upright(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif")
+    known_formats()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.fromarray(gradient()).save(tmp_path / "a.HEIC", "HEIF", exif=exif.tobytes(), quality=-1)
+    assert read_header(tmp_path / "a.HEIC")[0] == "HEIF"
+    upright = torch.from_numpy(np.rot90(gradient(), -1).copy()).permute(2, 0, 1)
+    assert (read_image(tmp_path / "a.HEIC").int() - upright.int()).abs().max() <= 10
+
+
+def test_without_its_package_a_telephones_photograph_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    monkeypatch.setattr(images, "FORMATS", tuple(name for name in FORMATS if name != "HEIF"))
+    known_formats.cache_clear()
+    try:
+        with pytest.raises(BadImage, match=r"HEIC needs a package: pip install pillow-heif\.$"):
+            read_image(tmp_path / "a.heic")
+    finally:
+        known_formats.cache_clear()
+
+
 def test_the_formats_are_those_of_the_suffixes() -> None:
-    Image.init()
+    known_formats()  # pillow-heif's, too
     of_suffixes = {Image.registered_extensions()[suffix] for suffix in IMAGE_SUFFIXES}
     assert set(FORMATS) == of_suffixes - {"MPO"}  # opened as a JPEG, which it is
     assert set(FORMATS) <= set(Image.OPEN)

@@ -151,8 +151,12 @@ def accept(compose: Compose, *overrides: str) -> None:
             "Cannot read the option 'a=[': write KEY=VALUE, lists as KEY=[a,b], texts with =",
         ),
         ("frozen", "'frozen' is no folder of images, no CSV file and no option: write options KEY=VALUE."),
-        ("strategy=frozen,finetune", "strategy=frozen,finetune is a sweep: add -m. A list is written KEY=[A,B], "),
-        ("optimizer.lr=interval(1e-3,1)", "optimizer.lr=interval(1e-3,1) is a sweep: add -m. "),
+        (
+            "strategy=frozen,finetune",
+            "strategy=frozen,finetune is a sweep, a training for each: add -m to the command line. A list is written ",
+        ),
+        ("+head=nope", "There is no head/nope.yaml among the presets: name the folder that holds it by --config-dir."),
+        ("optimizer.lr=interval(1e-3,1)", "optimizer.lr=interval(1e-3,1) is a sweep, a training for each: add -m to"),
         ("+seed=3", "seed is an option as it is: leave the plus sign out, seed=3."),
         (
             "+experiment=pets",

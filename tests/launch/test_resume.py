@@ -48,6 +48,30 @@ def test_what_stands_beside_resume_replaces_the_runs_own(tmp_path: Path, new: st
     assert len(options) == len(expected)
 
 
+def test_flags_stay_in_front(tmp_path: Path) -> None:
+    folder = interrupted_run(tmp_path / "run", "strategy=gradual")
+    options = expand_resume(["--cfg", "job", f"resume={folder}", "trainer.max_epochs=9"])
+    assert options[:2] == ["--cfg", "job"]
+    assert {"strategy=gradual", "trainer.max_epochs=9"} < {*options[2:]}
+
+
+def test_a_run_is_not_gone_on_with_by_a_sweep(tmp_path: Path) -> None:
+    folder = interrupted_run(tmp_path / "run")
+    with pytest.raises(
+        ThawError, match=r"goes on with one run: leave -m out\. A sweep goes on by sweep\.resume=SWEEP\.$"
+    ):
+        expand_resume(["-m", f"resume={folder}", "seed=1,2"])
+
+
+def test_presets_that_a_run_began_with_have_to_be_there(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    folder = interrupted_run(tmp_path / "run", f"hydra.searchpath=['file://{tmp_path / 'mine'}',pkg://some]")
+    expand_resume([f"resume={folder}"])
+    (tmp_path / "mine").rmdir()
+    with pytest.raises(ThawError, match=rf"run began with presets in {tmp_path / 'mine'}: put them back\.$"):
+        expand_resume([f"resume={folder}"])
+
+
 def test_a_finished_run_goes_on_only_for_longer(tmp_path: Path) -> None:
     folder = interrupted_run(tmp_path / "run", "trainer.max_epochs=2")
     (folder / "summary.json").touch()

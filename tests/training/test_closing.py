@@ -83,6 +83,12 @@ def test_a_classifier_no_better_than_a_single_answer_is_told(num_right: int, tol
     assert ("Always answering 'ants' would reach 0.7000: see macro-F1, and dataset.balance" in lines) == told
 
 
+def test_where_classes_are_of_one_size_no_balance_is_advised() -> None:
+    judged = Predictions([""] * 10, torch.arange(10) % 2, torch.eye(2)[[0] * 10], ("ants", "bees"))
+    lines = closing_lines(Run("outputs/run"), Config(), SUMMARY, judged).splitlines()
+    assert "Always answering 'ants' would reach 0.5000: this is no better than guessing" in lines
+
+
 def test_tensorboard_is_pointed_to_where_the_run_lies(tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "run")
     assert closing_lines(run, Config(), SUMMARY).endswith(f"\n      tensorboard --logdir {tmp_path / 'runs'}")

@@ -231,6 +231,13 @@ def test_a_range_that_ends_before_the_loss_diverges_is_told(make: Make) -> None:
     )
 
 
+@pytest.mark.parametrize(("left", "doubts"), [(0.01, False), (0.5, True)])
+def test_where_the_images_are_learned_no_higher_rates_are_advised(left: float, doubts: bool) -> None:
+    rates = np.geomspace(1e-6, 10, 150)
+    losses = np.concatenate([np.ones(40), np.linspace(1, left, 20), np.full(90, left)])
+    assert (RangeTest(rates, losses, "the head alone", diverged=False).doubt() is not None) == doubts
+
+
 def test_model_data_and_generators_are_left_as_they_were(make: Make) -> None:
     config = make(GRADUAL, find_lr=FindLrConfig(20, 1e-4, 1.0))
     data, model, _ = build(config)

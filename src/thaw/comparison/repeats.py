@@ -204,13 +204,15 @@ def pool(records: Iterable[Record]) -> list[Setting]:
 
 
 def root_in_full(records: Sequence[Record]) -> list[Record]:
-    """The records, with the root of their data in full where others that started elsewhere typed it for other data."""
-    data_of, data = _same_data(records), defaultdict[object, set[Place]](set)
+    """The records, with the root of their data in full where it was typed for other data too, or in another way."""
+    data_of = _same_data(records)
+    data, typed = defaultdict[Place, set[Place]](set), defaultdict[Place, set[str]](set)
     for record in records:
         data[record.typed_place].add(data_of(record))
+        typed[data_of(record)].add(record.typed_place[1])
     return [
         record
-        if len(data[record.typed_place]) == 1
+        if len(data[record.typed_place]) == len(typed[data_of(record)]) == 1
         else replace(record, config={**record.config, "dataset.root": data_of(record)[1]})
         for record in records
     ]

@@ -29,9 +29,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # beyond it, Pillow warns, and raises an error at twice as many
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
-"""What a file is tried as, where Pillow knows it: AVIF came with 11.3. It reads more: PostScript, for one, which it has
-Ghostscript run as a program."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "TGA")
+"""What a file is tried as, where Pillow knows it: AVIF came with 11.3, HEIF comes with pillow-heif. It reads more:
+PostScript, for one, which it has Ghostscript run as a program."""
 
 BITS_PER_SAMPLE = 258
 """Tag of a TIFF."""
@@ -130,6 +130,14 @@ def open_image(file: Path | BytesIO) -> Image.Image:
         raise ValueError("it is empty")
     try:
         return Image.open(file, formats=known_formats())
+    except UnidentifiedImageError as error:
+        if (
+            isinstance(file, Path)
+            and file.suffix.lower() in (".heic", ".heif", ".hif")
+            and "HEIF" not in known_formats()
+        ):
+            raise ValueError("what telephones call HEIC needs a package: pip install pillow-heif") from error
+        raise
     except BOMB:
         # Pillow counts what the file holds, and a JPEG may be decoded at a fraction of it.
         if isinstance(file, BytesIO):
@@ -147,6 +155,10 @@ def _too_many(pixels: int) -> str:
 def known_formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow reads; any other would end a search among them."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        import pillow_heif  # of the extra `heif`
+
+        pillow_heif.register_heif_opener()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 

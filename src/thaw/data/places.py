@@ -8,8 +8,8 @@ from pathlib import Path
 from thaw.config import DatasetConfig
 
 IMAGE_SUFFIXES = frozenset(
-    ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pfm .pgm .png .pnm .ppm .tga .tif .tiff "
-    ".webp".split()
+    ".apng .avif .bmp .dib .gif .heic .heif .hif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pfm .pgm .png .pnm .ppm "
+    ".tga .tif .tiff .webp".split()
 )
 LOOKED_AT = 50
 """Entries of a folder that tell whether it is one of images."""

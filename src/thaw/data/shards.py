@@ -201,7 +201,8 @@ def pack(rows: Iterable[Row], out: str, megabytes: int, by_folder: bool = True) 
         writer.merge()
     except Exception as error:  # the file system's or the storage's, or whatever LitData raises
         raise ThawError(
-            f"{out} cannot be written: {first_line(error).rstrip('.')}. Delete what is there, pack again."
+            f"{out} cannot be written: {first_line(error).rstrip('.')}. Mend that, delete what is there, and "
+            "pack again."
         ) from error
 
 

@@ -102,6 +102,11 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and str(error).startswith("operator torchvision::"):
         pair = f"torch {version('torch')} and torchvision {version('torchvision')}"
         return f"{pair} do not belong together: install both anew, in one command and from one index."
+    if isinstance(error, RuntimeError) and 'Could not detect "srun"' in str(error):
+        return (
+            "hydra/launcher=submitit_slurm needs SLURM, whose srun is not here. On this machine jobs run by "
+            "hydra/launcher=joblib or submitit_local."
+        )
     if isinstance(error, HydraException) and "does not support sweep type" in str(error):
         return "Intervals are tried by a search: add sweep=search, or give the values, KEY=A,B."
     return str(error) if isinstance(error, HydraException) else None
@@ -205,8 +210,14 @@ def _explain_key_or_value(error: BaseException) -> str:
     """One sentence for an unknown option or a value of the wrong type; the original text for anything else."""
     text = f"{error}\n{error.__cause__ or ''}"
     if several := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return f"{several[1]} is a sweep: add -m. A list is written KEY=[A,B], a text with a comma \"KEY='A,B'\"."
+        written = "A list is written KEY=[A,B], a text with a comma \"KEY='A,B'\"."
+        return f"{several[1]} is a sweep, a training for each: add -m to the command line. {written}"
     if there := re.search(r"Either remove \+ prefix: '(.*)'", text):
+        group, _, choice = there[1].partition("=")
+        if is_dataclass(get_type_hints(Config).get(group)):
+            return (
+                f"There is no {group}/{choice}.yaml among the presets: name the folder that holds it by --config-dir."
+            )
         return f"{there[1].partition('=')[0]} is an option as it is: leave the plus sign out, {there[1]}."
     if chosen := re.match(r"Multiple values for (\S+)\.", text):
         return (

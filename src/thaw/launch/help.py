@@ -42,6 +42,8 @@ class Option:
 def asked_for(arguments: Sequence[str]) -> str | None:
     """The word behind `--help`; empty without one, None without `--help`."""
     for argument, following in pairwise([*arguments, ""]):
+        if argument.startswith("--help="):
+            return argument.partition("=")[2]
         if argument in FLAGS:
             return "" if following.startswith("-") or "=" in following else following
     return None

@@ -81,7 +81,7 @@ def in_company(process: ProcessRank, arguments: list[str]) -> list[str]:
     if process.is_alone:
         return arguments
     if is_multirun(arguments):
-        raise ThawError("-m under torchrun or srun would be a sweep in each process. Leave them out: thaw train -m.")
+        raise ThawError("-m under torchrun or srun would be a sweep in each process: start it without, thaw train -m.")
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
         raise ThawError("Processes started by torchrun or srun need a folder in common: set hydra.run.dir=FOLDER.")
     return arguments if process.speaks_for_all else [*arguments, "hydra.output_subdir=null"]

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -13,7 +14,8 @@ from thaw.config import Config
 from thaw.errors import ThawError
 from thaw.launch.explain import option_names
 from thaw.options import IRRELEVANT, flatten, is_one_of, typed
-from thaw.overrides import folder_of, key_of, quoted
+from thaw.overrides import elements, folder_of, is_multirun, is_option, key_of, quoted
+from thaw.ranks import find_rank
 from thaw.run import Run
 from thaw.writing import claimed
 
@@ -32,12 +34,14 @@ def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
         in_python: Whether RUN may be one that was started from Python, for which nothing was typed.
 
     Raises:
-        ThawError: There is nothing to go on from, or without `resume` the folder holds a run.
+        ThawError: There is nothing to go on from, or without `resume` the folder holds a run; or presets are gone.
     """
     resume = find_resume(arguments)
     if resume is None:
         refuse_taken(arguments)
         return arguments
+    if is_multirun(arguments):
+        raise ThawError(f"{resume} goes on with one run: leave -m out. A sweep goes on by sweep.resume=SWEEP.")
     folder = folder_of(resume)
     if folder.name == "last.ckpt":
         folder = folder.parent.parent
@@ -57,8 +61,15 @@ def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
             f"there: train(compose({f'resume={folder}'!r}), {str(folder)!r})."
         )
     kept = [override for override in run.overrides if key_of(override) not in new_keys]
+    for override in kept:
+        for place in elements(override) if key_of(override) == "hydra.searchpath" else []:
+            if place.startswith("file://") and not Path(place.removeprefix("file://")).is_dir():
+                raise ThawError(
+                    f"resume={folder} began with presets in {place.removeprefix('file://')}: put them back."
+                )
     others = [argument for argument in arguments if argument is not resume]
-    return [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
+    own = [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
+    return sorted(own, key=is_option)
 
 
 def find_resume(arguments: list[str]) -> str | None:
@@ -110,7 +121,8 @@ def as_begun(values: DictConfig, run: Run, typed: Iterable[str]) -> DictConfig:
         is_as_before = _value(now, key) == _value(before, key) and key not in typed_anew
         if is_as_before and key not in GROUPS:
             OmegaConf.update(own, key, value, merge=False)
-    if changes := _changes(recorded, cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))):
+    changes = _changes(recorded, cast(dict[str, Any], OmegaConf.to_container(own, resolve=True)))
+    if changes and not find_rank().started_by_thaw:  # else the process that started this one has said so
         log.info(f"{run.folder} goes on with {', '.join(changes)}")
     return own
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -59,10 +60,11 @@ class OutputFolder(Callback):
         """Note the sweep's folder and what has failed there, make it with a record, and take it for this sweep.
 
         Raises:
-            SystemExit: Another sweep is writing there.
+            SystemExit: Another sweep is writing there, or it is a search that makes no sense.
         """
         sweep = Path(config.hydra.sweep.dir)
         try:
+            _refuse_odd_search(config)
             with suppress(OSError):  # Hydra makes it too, and raises what it only warns of here
                 sweep.mkdir(parents=True, exist_ok=True)  # a search opens its study there
                 refusal = f"Another sweep is writing to {sweep}: wait for it, or set hydra.sweep.dir=FOLDER."
@@ -101,6 +103,27 @@ def is_finished(run: Run, config: Config) -> bool:
             "move that folder away."
         )
     return run.is_finished
+
+
+def _refuse_odd_search(config: DictConfig) -> None:
+    """Refuse a search for nothing, and one for the luckiest seed, fold or split.
+
+    Raises:
+        ThawError: It is one.
+    """
+    if "storage" not in config.hydra.sweeper:  # of a search alone
+        return
+    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    searched = {each.key_or_group: each.input_line for each in overrides if each.is_sweep_override()}
+    if not searched and not config.hydra.sweeper.params:
+        example = "'optimizer.lr=tag(log,interval(1e-4,1e-1))'"
+        raise ThawError(f"The search has nothing to search: add options with bounds or choices, such as {example}.")
+    for key in ("seed", "dataset.fold", "dataset.split_seed"):
+        if key in searched:
+            raise ThawError(
+                f"{searched[key]} would be searched, too, for the luckiest value. Search with one, then train what is "
+                "found with several: -m, without sweep."
+            )
 
 
 def job_name(overrides: str) -> str:

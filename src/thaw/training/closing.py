@@ -10,6 +10,8 @@ from thaw.overrides import in_sweep
 from thaw.run import Run
 from thaw.summary import Metrics, Summary, pace_text
 
+EVEN = 1.2
+"""Size of the largest class, over the mean size, up to which classes are about equally large."""
 LEAST_TOLD = 0.01
 """Difference between accuracy and macro-F1 from which on the last lines name both."""
 
@@ -50,7 +52,9 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
         which = f"the epoch chosen on {chosen_on}" if is_chosen else "that epoch"
         lines.append(f"Test accuracy {_scores(summary['test'], config.trainer.monitor)}, of {which}")
     if judged and judged.metrics()["acc"] <= (always := judged.most_common)[1]:
-        lines.append(f"Always answering {always[0]!r} would reach {always[1]:.4f}: see macro-F1, and dataset.balance")
+        is_even = always[1] * len(judged.classes) < EVEN
+        advice = "this is no better than guessing" if is_even else "see macro-F1, and dataset.balance"
+        lines.append(f"Always answering {always[0]!r} would reach {always[1]:.4f}: {advice}")
     memory = f", {summary['gpu_memory_gb']} GB of the GPU's memory at most" if summary["gpu_memory_gb"] else ""
     pace = f", {pace_text(seconds)} an epoch" if summary["epochs"] else ""
     if 0 < summary["epochs"] < config.trainer.max_epochs:  # by early stopping, max_time, a callback of one's own

@@ -28,6 +28,7 @@ from thaw.training.trainer import bare_trainer, fit
 
 SMOOTHING, DIVERGED = 0.98, 4.0  # fastai's
 LEAST_STEPS, LEAST_FALL = 10, 0.05  # with less there is nothing to suggest
+LEARNED = 0.3  # share of the loss that is left where the images have been learned
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,12 @@ class RangeTest:
         return _round(self._middle(self.rates)[int(np.argmin(slopes[: int(np.argmin(curve)) + 1]))])
 
     def doubt(self) -> str | None:
-        """A line about a range that ends too early, where most of the curve is missing; None where it does not."""
-        if self.diverged:
+        """A line about a range that ends too early, where most of the curve is missing; None where it does not.
+
+        Where the loss has fallen near to 0, as of a head that tells few images apart, higher rates add nothing.
+        """
+        curve = self._middle(self.smoothed)
+        if self.diverged or curve.min() < LEARNED * curve[0]:
             return None
         highest = self.rates[-1]
         return (
