@@ -336,6 +336,10 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
             "trainer.extra.max_steps must be more than 0 (strategy=probe trains nothing), got 0.",
         ),
         (
+            lambda: LoggerConfig("tensorboard", tensorboard=True),
+            "logger.tensorboard must be false unless logger=wandb or logger=mlflow, got True.",
+        ),
+        (
             lambda: LoggerConfig("tensorboard", extra={"tags": ["mine"]}),
             "logger.extra is for logger=wandb and logger=mlflow, got logger=tensorboard.",
         ),

@@ -28,6 +28,13 @@ def test_several_folders_of_images_are_refused(tmp_path: Path, monkeypatch: pyte
     }  # fmt: skip
 
 
+def test_several_loggers_are_refused() -> None:  # Hydra would take the last one
+    with pytest.raises(
+        ThawError, match=r"^logger=\[tensorboard,wandb\]: one name is taken\. .*logger\.tensorboard=true"
+    ):
+        readable(["logger=[tensorboard,wandb]"])
+
+
 def test_folders_of_presets_are_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

@@ -490,6 +490,8 @@ class LoggerConfig:
 
     name: Annotated[str, one_of("tensorboard", "csv", "wandb", "mlflow")] = "tensorboard"
     """tensorboard, csv (nothing beside metrics.csv), wandb or mlflow (both need their package)."""
+    tensorboard: bool = False
+    """Whether wandb or mlflow has TensorBoard's files in the run beside it."""
     project: str = "thaw"
     """Project of wandb, or experiment of mlflow."""
     uri: str | None = None
@@ -499,11 +501,18 @@ class LoggerConfig:
 
     def __post_init__(self) -> None:
         check(self, "logger.")
+        needs_tracker = f"false unless logger={' or logger='.join(TRACKERS)}"
+        require(not self.tensorboard or self.name in TRACKERS, "logger.tensorboard", needs_tracker, self.tensorboard)
         if self.extra and self.name not in TRACKERS:
             raise ThawError(f"logger.extra is for logger={' and logger='.join(TRACKERS)}, got logger={self.name}.")
         for argument in TRACKERS.get(self.name, ()):
             rule = "left out (logger.project, logger.uri and the run's folder tell it)"
             require(argument not in self.extra, f"logger.extra.{argument}", rule, self.extra.get(argument))
+
+    @property
+    def has_tensorboard(self) -> bool:
+        """True if TensorBoard's files are written."""
+        return self.tensorboard or self.name == "tensorboard"
 
 
 @dataclass

@@ -49,9 +49,13 @@ def _readable(option: str, is_sweep: bool) -> str:
     """The option, its text in quotes where Hydra would parse that as something else.
 
     Raises:
-        ThawError: A folder has no name, which would be the folder here, or none.
+        ThawError: A folder has no name, which would be the folder here, or none; or several loggers are named.
     """
     key, _, text = option.partition("=")
+    if key == "logger" and text.startswith("["):  # of several files Hydra would take all, and the last name
+        raise ThawError(
+            f"{option}: one name is taken. logger=wandb logger.tensorboard=true has both, and so has mlflow."
+        )
     if key in FOLDERS:
         if not text.strip("'\""):
             raise ThawError(f"{option} names no folder: is a variable not set?")

@@ -16,17 +16,17 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from thaw.config import Config, DatasetConfig, HeadConfig, LoggerConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from thaw.errors import ThawError
 from thaw.run import Run
-from thaw.training.loggers import log_final_metrics, make_logger, save_figure
+from thaw.training.loggers import log_final_metrics, make_loggers, save_figure
 
 
 def test_tensorboard_writes_into_the_run(tmp_path: Path) -> None:
-    logger = make_logger(LoggerConfig("tensorboard"), Run(tmp_path))
+    (logger,) = make_loggers(LoggerConfig("tensorboard"), Run(tmp_path))
     assert isinstance(logger, TensorBoardLogger)
     assert Path(logger.log_dir) == tmp_path / "tensorboard"
 
 
 def test_csv_is_no_logger_beside_metrics_csv(tmp_path: Path) -> None:
-    assert make_logger(LoggerConfig("csv"), Run(tmp_path)) is False
+    assert make_loggers(LoggerConfig("csv"), Run(tmp_path)) == []
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
@@ -34,7 +34,7 @@ def test_a_logger_whose_package_is_missing_says_what_to_install(tmp_path: Path, 
     if importlib.util.find_spec(name):
         pytest.skip(f"{name} is installed")
     with pytest.raises(ThawError, match=rf"^logger={name} needs a package: pip install -e '\.\[{name}\]'\.$"):
-        make_logger(LoggerConfig(name), Run(tmp_path))
+        make_loggers(LoggerConfig(name), Run(tmp_path))
 
 
 def test_each_job_of_a_sweep_has_a_run_of_its_own_in_weights_and_biases(
@@ -46,13 +46,13 @@ def test_each_job_of_a_sweep_has_a_run_of_its_own_in_weights_and_biases(
     ids, names = set(), []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        logger = make_logger(LoggerConfig("wandb"), Run(tmp_path / name))
+        (logger,) = make_loggers(LoggerConfig("wandb"), Run(tmp_path / name))
         assert isinstance(logger, WandbLogger)
         ids.add(logger.experiment.id)
         names.append(logger.experiment.name)
     logger.experiment.finish()
     assert (len(ids), names) == (2, ["first", "second"])
-    resumed = make_logger(LoggerConfig("wandb"), Run(tmp_path / "second"))
+    (resumed,) = make_loggers(LoggerConfig("wandb"), Run(tmp_path / "second"))
     assert isinstance(resumed, WandbLogger)
     assert resumed.version == logger.version
 
@@ -61,7 +61,7 @@ def test_further_arguments_reach_weights_and_biases(tmp_path: Path, monkeypatch:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    logger = make_logger(LoggerConfig("wandb", extra={"group": "beetles", "tags": ["first"]}), Run(tmp_path))
+    (logger,) = make_loggers(LoggerConfig("wandb", extra={"group": "beetles", "tags": ["first"]}), Run(tmp_path))
     assert isinstance(logger, WandbLogger)
     assert (logger.experiment.group, logger.experiment.tags) == ("beetles", ("first",))
     logger.experiment.finish()
@@ -75,7 +75,7 @@ def test_an_argument_that_a_logger_does_not_know_is_a_mistake(
     pytest.importorskip(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
     with pytest.raises(ThawError, match=rf"^logger\.extra does not fit logger={name}: .*'colour'"):
-        make_logger(LoggerConfig(name, extra={"colour": "blue"}), Run(tmp_path))
+        make_loggers(LoggerConfig(name, extra={"colour": "blue"}), Run(tmp_path))
 
 
 @pytest.mark.filterwarnings("default")  # mlflow's own packages deprecate each other's functions
@@ -86,7 +86,7 @@ def test_pictures_go_where_the_curves_go(name: str, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = Run(tmp_path)
     run.figures.mkdir()
-    logger = make_logger(LoggerConfig(name), run)
+    (logger,) = make_loggers(LoggerConfig(name), run)
     trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
     save_figure(run, trainer, "grid.png", Image.new("RGB", (8, 8), "red"))
     assert (run.figures / "grid.png").exists()
@@ -100,15 +100,38 @@ def test_pictures_go_where_the_curves_go(name: str, tmp_path: Path, monkeypatch:
         assert [path.suffix for path in tmp_path.rglob("media/images/figures/*")] == [".png"]
 
 
+@pytest.mark.filterwarnings("default")  # mlflow's own packages deprecate each other's functions
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_tensorboard_may_stand_beside_another(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = Run(tmp_path)
+    run.figures.mkdir()
+    loggers = make_loggers(LoggerConfig(name, tensorboard=True), run)
+    trainer = pl.Trainer(logger=loggers, enable_checkpointing=False, accelerator="cpu")
+    save_figure(run, trainer, "grid.png", Image.new("RGB", (8, 8), "red"))
+    figures = {"acc": 0.5, "loss": 0.7, "macro_f1": 0.4}
+    log_final_metrics(trainer, Config(), {"val": figures, "last": figures, "test": None})
+    events = EventAccumulator(str(run.events)).Reload()
+    assert events.Tags()["images"] == ["figures/grid"]
+    assert events.Scalars("final/val_acc")[0].value == 0.5
+    if isinstance(loggers[1], MLFlowLogger):
+        assert loggers[1].experiment.get_run(loggers[1].run_id).data.metrics["final/val_acc"] == 0.5
+        assert loggers[1].experiment.list_artifacts(loggers[1].run_id, "figures")
+    else:
+        assert list(tmp_path.rglob("media/images/figures/*.png"))
+
+
 @pytest.mark.filterwarnings("default")  # its own packages deprecate each other's functions
 def test_mlflow_keeps_a_database_in_the_run_by_default(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
-    logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+    (logger,) = make_loggers(LoggerConfig("mlflow"), Run(tmp_path))
     assert isinstance(logger, MLFlowLogger)
     logger.log_metrics({"val/acc": 0.5})
     logger.finalize("success")
     assert (tmp_path / "mlflow.db").stat().st_size > 0
-    resumed = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+    (resumed,) = make_loggers(LoggerConfig("mlflow"), Run(tmp_path))
     assert isinstance(resumed, MLFlowLogger)
     resumed.log_metrics({"val/acc": 0.6})
     history = resumed.experiment.get_metric_history(logger.run_id, "val/acc")
@@ -167,7 +190,7 @@ def test_a_path_that_is_no_utf_8_does_not_end_a_training_at_its_last_step(tmp_pa
 def test_a_resumed_run_may_have_other_options_than_mlflow_knows(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     for max_epochs in (1, 2):
-        logger = make_logger(LoggerConfig("mlflow"), Run(tmp_path))
+        (logger,) = make_loggers(LoggerConfig("mlflow"), Run(tmp_path))
         assert isinstance(logger, MLFlowLogger)
         trainer = pl.Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
         figures = {"acc": max_epochs / 4, "loss": 0.7, "macro_f1": 0.4}

@@ -62,7 +62,7 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
     lines.append(f"{seconds['total']:.1f} s in all{pace}{memory}; everything is in {run.folder}")
     if not in_sweep():  # which says so once, at its end
         report = None if config.report else run.folder
-        lines += next_lines(report, run.folder.parent if config.logger.name == "tensorboard" else None)
+        lines += next_lines(report, run.folder.parent if config.logger.has_tensorboard else None)
     return "\n".join(lines)
 
 

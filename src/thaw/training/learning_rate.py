@@ -14,7 +14,7 @@ from thaw.inspection.rate_curve import rate_curve
 from thaw.model.classifier import Classifier
 from thaw.run import Run
 from thaw.training.building import build
-from thaw.training.loggers import make_logger, save_figure
+from thaw.training.loggers import save_figure, tensorboard
 from thaw.training.range_test import RangeTest, run_range_test
 from thaw.training.trainer import bare_trainer, prepare
 from thaw.writing import claimed, naming_events
@@ -45,8 +45,8 @@ def _find_lr(config: Config, run: Run) -> RangeTest:
     started = time.perf_counter()
     data, model, weights_line = build(config)
     test = run_range_test(config, data, model)
-    logger = make_logger(config.logger, run) if config.logger.name == "tensorboard" else False
-    trainer = bare_trainer(config, len(model.backbone.stages), {"logger": logger, "default_root_dir": run.folder})
+    loggers = [tensorboard(run)] if config.logger.has_tensorboard else []
+    trainer = bare_trainer(config, len(model.backbone.stages), {"logger": loggers, "default_root_dir": run.folder})
     if trainer.is_global_zero:
         run.write_config(config)
         log.info(weights_line)
@@ -86,10 +86,12 @@ def save_range_test(run: Run, trainer: pl.Trainer, config: Config, test: RangeTe
     heading = f"Learning-rate range test, strategy {config.strategy.name}: {test.learns} learning"
     figure = rate_curve(test.rates, test.losses, test.smoothed, test.valley, test.steepest, heading)
     save_figure(run, trainer, run.rate_curve.name, figure)
-    if isinstance(trainer.logger, TensorBoardLogger):
-        for name, values in {"lr": test.rates, "loss": test.losses, "running_mean": test.smoothed}.items():
-            for step, value in enumerate(values):
-                trainer.logger.experiment.add_scalar(f"find_lr/{name}", value, step)
+    curves = {"lr": test.rates, "loss": test.losses, "running_mean": test.smoothed}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            for name, values in curves.items():
+                for step, value in enumerate(values):
+                    logger.experiment.add_scalar(f"find_lr/{name}", value, step)
 
 
 def _facts(test: RangeTest) -> str:

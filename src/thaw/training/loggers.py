@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
-from thaw.config import Config, LoggerConfig
+from thaw.config import TRACKERS, Config, LoggerConfig
 from thaw.errors import ThawError, printable
 from thaw.inspection.figures import write_figure
 from thaw.options import changed, flatten, typed
@@ -25,16 +25,23 @@ KEY_OPTIONS = {"backbone.name", "dataset.name", "optimizer.lr", "seed", "strateg
 """Options that tell what a run is, also where they have their default."""
 
 
-def make_logger(options: LoggerConfig, run: Run) -> Logger | bool:
-    """The logger by name; metrics.csv is written in any case. What a resumed run logs joins what it has logged before.
+def make_loggers(options: LoggerConfig, run: Run) -> list[Logger]:
+    """The loggers by the options; metrics.csv is written in any case. A resumed run goes on with what it has logged.
 
     Raises:
-        ThawError: Its package is not installed, or `logger.extra` does not fit it.
+        ThawError: A package is not installed, or `logger.extra` does not fit it.
     """
-    if options.name == "csv":
-        return False
-    if options.name == "tensorboard":
-        return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
+    loggers: list[Logger] = [tensorboard(run)] if options.has_tensorboard else []
+    return [*loggers, _begin_tracker(options, run)] if options.name in TRACKERS else loggers
+
+
+def tensorboard(run: Run) -> TensorBoardLogger:
+    """TensorBoard's events, in the run's folder."""
+    return TensorBoardLogger(run.folder, name="", version=run.events.name, default_hp_metric=False)
+
+
+def _begin_tracker(options: LoggerConfig, run: Run) -> Logger:
+    """W&B or MLflow, with the run's id there written down."""
     try:
         logger = _make_tracker(options, run)
         if writes():
@@ -67,21 +74,22 @@ def save_figure(run: Run, trainer: pl.Trainer, name: str, figure: Figure | Image
     path = run.figures / name
     with naming(path):
         write_figure(figure, path)
-    if isinstance(trainer.logger, WandbLogger):
-        trainer.logger.log_image(f"figures/{path.stem}", [str(path)])
-    elif isinstance(trainer.logger, MLFlowLogger):
-        trainer.logger.experiment.log_artifact(trainer.logger.run_id, str(path), run.figures.name)
-    elif isinstance(trainer.logger, TensorBoardLogger):
-        # `add_figure` would draw it a second time, `add_image` compress it a second time.
-        with Image.open(path) as kept:
-            width, height = kept.size
-        image = Summary.Image(encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=4)
-        summary = Summary(value=[Summary.Value(tag=f"figures/{path.stem}", image=image)])
-        trainer.logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(f"figures/{path.stem}", [str(path)])
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_artifact(logger.run_id, str(path), run.figures.name)
+        elif isinstance(logger, TensorBoardLogger):
+            # `add_figure` would draw it a second time, `add_image` compress it a second time.
+            with Image.open(path) as kept:
+                width, height = kept.size
+            image = Summary.Image(encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=4)
+            summary = Summary(value=[Summary.Value(tag=f"figures/{path.stem}", image=image)])
+            logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
 
 
 def log_final_metrics(trainer: pl.Trainer, config: Config, summary: Mapping[str, Any]) -> None:
-    """The options and the final figures, side by side in the logger's table of runs."""
+    """The options and the final figures, side by side in each logger's table of runs."""
     options = {
         name: printable(typed(value)) if isinstance(value, bool) or not isinstance(value, int | float) else value
         for name, value in flatten(asdict(config)).items()
@@ -94,19 +102,19 @@ def log_final_metrics(trainer: pl.Trainer, config: Config, summary: Mapping[str,
         for name in names
         if own.get(name) is not None
     }
-    if isinstance(trainer.logger, TensorBoardLogger):  # whose table is unreadable with every option in it
-        told = KEY_OPTIONS | changed(asdict(config)).keys() | _typed_options()
-        _log_table_row(trainer.logger, {name: options[name] for name in options if name in told}, metrics)
-    elif trainer.logger is not None:
-        known: dict[str, str] = {}
-        if isinstance(trainer.logger, MLFlowLogger):  # a resumed run has some already, and none can be changed
-            known = trainer.logger.experiment.get_run(trainer.logger.run_id).data.params
-        trainer.logger.log_hyperparams({name: options[name] for name in options.keys() - known.keys()})
-        trainer.logger.log_metrics(metrics)
-    if trainer.logger is not None:
-        trainer.logger.finalize("success")
-    if isinstance(trainer.logger, WandbLogger):
-        trainer.logger.experiment.finish()  # it sends the rest, which a signal may end only now
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):  # whose table is unreadable with every option in it
+            told = KEY_OPTIONS | changed(asdict(config)).keys() | _typed_options()
+            _log_table_row(logger, {name: options[name] for name in options if name in told}, metrics)
+        else:
+            known: dict[str, str] = {}
+            if isinstance(logger, MLFlowLogger):  # a resumed run has some already, and none can be changed
+                known = logger.experiment.get_run(logger.run_id).data.params
+            logger.log_hyperparams({name: options[name] for name in options.keys() - known.keys()})
+            logger.log_metrics(metrics)
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()  # it sends the rest, which a signal may end only now
 
 
 def _typed_options() -> set[str]:

@@ -31,7 +31,7 @@ from thaw.signals import catching_in_python
 from thaw.training.callbacks import make_callbacks
 from thaw.training.checkpoints import WholeFileIO
 from thaw.training.environment import find_environment
-from thaw.training.loggers import make_logger
+from thaw.training.loggers import make_loggers
 from thaw.training.precision import choose_precision
 from thaw.training.probe import LinearProbe
 from thaw.training.progress import EpochLog
@@ -89,7 +89,7 @@ def make_trainer(
         {
             "max_epochs": options.max_epochs,
             "callbacks": callbacks,
-            "logger": make_logger(config.logger, run),
+            "logger": make_loggers(config.logger, run),
             "log_every_n_steps": 1,
             "enable_progress_bar": show_bar,
             "default_root_dir": run.folder,
