@@ -49,6 +49,7 @@ def test_a_callback_of_ones_own_is_made_by_its_class(make: Make) -> None:
         ({"_target_": "lightning.pytorch.callbacks.Timer", "colour": 1}, "cannot be made: .*colour"),
         ({"_target_": "lightning.pytorch.callbacks.LearningRateFinder"}, "looks .* optimizer.lr=auto finds the rate"),
         ({"_target_": "lightning.pytorch.callbacks.BatchSizeFinder"}, "looks .* dataset.batch_size is yours to set"),
+        ({"_target_": "lightning.pytorch.callbacks.RichProgressBar"}, "is a progress bar, and a terminal has Thaw's"),
         ({"_target_": "lightning.pytorch.callbacks.BackboneFinetuning"}, "thaws .* strategy.head_epochs=N"),
         (
             {"_target_": "lightning.pytorch.callbacks.StochasticWeightAveraging", "swa_lrs": 0.01},
@@ -83,3 +84,19 @@ def test_early_stopping_of_ones_own_looks_where_it_is_validated(image_folder: Pa
     assert fit("val/loss")["epochs"] == 4  # two validations are no reason to stop
     with pytest.raises(ThawError, match=r"^A callback of trainer\.callbacks stops by what is not there: .*val_loss"):
         fit("val_loss")
+
+
+def test_checkpoints_of_ones_own_lie_beside_thaws(image_folder: Path, tmp_path: Path) -> None:
+    target = "lightning.pytorch.callbacks.ModelCheckpoint"
+    recipe = {"_target_": target, "filename": "{epoch}", "every_n_epochs": 1, "save_top_k": -1}
+    elsewhere = {**recipe, "every_n_epochs": 2, "dirpath": str(tmp_path / "elsewhere")}
+    config = Config(
+        dataset=DatasetConfig(root=str(image_folder), image_size=32),
+        backbone=BackboneConfig("squeezenet1_1", None),
+        trainer=TrainerConfig(accelerator="cpu", max_epochs=2, callbacks={"all": recipe, "elsewhere": elsewhere}),
+        figures=False,
+    )
+    train(config, tmp_path / "run")
+    own, others = ({path.name for path in tmp_path.glob(place)} for place in ("run/checkpoints/own/*", "elsewhere/*"))
+    assert (own, others) == ({"epoch=0.ckpt", "epoch=1.ckpt"}, {"epoch=1.ckpt"})
+    assert not (tmp_path / "run/tensorboard/checkpoints").exists()

@@ -74,6 +74,8 @@ def _make_own(name: str, recipe: Any) -> pl.Callback:
             f"trainer.callbacks.{name} looks for options where Thaw has none: optimizer.lr=auto finds the rate, and "
             "dataset.batch_size is yours to set."
         )
+    if isinstance(callback, pl.callbacks.ProgressBar):
+        raise ThawError(f"trainer.callbacks.{name} is a progress bar, and a terminal has Thaw's: leave it out.")
     if isinstance(callback, pl.callbacks.BaseFinetuning):  # of a head on stored features it would thaw nothing
         raise ThawError(
             f"trainer.callbacks.{name} thaws a backbone, as the strategy does: use strategy=discriminative with "

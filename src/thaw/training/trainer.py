@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
@@ -83,6 +83,9 @@ def make_trainer(
     callbacks = [steps, *make_callbacks(config, run, num_stages, epochs, probe, mode), *further]
     if show_bar:
         callbacks.append(LossBar(steps))
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:  # one of the user's own
+            callback.dirpath = str(run.checkpoints / "own")  # Lightning would choose the logger's folder
     trainer = bare_trainer(
         config,
         num_stages,
