@@ -9,6 +9,8 @@ from types import ModuleType
 
 PROGRAMS = {"train": "train a classifier: KEY=VALUE, as in `thaw train --help`", "find_lr": "suggest a learning rate"}
 """Commands that read their options by Hydra, and what they do."""
+OTHER_NAMES = {"val": "evaluate", "validate": "evaluate", "test": "evaluate", "fit": "train", "infer": "predict"}
+"""What commands are called in other tools, each with its name here."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +76,8 @@ def _refuse_unknown(words: Sequence[str]) -> None:
 
     if not words or words[0].startswith("-") or words[0] in (commands := _commands()):
         return
-    near = did_you_mean(words[0], [*PROGRAMS, *commands])
+    name = OTHER_NAMES.get(words[0], words[0])
+    near = did_you_mean(name, [*PROGRAMS, *commands])
     raise ThawError(f"thaw has no command {words[0]!r}.{near} `thaw --help` lists all.")
 
 

@@ -47,4 +47,6 @@ def make(key: str, recipe: Any, usual: Mapping[str, Any] | None = None, calls: b
 def reason_of(error: BaseException) -> str:
     """What an error of the user's own class says, with the name that may have been meant."""
     meant = did_you_mean(error.name, dir(error.obj)) if isinstance(error, AttributeError) and error.name else ""
+    if "cannot assign 'list' object" in str(error):
+        meant = " A tensor is written {_target_: torch.tensor, data: [1.0, 3.0]}."
     return f"{one_line(error)}{meant and '.' + meant}"

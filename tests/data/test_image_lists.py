@@ -96,7 +96,10 @@ def test_a_list_of_other_classes_changes_those_images_alone(root: Path, tmp_path
             "path,label\nants/1.jpg,ant\n",
             r"gives ants/1\.jpg the class 'ant', which no image has\. Did you mean 'ants'",
         ),
-        ("path,label\nants/1.jpg\n", r"gives ants/1\.jpg the class '', which no image has\.$"),
+        (
+            "path,label\nants/1.jpg\n",
+            r"gives ants/1\.jpg the class '', which no image has\. A new one has to be named among all in dataset\.",
+        ),
         ("path,label\nants/1.jpg,ants\nants/../ants/1.jpg,bees\n", r"1\.jpg two classes, 'ants' and 'bees'"),
         ("path,label\nants/7.jpg,ants\n", r"names 1 of 1 files that are not in .*: ants/7\.jpg\.$"),
     ],

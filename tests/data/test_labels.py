@@ -267,7 +267,22 @@ def test_a_column_of_numbers_tells_no_split_and_is_not_advised(tmp_path: Path, c
         ),
         (
             "path,label\n000.jpg,ants\n000.jpg,bees\n",
-            "dataset.csv: {file}, line 3 names an image that an earlier line names too: {root}/000.jpg.",
+            "dataset.csv: {file}, line 3 says 'bees' of an image of which an earlier line says 'ants': {root}/000.jpg.",
+        ),
+        (
+            "path,label,split\n000.jpg,ants,train\n000.jpg,ants,val\n",
+            "dataset.csv: {file}, line 3 says 'val' of an image of which an earlier line says 'train': {root}/000.jpg.",
+        ),
+        (
+            "path,label\n000.jpg,ants\n001.jpg,bees\n000.jpg,ants\n",
+            "dataset.csv: {file} has 1 of 3 lines that repeat an earlier one: 000.jpg (line 4). "
+            "Fix or remove them; dataset.on_bad=skip leaves them out.",
+        ),
+        (
+            "path,label\nants\\0.jpg,ants\n001.jpg,bees\n",
+            "dataset.csv: {file} has 1 of 2 lines of a file that does not exist, as seen from {root}: "
+            "ants\\0.jpg (line 2). They have backslashes between folders, as Windows writes them: replace them by "
+            "slashes.",
         ),
         (
             "path,label,split\n000.jpg,ants,train\n001.jpg,bees,train\n002.jpg,wasps,val\n",
@@ -387,10 +402,19 @@ def test_csv_with_a_quote_that_would_swallow_the_lines_behind_it(tmp_path: Path,
     assert message.endswith("; is a quote missing there, or one too many?).")
 
 
+def test_lines_that_repeat_others_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    plant(tmp_path, {"": 20})
+    lines = [f"{i:03}.jpg,{'ants' if i % 2 else 'bees'}" for i in range(20)]
+    write_csv(tmp_path, "\n".join(["path,label", *lines, *lines[:3]]))
+    index = index_of(tmp_path, csv="labels.csv", on_bad="skip")
+    assert len(index.samples) == 20
+    assert [path.name for path in index.ignored["repeated"]] == ["000.jpg", "001.jpg", "002.jpg"]
+
+
 def test_csv_with_lines_within_quotes(tmp_path: Path) -> None:
     plant(tmp_path, {"": 2})
     write_csv(tmp_path, 'path,label,note\n000.jpg,ants,"two\nlines, ""quoted"""\n001.jpg,bees,\n001.jpg,bees,\n')
-    assert "line 5 names an image that an earlier line names too" in error_of(tmp_path, csv="labels.csv")
+    assert "1 of 3 lines that repeat an earlier one: 001.jpg (line 5)" in error_of(tmp_path, csv="labels.csv")
 
 
 def test_blanks_behind_a_closing_quote_do_not_count(tmp_path: Path) -> None:

@@ -180,6 +180,15 @@ def test_a_list_gives_lines_of_a_table_another_class(tmp_path: Path) -> None:
     assert sum(map(Counter, sizes(index).values()), Counter()) == {"ants": 11, "bees": 9}
 
 
+def test_a_new_class_of_relabelled_images_is_named_among_all(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 10})
+    moved = {f"{name}/00{i}.jpg" for name in ("ants", "bees") for i in range(4)}
+    (tmp_path / "mended.csv").write_text("\n".join(["path,label", *(f"{path},other" for path in moved)]))
+    index = index_of(tmp_path, relabel="mended.csv", classes=["ants", "bees", "other"])
+    assert index.classes == ("ants", "bees", "other")
+    assert {index.place(path) for path, label in index.samples if label == 2} == moved
+
+
 def test_a_file_that_no_pattern_fits_can_be_left_out(tmp_path: Path) -> None:
     for name in [f"{name}_{i}.jpg" for name in ("ants", "bees") for i in range(5)] + ["cover.jpg"]:
         (tmp_path / name).touch()
@@ -260,9 +269,9 @@ def test_a_table_beside_images_without_classes_is_named(
 def test_class_folders_without_images_are_not_said_to_lack(tmp_path: Path) -> None:
     plant(tmp_path, {"ants": 0, "bees": 0})
     assert error_of(tmp_path) == f"dataset.root has no images: {tmp_path}."
-    for name in ("ants/1.HEIC", "ants/2.HEIC", "bees/3"):
+    for name in ("ants/1.CR2", "ants/2.CR2", "bees/3"):
         (tmp_path / name).touch()
-    others = "3 files ignored (not images by their names: ants/1.HEIC, ants/2.HEIC, bees/3)"
+    others = "3 files ignored (not images by their names: ants/1.CR2, ants/2.CR2, bees/3)"
     for options in ({}, {"label_pattern": "^(.)"}):
         assert error_of(tmp_path, **options) == f"dataset.root has no images: {tmp_path}. {others}."
 

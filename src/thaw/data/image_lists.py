@@ -77,7 +77,7 @@ def read_reasons(file: Path, root: Path) -> dict[str, str]:
     return {line["path"]: line.get("reason") or "" for line in _read(file, root, "dataset.exclude", ["path"])}
 
 
-def relabel(rows: Sequence[Row], file: Path, root: Path) -> list[Row]:
+def relabel(rows: Sequence[Row], file: Path, root: Path, classes: Sequence[str] | None = None) -> list[Row]:
     """The rows with the classes that the file gives some of them; that may be the class which they have.
 
     Args:
@@ -85,18 +85,22 @@ def relabel(rows: Sequence[Row], file: Path, root: Path) -> list[Row]:
         file: With the columns path, relative to `root`, and label, as in `predictions.csv` of a run; others are for
             the reader.
         root: Of the data.
+        classes: `dataset.classes`, which may name new ones.
 
     Raises:
         ThawError: The file is missing or no such table, names a file that does not exist, or a class that none of the
             images has, or gives an image two.
     """
-    option, known = "dataset.relabel", {row.name.strip(): row.name for row in rows}
+    option = "dataset.relabel"
+    known = {name: name for name in classes or ()} | {row.name.strip(): row.name for row in rows}
     names: dict[Path, str] = {}
     for line in _read(file, root, option, ["path", "label"]):
         path, label = absolute(root / line["path"]), (line["label"] or "").strip()
         if label not in known:
-            near = did_you_mean(label, known)
-            raise ThawError(f"{option}: {file} gives {line['path']} the class {label!r}, which no image has.{near}")
+            near, new = did_you_mean(label, known), " A new one has to be named among all in dataset.classes."
+            raise ThawError(
+                f"{option}: {file} gives {line['path']} the class {label!r}, which no image has.{near or new}"
+            )
         if (other := names.setdefault(path, known[label])) != known[label]:
             raise ThawError(f"{option}: {file} gives {line['path']} two classes, {other!r} and {label!r}.")
     return [row._replace(name=names.get(absolute(row.path), row.name)) for row in rows]

@@ -1,6 +1,7 @@
 """Classes that no folder tells: those that a CSV file names, or a pattern finds in the names of files."""
 
 import csv
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -17,6 +18,7 @@ COLUMN = re.compile("{([^{}]+)}")
 BAD_LINES = {
     "without a label": "without a label",
     "missing": "of a file that does not exist, as seen from {folder}",
+    "repeated": "that repeat an earlier one",
 }
 """Why lines are refused or left out, and how to say so."""
 SPLIT_LIKE = re.compile(
@@ -45,8 +47,8 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
         options: What the columns are called.
 
     Raises:
-        ThawError: The file is missing or no such table; a line names no split, or an image that an earlier line names
-            too; or lines lack a label or name no file, and `dataset.on_bad` is error.
+        ThawError: The file is missing or no such table; a line names no split, or says something else of an image than
+            an earlier one; or lines repeat one, lack a label or name no file, and `dataset.on_bad` is error.
     """
     rows: dict[Path, Row] = {}
     bad: list[tuple[str, Row, int]] = []
@@ -78,9 +80,10 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
                 if not row.name or not row.path.is_file():
                     bad.append(("missing" if row.name else "without a label", row, number))
                     continue
-                if row.path in rows:
-                    raise ThawError(f"{where} names an image that an earlier line names too: {row.path}.")
-                rows[row.path] = row
+                earlier = rows.setdefault(row.path, row)
+                if earlier is not row:
+                    _refuse_contradiction(row, earlier, where)
+                    bad.append(("repeated", row, number))
     except OSError as error:
         raise ThawError(
             f"dataset.csv cannot be read: {file} ({error}). It was looked for in {file.absolute().parent}."
@@ -97,6 +100,17 @@ def read_table(file: Path, options: DatasetConfig) -> Table:
     others = [] if options.csv_split in columns else [name for name in columns if name not in needed]
     unused = [name for name in others if SPLIT_LIKE.fullmatch(name) and _tells_split(name, lines)]
     return Table(list(rows.values()), unused, left_out)
+
+
+def _refuse_contradiction(row: Row, earlier: Row, where: str) -> None:
+    """Refuse a line that says something else of an image than an earlier one.
+
+    Raises:
+        ThawError: It does.
+    """
+    for said, before in zip(row, earlier, strict=True):
+        if said != before:
+            raise ThawError(f"{where} says {said!r} of an image of which an earlier line says {before!r}: {row.path}.")
 
 
 def _tells_split(column: str, lines: Sequence[tuple[int, dict[str, str]]]) -> bool:
@@ -137,6 +151,8 @@ def _refuse(bad: list[tuple[str, Row, int]], num_good: int, file: Path, csv_path
             f"dataset.csv_path={csv_path} makes these paths of the columns, as seen from the file's folder: change it, "
             f"as to 'FOLDER/{csv_path}', or mend the lines."
         )
+    if os.sep == "/" and any("\\" in str(row.path) for _, row, _ in bad):
+        remedy = "They have backslashes between folders, as Windows writes them: replace them by slashes."
     raise ThawError(f"dataset.csv: {file} has {'; '.join(facts)}. {remedy}")
 
 

@@ -58,7 +58,7 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     excluded = read_excluded(find_list(root, options.exclude), root) if options.exclude else frozenset()
     scan = _read_csv(root / options.csv, options, excluded) if options.csv else _read_folders(root, options, excluded)
     if options.relabel:
-        rows = relabel(scan.rows, find_list(root, options.relabel), root)
+        rows = relabel(scan.rows, find_list(root, options.relabel), root, options.classes)
         scan.num_relabelled = sum(new.name != old.name for new, old in zip(rows, scan.rows, strict=True))
         scan.rows = rows
     return scan

@@ -76,7 +76,9 @@ def find_weights(backbone: str, spec: str) -> Weights:
     if path.is_file():
         return _from_file(backbone, path)
     if "/" in spec or path.suffix:
-        raise ThawError(f"backbone.weights names a file that does not exist: {path.absolute()}.")
+        there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, there)
+        raise ThawError(f"backbone.weights names a file that does not exist: {path.absolute()}.{near}")
     names = ("default", *(weights.name for weights in official))
     raise ThawError(
         f"backbone.weights must be one of {', '.join(names)}, a file, a run folder or null, got {spec!r}."
