@@ -45,8 +45,13 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
         if summary["probe"] and is_best and best["acc"] <= summary["probe"]["acc"]:
             lines.append("No epoch was better than the probe alone, which strategy=probe gives without training")
         if summary["probe"] and last["acc"] < (low := summary["probe"]["acc_ci95"][0]):
-            remedy = "" if config.starts_from_probe else "head.init=probe, "
-            advice = f"{remedy}more epochs, or another optimizer.lr"
+            remedies = {
+                "head.init=probe": config.starts_from_probe,
+                "trainer.gradient_clip=1": config.trainer.gradient_clip,
+            }
+            advice = (
+                "".join(f"{remedy}, " for remedy, is_set in remedies.items() if not is_set) + "or another optimizer.lr"
+            )
             lines.append(f"The last epoch is below the probe's 95 % interval, from {low:.3f}: try {advice}")
     if summary["test"]:
         which = f"the epoch chosen on {chosen_on}" if is_chosen else "that epoch"
