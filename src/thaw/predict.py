@@ -1,13 +1,11 @@
 """Images -> what a run's classifier says of each; decoding and inference side by side."""
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -21,51 +19,20 @@ from thaw.console import silence_hints
 from thaw.data.images import BadImage, convert_image, read_image
 from thaw.data.inputs import Inputs, Listed, is_one, list_inputs, matches_nothing
 from thaw.data.threads import in_threads, num_cores
-from thaw.errors import ThawError, abridge, name_some, one_line
-from thaw.inspection.figures import INK
-from thaw.inspection.grids import Grid, fill
+from thaw.errors import ThawError, name_some, one_line
+from thaw.model.classifier import Classifier
+from thaw.prediction import Prediction
 from thaw.rules import require
 from thaw.run import Run
 from thaw.training.precision import keep_precision
 from thaw.tta import check_views
-from thaw.writing import drafting, drafting_csv
 
 silence_hints()
 
+Result = TypeVar("Result")
 MOST_THREADS = 32  # each holds a batch of images and its activations
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Precisions at which the weights stay float32, and what is computed in."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was said of one image.
-
-    Attributes:
-        path: The file; None of an image in memory.
-        top: The likeliest classes and their probabilities, the likeliest first; empty if it could not be read.
-        error: Why it could not be read; None if it could.
-    """
-
-    path: Path | None
-    top: tuple[tuple[str, float], ...] = ()
-    error: str | None = None
-
-    def __repr__(self) -> str:
-        name = None if self.path is None else str(self.path)
-        top = name_some([f"{label!r} {probability:.4f}" for label, probability in self.top], most=3)
-        said = top or f"error={self.error!r}"
-        return f"Prediction({name!r}, {said})"
-
-    @property
-    def label(self) -> str | None:
-        """The likeliest class."""
-        return self.top[0][0] if self.top else None
-
-    @property
-    def probability(self) -> float | None:
-        """Of the likeliest class."""
-        return self.top[0][1] if self.top else None
 
 
 class Predictor:
@@ -134,43 +101,76 @@ class Predictor:
         path, contents = (Path("bytes"), image) if isinstance(image, BytesIO) else (Path(image), None)
         return self.transform(read_image(path, self.transform.decoded_side, contents))
 
-    @torch.inference_mode()
+    def features(self, images: Inputs) -> Tensor:
+        """What the head tells the classes by, for a search of alike images or a classifier of another kind.
+
+        Args:
+            images: As `predict` takes them.
+
+        Returns:
+            Features (N, F), float32, on the CPU, of the centre crops.
+
+        Raises:
+            BadImage: One of them cannot be read.
+            ThawError: There are no images.
+        """
+        return torch.cat([*self._in_batches(self._extract_batch, list_inputs(images))])
+
     def classify(self, images: Tensor) -> Tensor:
         """Probabilities (B, K), on the CPU, of uint8 crops (B, 3, S, S)."""
-        mixed = MIXED.get(self.precision)  # Fabric's contexts set the default dtype of all threads
-        try:
+        with self._computing(len(images)):
             images = images.to(self.device)
             views = [images, *(images.flip(axes) for axes in self.mirrored_axes)]
-            with torch.autocast(self.device.type, mixed, enabled=mixed is not None):
-                return torch.stack([self.module(view).softmax(dim=1) for view in views]).mean(dim=0).cpu()
-        except torch.OutOfMemoryError as error:
-            raise ThawError(
-                f"Out of memory on {self.device} with batches of {len(images)}: use smaller ones."
-            ) from error
+            return torch.stack([self.module(view).softmax(dim=1) for view in views]).mean(dim=0).cpu()
 
     def stream(self, images: Sequence[Listed], top: int = 3) -> Iterator[Prediction]:
-        """What `predict` gives, of files and images that are listed already.
-
-        Several threads each read a batch and classify it: while one decodes another computes, all cores are busy
-        without waiting for each other, and no more batches than threads are in memory. They are no more than torch
-        may use (`OMP_NUM_THREADS`); a single batch needs none.
-        """
+        """What `predict` gives, of files and images that are listed already."""
         require(top >= 1, "top", "at least 1", top)
+        for predictions in self._in_batches(lambda batch: self._predict_batch(batch, top), images):
+            yield from predictions
+
+    def _in_batches(self, function: Callable[[Sequence[Listed]], Result], images: Sequence[Listed]) -> Iterator[Result]:
+        """What a function makes of each batch, in order.
+
+        Several threads each read a batch and pass it through the network: while one decodes another computes, all cores
+        are busy without waiting for each other, and no more batches than threads are in memory. They are no more than
+        torch may use (`OMP_NUM_THREADS`); a single batch needs none.
+        """
         keep_freed_memory()
         cores = min(num_cores(), before := torch.get_num_threads())
         size = max(1, min(self.batch_size, -(-len(images) // cores)))
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         num_threads = max(1, min(cores, len(batches), MOST_THREADS))
         if num_threads == 1:
-            for batch in batches:
-                yield from self._predict_batch(batch, top)
+            yield from map(function, batches)
             return
         share = partial(torch.set_num_threads, cores // num_threads)
         try:
-            for predictions in in_threads(lambda batch: self._predict_batch(batch, top), batches, num_threads, share):
-                yield from predictions
+            yield from in_threads(function, batches, num_threads, share)
         finally:
             torch.set_num_threads(before)  # the setting is also that of threads that torch has not seen yet
+
+    @contextmanager
+    def _computing(self, num_images: int) -> Iterator[None]:
+        """Inside, torch computes at the precision of the classifier, without gradients.
+
+        Raises:
+            ThawError: Memory is out.
+        """
+        mixed = MIXED.get(self.precision)  # Fabric's contexts set the default dtype of all threads
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, mixed, enabled=mixed is not None):
+                yield
+        except torch.OutOfMemoryError as error:
+            raise ThawError(
+                f"Out of memory on {self.device} with batches of {num_images}: use smaller ones."
+            ) from error
+
+    def _extract_batch(self, images: Sequence[Listed]) -> Tensor:
+        crops = torch.stack([self.read(image) for image in images])
+        with self._computing(len(crops)):
+            module = cast(Classifier, self.module)
+            return module.extract(module.normalize(crops.to(self.device))).float().cpu()
 
     def _predict_batch(self, images: Sequence[Listed], top: int) -> list[Prediction]:
         crops = [self._try_to_read(image) for image in images]
@@ -194,49 +194,3 @@ class Predictor:
         best = probabilities.topk(min(top, len(self.classes)))
         for values, labels in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             yield tuple((self.classes[label], value) for label, value in zip(labels, values, strict=True))
-
-
-# ---- what is made of predictions
-
-
-def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
-    """One row a file: path, label, probability, the next classes and theirs, error."""
-    most = max(len(prediction.top) for prediction in predictions)
-    others = [name for rank in range(2, most + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-    with drafting_csv(path) as file:
-        writer = csv.DictWriter(file, ["path", "label", "probability", *others, "error"])
-        writer.writeheader()
-        for prediction in predictions:
-            cells = [cell for label, value in prediction.top for cell in (label, f"{value:.6g}")]
-            named = zip(["label", "probability", *others], cells, strict=False)
-            writer.writerow({"path": prediction.path, **dict(named), "error": prediction.error or ""})
-
-
-def write_json(predictions: Sequence[Prediction], path: Path) -> None:
-    """A list with an object an image: path (null for one in memory), label, probability, top, error."""
-    rows = [
-        {
-            "path": None if prediction.path is None else str(prediction.path),
-            "label": prediction.label,
-            "probability": prediction.probability,
-            "top": [{"label": label, "probability": value} for label, value in prediction.top],
-            "error": prediction.error,
-        }
-        for prediction in predictions
-    ]
-    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-    with drafting(path) as draft:
-        draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON reads such codes back
-
-
-def photo_grid(images: Sequence[Tensor], shown: Sequence[Prediction], num_files: int) -> Grid:
-    """Images (3, S, S) under what was predicted for them and their file names."""
-    names = [each.path.name if each.path else "" for each in shown]
-    titles = [
-        fill(f"{{}} {each.probability:.0%}", each.label or "") + f"\n{abridge(name, 24)}"
-        for each, name in zip(shown, names, strict=True)
-    ]
-    heading = (
-        f"Predictions of {len(shown)} of {num_files} images, evenly chosen" if len(shown) < num_files else "Predictions"
-    )
-    return Grid(images, titles, [INK] * len(titles), heading)

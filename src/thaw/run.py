@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from thaw.data.inputs import Inputs
     from thaw.inspection.predictions import Predictions
     from thaw.model.classifier import Classifier
-    from thaw.predict import Prediction
+    from thaw.prediction import Prediction
 
 
 class Run:

@@ -17,8 +17,10 @@ from PIL import Image
 
 from thaw.cli import main
 from thaw.commands.predict import _summary
+from thaw.data.images import BadImage
 from thaw.errors import ThawError
-from thaw.predict import Prediction, Predictor, photo_grid, write_csv, write_json
+from thaw.predict import Predictor
+from thaw.prediction import Prediction, photo_grid, write_csv, write_json
 from thaw.run import Run
 
 CLASSES = {"blue", "green", "red"}
@@ -179,6 +181,18 @@ def test_who_stops_listening_stops_the_work(finished_run: Run, image_folder: Pat
     predictions.close()  # type: ignore[attr-defined]
     assert len(read) < 500
     assert torch.get_num_threads() == before
+
+
+def test_features_are_what_the_head_tells_classes_by(finished_run: Run, image_folder: Path) -> None:
+    predictor = Predictor(finished_run, batch_size=2)
+    paths = sorted((image_folder / "val").rglob("*.png"))
+    features = predictor.features(paths)
+    assert (features.shape, features.dtype, features.device.type) == ((9, 512), torch.float32, "cpu")
+    shares = finished_run.load_classifier().classify(features).softmax(dim=1)
+    assert [predictor.classes[label] for label in shares.argmax(dim=1)] == [each.label for each in predictor(paths)]
+    assert torch.allclose(shares, predictor.classify(torch.stack([predictor.read(path) for path in paths])), atol=1e-5)
+    with pytest.raises(BadImage, match=r"missing\.png cannot be read as an image"):
+        predictor.features([image_folder / "missing.png"])
 
 
 @pytest.mark.parametrize(("num_images", "most"), [(1, 2), (6, 1)])

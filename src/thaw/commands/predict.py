@@ -15,7 +15,8 @@ from thaw.importing import heavy_imports
 from thaw.rules import require
 
 if TYPE_CHECKING:
-    from thaw.predict import Prediction, Predictor
+    from thaw.predict import Predictor
+    from thaw.prediction import Prediction
 
 DESCRIPTION = (
     "Classify images with a run's best checkpoint, or its last. A file that cannot be read, or a pattern that matches "
@@ -55,7 +56,8 @@ def run(options: argparse.Namespace) -> int:
     if grid and grid.exists() and grid.absolute().parent in {path.absolute().parent for path in paths}:
         raise ThawError(f"--grid={grid} is there already, among the images: it may be one. Name another file.")
     with heavy_imports():
-        from thaw.predict import Predictor, write_csv, write_json
+        from thaw.predict import Predictor
+        from thaw.prediction import write_csv, write_json
         from thaw.run import Run
 
     for name in options.images:
@@ -122,7 +124,7 @@ def _draw(predictor: "Predictor", predictions: Sequence["Prediction"], path: Pat
     from thaw.data.inputs import spread
     from thaw.inspection.figures import write_figure
     from thaw.inspection.grids import MOST
-    from thaw.predict import photo_grid
+    from thaw.prediction import photo_grid
 
     readable = [each for each in predictions if each.error is None]
     shown = spread(readable, MOST)
