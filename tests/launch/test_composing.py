@@ -29,12 +29,12 @@ def test_a_mistake_is_told_in_one_sentence(option: str, message: str) -> None:
         compose(option)
 
 
-@pytest.mark.parametrize("name", ["folder", "stream"])
 def test_a_list_of_options_is_told_how_to_be_given() -> None:
     with pytest.raises(ThawError, match=r"^compose takes options one by one, as compose\("):
         compose(["seed=1"])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["folder", "stream"])
 def test_where_images_of_ones_own_lie_has_to_be_said(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(ThawError) as caught:
         compose(f"dataset={name}")
