@@ -15,16 +15,19 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.allocator import keep_freed_memory
+from thaw.config import TrainerConfig
 from thaw.console import silence_hints
 from thaw.data.images import BadImage, convert_image, read_image
 from thaw.data.inputs import Inputs, Listed, is_one, list_inputs, matches_nothing
 from thaw.data.threads import in_threads, num_cores
 from thaw.errors import ThawError, name_some, one_line
 from thaw.model.classifier import Classifier
+from thaw.paths import at_home
 from thaw.prediction import Prediction
+from thaw.reading import is_alone
 from thaw.rules import require
 from thaw.run import Run
-from thaw.training.precision import keep_precision
+from thaw.training.precision import choose_precision, keep_precision
 from thaw.tta import check_views
 
 silence_hints()
@@ -39,31 +42,38 @@ class Predictor:
     """The classifier of a run's best epoch, with the transform and the precision that `thaw evaluate` takes.
 
     Args:
-        run: A finished run, or its folder; or its `checkpoints/last.ckpt`, for the last epoch.
+        run: A finished run, or its folder; or its `checkpoints/last.ckpt`, for the last epoch; or a checkpoint that has
+            been copied elsewhere, which is all that it takes: without the run's options, `auto` chooses the precision.
         device: auto, cpu, gpu, or another accelerator of Lightning's.
         batch_size: Images at a time; default 8 on the CPU, where their activations stay in its cache, else 64.
         tta: Test-time augmentation: the mean of the probabilities over the centre crop and those mirror images that
             the training may have shown, as `thaw evaluate --tta` takes it.
 
     Raises:
-        ThawError: The run is not finished, the device is not there, or the training had no mirror images.
+        ThawError: The run is not finished, the device is not there, or the training had no mirror images, or may have
+            had none.
     """
 
     def __init__(
         self, run: Run | Path | str, device: str = "auto", batch_size: int | None = None, tta: bool = False
     ) -> None:
-        run = run if isinstance(run, Run) else Run(run)
-        classifier = run.load_classifier()
-        self.folder, self.backbone = run.folder, classifier.backbone.name
-        self.classes, self.transform = classifier.classes, classifier.transform
-        if tta:
-            check_views(run.augment, tta)
-        self.mirrored_axes = run.augment.mirrored_axes if tta else []
+        if not isinstance(run, Run) and is_alone(path := Path(at_home(run))):
+            if tta:
+                raise ThawError(f"`tta` needs the whole run, for its augmentation: {path} is a file alone.")
+            self.folder, classifier = path, Classifier.load_from_checkpoint(path)
+            precision, self.mirrored_axes = choose_precision(TrainerConfig(accelerator=device)), []
+        else:
+            run = run if isinstance(run, Run) else Run(run)
+            self.folder, classifier = run.folder, run.load_classifier()
+            if tta:
+                check_views(run.augment, tta)
+            precision, self.mirrored_axes = keep_precision(run, device), run.augment.mirrored_axes if tta else []
+        self.backbone, self.classes, self.transform = classifier.backbone.name, classifier.classes, classifier.transform
         try:
             fabric = Fabric(
                 accelerator=device,
                 devices=1,
-                precision=cast(Any, keep_precision(run, device)),
+                precision=cast(Any, precision),
                 plugins=[LightningEnvironment()],  # whatever SLURM or torchrun say: it is alone
             )
         except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:

@@ -34,7 +34,18 @@ def find_folder(path: Path) -> Path:
     if is_in_run and path.name in ("best.ckpt", "last.ckpt"):
         return checkpoints.parent
     place = checkpoints.parent if is_in_run else "RUN"
-    raise ThawError(f"{path} is not what a run is read from: name its folder, {place}, or a checkpoint in it.")
+    raise ThawError(
+        f"{path} is not what a run is read from: name its folder, {place}, or a checkpoint in it. By the file alone "
+        "`thaw predict` works."
+    )
+
+
+def is_alone(path: Path) -> bool:
+    """True of a checkpoint that has been taken out of its run."""
+    if path.suffix != ".ckpt" or not path.is_file():
+        return False
+    folder = path.absolute().parent
+    return not (folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file())
 
 
 def read_config(path: Path) -> dict[str, Any]:

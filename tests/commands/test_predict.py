@@ -412,3 +412,23 @@ def test_an_image_that_a_shell_puts_behind_grid_is_not_drawn_over(
     assert main(["predict", str(finished_run.folder), *arguments]) == 2
     assert "is there already, among the images: it may be one." in capsys.readouterr().err
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+# ---- a checkpoint alone
+
+
+def test_a_checkpoint_alone_predicts_what_its_run_does(
+    finished_run: Run, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = Path(shutil.copy(finished_run.best, tmp_path / "model.ckpt"))
+    said, expected = (Predictor(source)(image_folder / "val") for source in (alone, finished_run))
+    assert isinstance(said, list)
+    assert isinstance(expected, list)
+    assert [each.label for each in said] == [each.label for each in expected]
+    assert [each.probability for each in said] == pytest.approx([each.probability for each in expected], abs=0.02)
+    assert main(["predict", str(alone), str(image_folder / "val/red/0.png")]) == 0
+    assert "0.png" in capsys.readouterr().out
+    assert main(["predict", str(alone), str(image_folder / "val/red/0.png"), "--tta"]) == 2
+    assert capsys.readouterr().err == f"--tta needs the whole run, for its augmentation: {alone} is a file alone.\n"
+    assert main(["evaluate", str(alone)]) == 2
+    assert capsys.readouterr().err.endswith(" By the file alone `thaw predict` works.\n")

@@ -29,7 +29,10 @@ TABLES, PICTURES = (".csv", ".json"), (".png", ".jpg", ".pdf")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "folder", type=Path, metavar="RUN", help="folder of a finished run, or its checkpoints/last.ckpt"
+        "folder",
+        type=Path,
+        metavar="RUN",
+        help="folder of a finished run, or its checkpoints/last.ckpt, or a checkpoint alone",
     )
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="files, folders, patterns, or - for one path a line on stdin"
@@ -64,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         if Run(name).is_started:
             raise ThawError(f"{name} is the folder of a run, and no images: one run predicts, {options.folder}.")
     try:
-        predictor = Predictor(Run(options.folder), options.device, options.batch_size, options.tta)
+        predictor = Predictor(options.folder, options.device, options.batch_size, options.tta)
     except ThawError as error:
         raise ThawError(str(error).replace("`tta`", "--tta")) from error
     started = time.perf_counter()
