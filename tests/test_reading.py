@@ -28,7 +28,9 @@ def test_another_checkpoint_is_no_run(finished_run: Run, tmp_path: Path, name: s
     shutil.copy(folder / "checkpoints/best.ckpt", tmp_path / "copied")
     shutil.copy(folder / "checkpoints/best.ckpt", folder / "checkpoints/other.ckpt")
     place = folder if name.startswith("run") else "RUN"
-    with pytest.raises(ThawError, match=rf"^{tmp_path / name} is not .*folder, {place}, or a checkpoint in it\. By the file alone"):
+    with pytest.raises(
+        ThawError, match=rf"^{tmp_path / name} is not .*folder, {place}, or a checkpoint in it\. By the file alone"
+    ):
         Run(tmp_path / name)
 
 

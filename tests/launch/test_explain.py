@@ -7,7 +7,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import ThawError, did_you_mean
-from thaw.launch.explain import LISTED, OTHER_NAMES, explain, option_names, refuse_unknown
+from thaw.launch.explain import LISTED, explain, option_names, refuse_unknown
+from thaw.launch.other_names import OTHER_NAMES
 
 Compose = Callable[..., DictConfig]
 HEADER = "{}.yaml sets options by their full names: its first line must be `# @package _global_`."

@@ -16,7 +16,7 @@ from thaw import config
 from thaw.backbone_names import BACKBONE_NAMES
 from thaw.config import Config
 from thaw.errors import ThawError, did_you_mean
-from thaw.launch.explain import OTHER_NAMES
+from thaw.launch.other_names import OTHER_NAMES
 from thaw.options import typed
 from thaw.rules import in_words
 
