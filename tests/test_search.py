@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hydra
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
@@ -19,7 +19,7 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 from hydra.core.hydra_config import HydraConfig  # noqa: E402 - after what may be absent
 
 from thaw.config import SweepConfig  # noqa: E402
-from thaw.launch.sweep import find_jobs  # noqa: E402
+from thaw.launch.sweep import OutputFolder, find_jobs  # noqa: E402
 from thaw.summary import objective  # noqa: E402
 from thaw.training.pruning import current_trial  # noqa: E402
 
@@ -224,3 +224,38 @@ def test_the_running_trial_is_found_by_its_values(tmp_path: Path, monkeypatch: p
     trial = current_trial(SweepConfig())
     assert trial is not None
     assert trial.number == 0
+
+
+@pytest.mark.usefixtures("compose")  # starts Hydra
+@pytest.mark.parametrize(
+    ("options", "params", "message"),
+    [
+        ([], {}, "The search has nothing to search: add options"),
+        (["sweep=frozen_head", "seed=1,2"], {}, "seed=1,2 would be searched, too, for the luckiest value. Search with"),
+        (["sweep=frozen_head", "dataset.fold=0,1"], {}, "dataset.fold=0,1 would be searched"),
+        (
+            ["optimizer.lr=interval(1e-3,1)"],
+            {"dataset.split_seed": "choice(1,2)"},
+            "dataset.split_seed=choice(1,2) wou",
+        ),
+        (["optimizer.lr=interval(1e-3,1)", "seed=1"], {}, ""),
+        (["sweep=frozen_head"], {}, ""),
+    ],
+)
+def test_a_search_for_nothing_or_for_luck_is_refused(
+    options: list[str], params: dict[str, str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = [each for each in options if each.startswith("sweep=")] or ["sweep=search"]
+    config = hydra.compose("config", [*preset, f"hydra.sweep.dir={tmp_path / 'sweep'}"], return_hydra_config=True)
+    with open_dict(config):
+        config.hydra.overrides.task = options
+        config.hydra.sweeper.params = {**(config.hydra.sweeper.params or {}), **params} or None
+    if not message:
+        with OutputFolder.claim:
+            OutputFolder().on_multirun_start(config)
+        return
+    with pytest.raises(SystemExit) as caught:
+        OutputFolder().on_multirun_start(config)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(message)
+    assert not (tmp_path / "sweep").exists()

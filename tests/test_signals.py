@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from thaw.signals import Interrupted, deferred
+from thaw.signals import Interrupted, catching_in_python, deferred
 
 PROGRAM = """
 import multiprocessing, os, sys, time, weakref
@@ -99,3 +99,10 @@ def test_a_signal_amid_an_import_waits_for_its_end(number: int) -> None:
 def test_a_signal_in_a_launchers_worker_reaches_the_sweep_whole() -> None:
     error = pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM)))
     assert (error.number, error.code, error.signal) == (signal.SIGTERM, 143, "SIGTERM")
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Interrupted)])
+def test_in_python_ctrl_c_stays_what_it_is(number: int, error: type[BaseException]) -> None:
+    with pytest.raises(error), catching_in_python():
+        signal.raise_signal(number)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -110,13 +110,12 @@ def _name_images(arguments: list[str]) -> list[str]:
             words.append(argument)
         else:
             options.append(argument)
-    if words and any(
-        sum(each.startswith(f"{key}=") for each in options) > 1 for key in ("dataset.root", "dataset.csv")
-    ):
-        raise ThawError(
-            f"Several folders or files of images are named, {name_some(words)} among them: name one. Of a folder with "
-            "train and val, name the folder that holds both."
-        )
+    for key in ("dataset.root", "dataset.csv") if words else ():
+        if len(named := [each.partition("=")[2] for each in options if each.startswith(f"{key}=")]) > 1:
+            raise ThawError(
+                f"{len(named)} folders or files of images are named, {name_some(named)}: name one. Of a folder with "
+                "train and val, name the folder that holds both."
+            )
     return options
 
 
@@ -164,23 +163,29 @@ def elements(override: str) -> list[str]:
 
 
 def in_sweep() -> bool:
-    """True in a job of a sweep."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    """True in a job of a sweep of Thaw's."""
+    return _is_thaws_job() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _is_thaws_job() -> bool:
+    """True where Hydra runs a job of Thaw's, and not another program's that calls Thaw."""
+    if not HydraConfig.initialized():
+        return False
+    callbacks = HydraConfig.get().callbacks.values()  # as in conf/config.yaml
+    return any(str(each.get("_target_")).startswith("thaw.launch.") for each in callbacks)
 
 
 def place_among_jobs() -> int | None:
     """The number of a job that a launcher runs beside others of a sweep; None where it has the machine to itself."""
-    if not in_sweep() or HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:  # of another program, too
         return None
-    return int(HydraConfig.get().job.num)
+    context = HydraConfig.get()
+    return None if context.runtime.choices["hydra/launcher"] == "basic" else int(context.job.num)
 
 
 def typed_overrides() -> list[str] | None:
-    """What was typed for the job that Hydra runs, and where it finds presets of one's own; None without such a job.
-
-    That of another program, which has Hydra run it and calls Thaw, is none: its options are not Thaw's.
-    """
-    if not HydraConfig.initialized() or "thaw.launch" not in str(HydraConfig.get().callbacks):  # as in conf/config.yaml
+    """What was typed for the job that Hydra runs, and where it finds presets of one's own; None without such a job."""
+    if not _is_thaws_job():
         return None
     overrides = HydraConfig.get().overrides
     return [*(each for each in overrides.hydra if each.startswith("hydra.searchpath=")), *overrides.task]

@@ -81,6 +81,7 @@ class Predictor:
         self.device, self.precision = fabric.device, fabric._precision.precision
         self.module = fabric.setup_module(classifier).module.eval()
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
+        self.num_threads = torch.get_num_threads()  # not later, when calls on other threads may have changed it
 
     def __repr__(self) -> str:
         classes = f"{len(self.classes)} classes: {name_some(self.classes, most=5)}"
@@ -144,10 +145,10 @@ class Predictor:
 
         Several threads each read a batch and pass it through the network: while one decodes another computes, all cores
         are busy without waiting for each other, and no more batches than threads are in memory. They are no more than
-        torch may use (`OMP_NUM_THREADS`); a single batch needs none.
+        torch could use at first (`OMP_NUM_THREADS`); a single batch needs none.
         """
         keep_freed_memory()
-        cores = min(num_cores(), before := torch.get_num_threads())
+        cores = min(num_cores(), self.num_threads)
         size = max(1, min(self.batch_size, -(-len(images) // cores)))
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         num_threads = max(1, min(cores, len(batches), MOST_THREADS))
@@ -158,7 +159,7 @@ class Predictor:
         try:
             yield from in_threads(function, batches, num_threads, share)
         finally:
-            torch.set_num_threads(before)  # the setting is also that of threads that torch has not seen yet
+            torch.set_num_threads(self.num_threads)  # the setting is also that of threads that torch has not seen yet
 
     @contextmanager
     def _computing(self, num_images: int) -> Iterator[None]:

@@ -29,7 +29,8 @@ def find_folder(path: Path) -> Path:
     """
     if path.suffix != ".ckpt" or not path.is_file():
         return path
-    checkpoints = path.parent if len(path.parts) > 2 else path.absolute().parent
+    has_names = len(path.parts) > 2 and ".." not in path.parts
+    checkpoints = path.parent if has_names else path.resolve().parent
     is_in_run = checkpoints.name == "checkpoints"
     if is_in_run and path.name in ("best.ckpt", "last.ckpt"):
         return checkpoints.parent

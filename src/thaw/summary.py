@@ -34,6 +34,12 @@ class Metrics(TypedDict):
     """Share of the images whose class is among the five of highest logits; only of more than 5 classes."""
 
 
+def groups_text(metrics: Metrics) -> str:
+    """` in 20 groups`, of a split's figures; empty of images that are each their own."""
+    number = metrics.get("groups")
+    return "" if number is None else f" in {number} group{'s' * (number != 1)}"
+
+
 class Seconds(TypedDict):
     """How long it took, in seconds: all pieces of a resumed run, and of one that was cut off its finished epochs."""
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -200,15 +201,32 @@ def test_one_image_or_one_core_needs_no_other_threads(
     finished_run: Run, image_folder: Path, num_images: int, most: int
 ) -> None:
     seen: set[tuple[int, int]] = set()
-    predictor = Predictor(finished_run, batch_size=1)
-    predictor.module.register_forward_pre_hook(lambda *_: seen.add((threading.get_ident(), torch.get_num_threads())))
     before = torch.get_num_threads()
     torch.set_num_threads(most)
+    predictor = Predictor(finished_run, batch_size=1)
+    predictor.module.register_forward_pre_hook(lambda *_: seen.add((threading.get_ident(), torch.get_num_threads())))
     try:
         assert len(list(predictor.predict([image_folder / "val/red/0.png"] * num_images))) == num_images
     finally:
         torch.set_num_threads(before)
     assert seen == {(threading.get_ident(), most)}
+
+
+def test_calls_on_several_threads_leave_the_number_of_torchs_threads_as_it_was(
+    finished_run: Run, image_folder: Path
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    images = [image_folder / "val/red/0.png"] * 8
+    try:
+        predictor = Predictor(finished_run, batch_size=1)
+        for _ in range(3):  # threads that are new to torch, each of which calls while others do
+            with ThreadPoolExecutor(4) as pool:
+                assert len(list(pool.map(predictor, [images] * 8))) == 8
+                assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {2}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 # ---- the command

@@ -789,19 +789,36 @@ def test_a_summary_that_lacks_a_figure_is_left_out(tmp_path: Path, place: str, v
 def test_intervals_and_p_go_by_groups(tmp_path: Path) -> None:
     for folder, group_size in (("single", 0), ("grouped", 20)):
         for seed in range(2):
-            typed = f"dataset.csv=a.csv seed={seed}"
+            typed = f"dataset.csv=a.csv seed={seed}" + " dataset.csv_group=patient" * bool(group_size)
             write_run(tmp_path / f"{folder}/a{seed}", typed, wrong=[0], seed=seed, group_size=group_size)
             write_run(
                 tmp_path / f"{folder}/b{seed}", f"{typed} lr=1", wrong=range(40), seed=seed, group_size=group_size
             )
     single, grouped = compare([tmp_path / "single"]), compare([tmp_path / "grouped"])
-    note = "Images of one group (dataset.csv_group) may be alike: intervals and p go by groups."
-    assert note in str(grouped)
-    assert note not in str(single)
+    note = (
+        "Images of one group (dataset.csv_group) may be alike: their intervals and p go by groups, and of fewer than 6"
+    )
+    assert note in " ".join(str(grouped).split())
+    assert note not in " ".join(str(single).split())
     p = [board.sections[0].verdicts[1].p for board in (single, grouped)]
     assert p == pytest.approx([2 * 0.5**39, 2 * 0.5**2])  # 39 images of two groups
     narrow, wide = (board.settings[1].interval for board in (single, grouped))
     assert wide[0] < narrow[0] < 0.8 < narrow[1] < wide[1]
+
+
+def test_runs_that_do_not_tell_their_groups_are_named(tmp_path: Path) -> None:  # as before these were written down
+    for lr in (0.1, 0.2):
+        write_run(tmp_path / f"{lr}", f"optimizer.lr={lr} dataset.csv=a.csv dataset.csv_group=patient", wrong=[0])
+    note = "may be alike, and some runs do not tell theirs: their intervals are too narrow, and p too small."
+    assert note in " ".join(str(compare([tmp_path])).split())
+
+
+def test_groups_are_those_of_whichever_seed_tells_them(tmp_path: Path) -> None:
+    for seed, group_size in enumerate((0, 20)):
+        write_run(tmp_path / f"{seed}", f"seed={seed}", wrong=[0], seed=seed, group_size=group_size)
+    (setting,) = compare([tmp_path]).settings
+    assert setting.answers is not None
+    assert len(set(setting.answers.groups)) == 10
 
 
 def test_a_run_that_knows_no_groups_is_tested_by_those_of_the_other(tmp_path: Path) -> None:

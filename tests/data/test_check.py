@@ -302,3 +302,13 @@ def test_skipping_must_leave_every_class_and_split_something(
     with pytest.raises(ThawError) as caught:
         drop_unreadable(insects, {insects.root / name: "reason" for name in names}, "skip")
     assert str(caught.value) == message + "dataset.on_bad=skip leaves out all of its files."
+
+
+def test_lines_that_repeat_others_are_told_and_their_images_kept(tmp_path: Path) -> None:
+    plant_folders(tmp_path, {"ants": 9, "bees": 9})
+    lines = [f"{name}/{i}.jpg,{name}" for name in ("ants", "bees") for i in range(9)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines, lines[0]]))
+    options = DatasetConfig(csv="labels.csv", on_bad="skip")
+    (finding,) = [each for each in find_problems(survey(tmp_path, options)) if each.title.startswith("Lines")]
+    assert finding.message.startswith("Lines of the CSV file that repeat an earlier one: 1 (ants/0.jpg).")
+    assert finding.paths == ()

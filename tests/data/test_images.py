@@ -378,8 +378,12 @@ def test_without_its_package_a_telephones_photograph_is_told(tmp_path: Path, mon
     monkeypatch.setattr(images, "FORMATS", tuple(name for name in FORMATS if name != "HEIF"))
     known_formats.cache_clear()
     try:
-        with pytest.raises(BadImage, match=r"HEIC needs a package: pip install pillow-heif\.$"):
-            read_image(tmp_path / "a.heic")
+        for file in (None, io.BytesIO((tmp_path / "a.heic").read_bytes())):
+            with pytest.raises(BadImage, match=r"HEIC needs a package: pip install pillow-heif\.$"):
+                read_image(tmp_path / "a.heic", file=file)
+        (tmp_path / "b.heic").write_text("<html>")
+        with pytest.raises(BadImage, match="in no image format that Thaw reads"):
+            read_image(tmp_path / "b.heic")
     finally:
         known_formats.cache_clear()
 

@@ -268,9 +268,13 @@ def test_groups_are_written_and_read_back(noise: Predictions, tmp_path: Path) ->
     assert back.metrics()["groups"] == 4
     assert back.metrics()["acc_ci95"] == grouped.metrics()["acc_ci95"] != noise.metrics()["acc_ci95"]
     torch.testing.assert_close(back.probabilities, noise.probabilities, rtol=1e-5, atol=1e-6)
+    write_predictions(tmp_path / "single.csv", {"val": noise})
+    with pytest.raises(ThawError, match=r"single\.csv has other groups than .*predictions\.csv: train that run again"):
+        pool_predictions([tmp_path / "predictions.csv", tmp_path / "single.csv"], "val")
     pooled = pool_predictions([tmp_path / "predictions.csv"] * 2, "val")
     assert list(pooled.groups) == groups * 2
     assert accuracy_text(pooled.metrics()).endswith(f", n={2 * len(groups)} in 4 groups)")
+    assert accuracy_text(replace(noise, groups=["p"] * len(groups)).metrics()).endswith(" in 1 group)")
 
 
 def test_the_intervals_of_a_calibration_curve_are_those_of_its_bins(noise: Predictions) -> None:

@@ -112,6 +112,28 @@ def test_images_of_one_kind_count_once_a_group() -> None:
     assert effective_size(np.tile([True, False], 30), [f"p{i // 2}" for i in range(60)]) == 60  # all as good as another
 
 
+def test_with_errors_in_few_groups_each_counts_as_one_image() -> None:
+    groups = [f"p{i // 10}" for i in range(200)]
+    for wrong in ([], [0], [0, 1, 2, 3], [0, 10]):
+        right = ~np.isin(np.arange(200), wrong)
+        assert effective_size(right, groups) == 20
+        assert effective_size(~right, groups) == 20
+    assert effective_size(~np.isin(np.arange(200), [0, 10, 20]), groups) > 100
+
+
+def test_groups_of_unequal_sizes_are_as_good_as_fewer_of_equal_ones() -> None:
+    sizes = [40, 10, 10, 10, 10, 10, 10]
+    groups = [f"p{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    assert effective_size(np.ones(100), groups) == pytest.approx(100**2 / (40**2 + 6 * 10**2))
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        sizes = rng.geometric(1 / 20, 5)
+        groups = [f"p{number}" for number, size in enumerate(sizes) for _ in range(size)]
+        low, high = accuracy_interval(rng.random(len(groups)) < np.repeat(rng.beta(1.2, 0.3, 5), sizes), groups)
+        held += low <= 0.8 <= high
+    assert held > 930
+
+
 def test_without_groups_the_interval_is_wilsons() -> None:
     assert accuracy_interval(np.arange(153) < 143) == wilson_interval(143, 153)
     assert accuracy_interval(np.full(10, 0.3)) == pytest.approx(wilson_interval(3, 10))

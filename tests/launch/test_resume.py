@@ -67,7 +67,14 @@ def test_presets_that_a_run_began_with_have_to_be_there(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     folder = interrupted_run(tmp_path / "run", f"hydra.searchpath=['file://{tmp_path / 'mine'}',pkg://some]")
     expand_resume([f"resume={folder}"])
+    with_others = expand_resume(["hydra.searchpath=[pkg://other]", f"resume={folder}"])
+    places = ["pkg://some", "pkg://other"]
+    assert meaning(with_others)["hydra.searchpath"] == [f"file://{tmp_path / 'mine'}", *places]
     (tmp_path / "mine").rmdir()
+    with pytest.raises(ThawError, match=rf"run began with presets in {tmp_path / 'mine'}: put them back\.$"):
+        expand_resume([f"resume={folder}"])
+    (folder / "started_in.txt").write_text(str(tmp_path))
+    OmegaConf.save(["hydra.searchpath=[mine]"], folder / "overrides.yaml")  # as earlier versions recorded it
     with pytest.raises(ThawError, match=rf"run began with presets in {tmp_path / 'mine'}: put them back\.$"):
         expand_resume([f"resume={folder}"])
 

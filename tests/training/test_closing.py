@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from thaw.config import Config, LoggerConfig, TrainerConfig
+from thaw.config import Config, HeadConfig, LoggerConfig, TrainerConfig
 from thaw.inspection.predictions import Predictions
 from thaw.run import Run
 from thaw.training.closing import closing_lines
@@ -81,6 +81,17 @@ def test_a_classifier_no_better_than_a_single_answer_is_told(num_right: int, tol
     judged = Predictions([""] * 10, labels, torch.eye(2)[answers], ("ants", "bees"))
     lines = closing_lines(Run("outputs/run"), Config(), SUMMARY, judged).splitlines()
     assert ("Always answering 'ants' would reach 0.7000: see macro-F1, and dataset.balance" in lines) == told
+
+
+def test_what_is_set_already_is_not_advised() -> None:
+    summary = SUMMARY | {"probe": {"acc": 0.95, "acc_ci95": [0.93, 0.97], "n": 50}}
+    for clip, head, advice in (
+        (None, "probe", "trainer.gradient_clip=1 or another optimizer.lr"),
+        (1.0, "probe", "another optimizer.lr"),
+        (1.0, "default", "head.init=probe or another optimizer.lr"),
+    ):
+        config = Config(head=HeadConfig(init=head), trainer=TrainerConfig(gradient_clip=clip))
+        assert f"from 0.930: try {advice}\n" in closing_lines(Run("outputs/run"), config, summary)
 
 
 def test_where_classes_are_of_one_size_no_balance_is_advised() -> None:

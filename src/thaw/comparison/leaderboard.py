@@ -125,8 +125,12 @@ class Leaderboard:
             pairs = max(verdict.num_pairs for verdict in verdicts)
             over = f"; Bonferroni over the pairs of settings on those images (up to {pairs})" if pairs > 1 else ""
             notes.append(f"p: McNemar's exact test against the best{shares}{over}. Worse: p is below {ALPHA}.")
-        if any(setting.answers and setting.answers.groups for setting in self.settings):
-            notes.append("Images of one group (dataset.csv_group) may be alike: intervals and p go by groups.")
+        grouped = [setting for setting in self.settings if setting.option("dataset.csv_group") not in ("", "null")]
+        alike = "Images of one group (dataset.csv_group) may be alike"
+        if any(setting.answers and setting.answers.groups for setting in grouped):
+            notes.append(f"{alike}: their intervals and p go by groups, and of fewer than 6 no p is below {ALPHA}.")
+        if any(not (setting.answers and setting.answers.groups) for setting in grouped):
+            notes.append(f"{alike}, and some runs do not tell theirs: their intervals are too narrow, and p too small.")
         by_macro_f1 = [section for section in self.sections if go_by_macro_f1(section.settings)]
         if any(len(section.settings) > 1 for section in by_macro_f1):
             which = "" if len(by_macro_f1) == len(self.sections) else " where it is that of all runs"

@@ -154,7 +154,7 @@ class Setting:
         if not images or any(set(answers) != set(images) for answers in repeats) or len(images) != self.n:
             return None
         num_right = [sum(answers[path, label].predicted == label for answers in repeats) for path, label in images]
-        groups = [repeats[0][image].group for image in images]
+        groups = [next((answers[image].group for answers in repeats if answers[image].group), "") for image in images]
         return Answers((self.data, tuple(images)), np.array(num_right), len(repeats), groups if all(groups) else ())
 
 

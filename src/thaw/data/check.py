@@ -91,13 +91,17 @@ def find_problems(index: ImageIndex) -> list[Finding]:
 
 def _find_lost_lines(index: ImageIndex) -> list[Finding]:
     """Lines of the CSV file that tell no image or no class."""
-    titles = {"missing": "whose image does not exist", "without a label": "without a label"}
+    titles = {
+        "missing": "whose image does not exist",
+        "without a label": "without a label",
+        "repeated": "that repeat an earlier one",
+    }
     return [
         Finding(
             f"Lines of the CSV file {title}",
             tuple(map(index.place, index.ignored.get(reason, ()))),
             "dataset.on_bad=skip leaves them out; without it training refuses them.",
-            index.ignored.get(reason, ()),
+            () if reason == "repeated" else index.ignored.get(reason, ()),  # whose image is there
         )
         for reason, title in titles.items()
     ]

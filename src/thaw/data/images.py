@@ -131,11 +131,7 @@ def open_image(file: Path | BytesIO) -> Image.Image:
     try:
         return Image.open(file, formats=known_formats())
     except UnidentifiedImageError as error:
-        if (
-            isinstance(file, Path)
-            and file.suffix.lower() in (".heic", ".heif", ".hif")
-            and "HEIF" not in known_formats()
-        ):
+        if "HEIF" not in known_formats() and _is_heif(file):
             raise ValueError("what telephones call HEIC needs a package: pip install pillow-heif") from error
         raise
     except BOMB:
@@ -145,6 +141,13 @@ def open_image(file: Path | BytesIO) -> Image.Image:
         with contextlib.suppress(SyntaxError):  # it is no JPEG
             return JpegImageFile(file)
         raise
+
+
+def _is_heif(file: Path | BytesIO) -> bool:
+    """True of what begins as HEIF's files do (ISO/IEC 23008-12)."""
+    with BytesIO(file.getvalue()) if isinstance(file, BytesIO) else file.open("rb") as stream:
+        begin = stream.read(12)
+    return begin[4:] in (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 
 
 def _too_many(pixels: int) -> str:

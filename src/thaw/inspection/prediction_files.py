@@ -64,7 +64,8 @@ def pool_predictions(tables: Sequence[Path], split: str, out: Path | None = None
             own = [line for line in lines if line[:1] == [split]]
             part = _by_split(own_header, own).get(split)
         if part is None or own_header != (header or own_header):
-            fault = f"other classes than {tables[0]}" if part else f"no rows of {split}"
+            differing = "groups" if (GROUP in own_header) != (GROUP in header) else "classes"
+            fault = f"other {differing} than {tables[0]}" if part else f"no rows of {split}"
             raise ThawError(f"{path} has {fault}: train that run again.")
         header, rows, parts = own_header, rows + own, [*parts, part]
     if out is not None:

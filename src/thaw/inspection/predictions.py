@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import (
 )
 
 from thaw.inspection.uncertainty import accuracy_interval
-from thaw.summary import Metrics
+from thaw.summary import Metrics, groups_text
 
 NUM_BINS = 15
 """Bins of confidence, over which the calibration error is a mean."""
@@ -179,8 +179,8 @@ class Predictions:
 def accuracy_text(metrics: Metrics) -> str:
     """`0.9346 (95 % interval 0.884 to 0.964, n=153)`, of a split's figures; of grouped images `n=153 in 20 groups`."""
     low, high = metrics["acc_ci95"]
-    groups = f" in {metrics['groups']} groups" if "groups" in metrics else ""
-    return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={metrics['n']}{groups})"
+    n = f"{metrics['n']}{groups_text(metrics)}"
+    return f"{metrics['acc']:.4f} (95 % interval {low:.3f} to {high:.3f}, n={n})"
 
 
 def collect(

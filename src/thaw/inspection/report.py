@@ -26,7 +26,7 @@ from thaw.inspection.prediction_files import read_predictions
 from thaw.inspection.predictions import NUM_BINS, ClassScore, Predictions
 from thaw.options import changed, typed
 from thaw.run import Run
-from thaw.summary import Summary, pace_text
+from thaw.summary import Summary, groups_text, pace_text
 from thaw.writing import drafting
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ def _template() -> Template:
         "number": number,
         "duration": duration,
         "pace": pace_text,
+        "groups": groups_text,
         "typed": typed,
     }
     return environment.get_template("report.html.jinja")
@@ -142,7 +143,6 @@ def judgement(summary: Summary, predictions: Predictions, is_chosen: bool) -> li
     """What the accuracy means and what it does not, in sentences; whether its epoch was chosen among others, too."""
     judged, chosen_on = summary["test"] or summary["val"], summary["epoch_chosen_on"]
     low, high = (percent(bound) for bound in judged["acc_ci95"])
-    number_of_images = f"{judged['n']} images" + (f" in {judged['groups']} groups" if "groups" in judged else "")
     name, share = predictions.most_common
     epoch = f"Epoch {summary['best_epoch']} of {summary['epochs']}"
     if not summary["epochs"]:
@@ -161,7 +161,8 @@ def judgement(summary: Summary, predictions: Predictions, is_chosen: bool) -> li
             origin += f" The last epoch, which nobody chose, reaches {percent(summary['last']['acc'])}."
     sentences = [
         origin,
-        f"With {number_of_images}, the interval from {low} to {high} is what the luck of their draw leaves open"
+        f"With {judged['n']} images{groups_text(judged)}, the interval from {low} to {high} is what the luck of their "
+        "draw leaves open"
         + ("; another seed of the training would move the figure too." if summary["epochs"] else "."),
         f"Always answering “{name}” would reach {percent(share)}.",
     ]

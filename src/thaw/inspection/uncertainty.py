@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+FEWEST_GROUPS = 3
+"""Groups with some right and with some wrong answers that it takes to tell how alike the images of a group are."""
+
 
 def wilson_interval(num_right: float, n: float) -> tuple[float, float]:
     """95 % Wilson score interval of a proportion (Wilson 1927); of several runs, that of their mean number right."""
@@ -38,8 +41,9 @@ def effective_size(right: NDArray[Any], groups: Sequence[str]) -> float:
 
     Their number over the design effect: the variance of the accuracy between groups over that between as many
     independent images (Kish 1965), made smaller where there are few groups, whose variance is itself unsure (Korn and
-    Graubard 1998). Where all images are right, or all wrong, nothing tells how alike they are, and each group counts as
-    one image.
+    Graubard 1998). A large group counts for more, so groups of unequal sizes are as good as fewer of equal ones (Kish).
+    Where right or wrong answers are in fewer than `FEWEST_GROUPS`, nothing tells how alike the images of a group are,
+    and each such group counts as one image.
 
     Args:
         right: Whether an image (N,) is predicted right, or by what share of the runs.
@@ -50,20 +54,16 @@ def effective_size(right: NDArray[Any], groups: Sequence[str]) -> float:
     """
     from scipy.special import stdtrit  # slow to import
 
-    count, (n, share) = len(set(groups)), (len(right), right.mean())
-    if count == 1 or share in (0, 1):
-        return count
-    surplus = _sum_groups(right - share, groups)
+    _, numbers, sizes = np.unique(np.array(groups), return_inverse=True, return_counts=True)
+    n, count, share = len(right), len(sizes), float(right.mean())
+    num_equal = float(n**2 / (sizes**2).sum())
+    num_right = np.bincount(numbers, right)
+    if min((num_right > 0).sum(), (num_right < sizes).sum()) < FEWEST_GROUPS:
+        return num_equal
+    surplus = num_right - share * sizes
     variance = count / (count - 1) * float(surplus @ surplus) / n**2
-    few = NormalDist().inv_cdf(0.975) / float(stdtrit(count - 1, 0.975))
-    size = few**2 * share * (1 - share) / variance if variance else n
-    return float(np.clip(size, 1, n))
-
-
-def _sum_groups(values: NDArray[Any], groups: Sequence[str]) -> NDArray[np.float64]:
-    """The sum of each group's values."""
-    _, numbers = np.unique(np.array(groups), return_inverse=True)
-    return np.bincount(numbers, values).astype(np.float64)
+    few = NormalDist().inv_cdf(0.975) / float(stdtrit(max(num_equal - 1, 0.5), 0.975))
+    return float(np.clip(few**2 * share * (1 - share) / variance if variance else n, 1, n))
 
 
 def paired_test(differences: NDArray[np.int64], groups: Sequence[str] = ()) -> float:
@@ -89,7 +89,8 @@ def paired_test(differences: NDArray[np.int64], groups: Sequence[str] = ()) -> f
     from scipy.stats import binom  # takes a second to import, and only comparisons need it
 
     if groups:
-        differences = _sum_groups(differences, groups).astype(np.int64)
+        _, numbers = np.unique(np.array(groups), return_inverse=True)
+        differences = np.bincount(numbers, differences).astype(np.int64)
     differences = differences // max(1, int(np.gcd.reduce(differences)))
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     chances = np.ones(1)  # of the sum of the positive differences being 0, 1, 2, …

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -23,6 +22,7 @@ log = logging.getLogger(__name__)
 
 LONGER = {"trainer.max_epochs", "trainer.early_stopping", "trainer.extra.max_steps", "trainer.extra.max_time"}
 """Options that may let a finished run go on; `require_later` tells whether any epoch is left."""
+SEARCHPATH = "hydra.searchpath"
 GROUPS = {option.name for option in fields(Config) if is_dataclass(option.type)}
 
 
@@ -60,16 +60,22 @@ def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
             f"{folder} was not started by train.py: it has no overrides.yaml. What was started from Python goes on "
             f"there: train(compose({f'resume={folder}'!r}), {str(folder)!r})."
         )
-    kept = [override for override in run.overrides if key_of(override) not in new_keys]
-    for override in kept:
-        for place in elements(override) if key_of(override) == "hydra.searchpath" else []:
-            if place.startswith("file://") and not Path(place.removeprefix("file://")).is_dir():
-                raise ThawError(
-                    f"resume={folder} began with presets in {place.removeprefix('file://')}: put them back."
-                )
-    others = [argument for argument in arguments if argument is not resume]
-    own = [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
+    before, now = (_join_searchpaths(each) for each in (run.overrides, [*run.overrides, *arguments]))
+    for place in elements(before[0]) if before else ():
+        presets = run.started_in / place.removeprefix("file://")
+        if not (presets.is_dir() or "://" in place.removeprefix("file://")):
+            raise ThawError(f"resume={folder} began with presets in {presets}: put them back.")
+    kept = [override for override in run.overrides if key_of(override) not in {*new_keys, SEARCHPATH}]
+    others = [argument for argument in arguments if argument is not resume and key_of(argument) != SEARCHPATH]
+    own = [*now, *kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
     return sorted(own, key=is_option)
+
+
+def _join_searchpaths(overrides: Iterable[str]) -> list[str]:
+    """The one that names the places of all, each once; nothing without any."""
+    own = [override for override in overrides if key_of(override) == SEARCHPATH]
+    places = dict.fromkeys(place for override in own for place in elements(override))
+    return [f"{SEARCHPATH}=[{','.join(map(quoted, places))}]"] if places else own[-1:]
 
 
 def find_resume(arguments: list[str]) -> str | None:

@@ -118,10 +118,11 @@ def _refuse_odd_search(config: DictConfig) -> None:
     if not searched and not config.hydra.sweeper.params:
         example = "'optimizer.lr=tag(log,interval(1e-4,1e-1))'"
         raise ThawError(f"The search has nothing to search: add options with bounds or choices, such as {example}.")
+    params = {key: f"{key}={space}" for key, space in (config.hydra.sweeper.params or {}).items()}
     for key in ("seed", "dataset.fold", "dataset.split_seed"):
-        if key in searched:
+        if key in (both := params | searched):
             raise ThawError(
-                f"{searched[key]} would be searched, too, for the luckiest value. Search with one, then train what is "
+                f"{both[key]} would be searched, too, for the luckiest value. Search with one, then train what is "
                 "found with several: -m, without sweep."
             )
 

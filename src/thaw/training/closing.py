@@ -49,9 +49,7 @@ def closing_lines(run: Run, config: Config, summary: Summary, judged: Prediction
                 "head.init=probe": config.starts_from_probe,
                 "trainer.gradient_clip=1": config.trainer.gradient_clip,
             }
-            advice = (
-                "".join(f"{remedy}, " for remedy, is_set in remedies.items() if not is_set) + "or another optimizer.lr"
-            )
+            advice = " or ".join([*(name for name, is_set in remedies.items() if not is_set), "another optimizer.lr"])
             lines.append(f"The last epoch is below the probe's 95 % interval, from {low:.3f}: try {advice}")
     if summary["test"]:
         which = f"the epoch chosen on {chosen_on}" if is_chosen else "that epoch"

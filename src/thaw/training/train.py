@@ -64,7 +64,7 @@ def train(
         try:
             return _train(config, run, command, callbacks)
         except KeyboardInterrupt:
-            if run.last.exists():
+            if run.last.exists() and writes():
                 place = str(run.folder)
                 log.warning(f"To go on from the last saved epoch: train(compose({f'resume={place}'!r}), {place!r})")
             raise
