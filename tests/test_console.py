@@ -67,21 +67,26 @@ def test_no_cell_is_cut_however_many_there_are() -> None:
     assert table_text(["image", *cells], [["a.jpg", *cells]]).split() == ["image", *cells, "a.jpg", *cells]
 
 
+OUTPUT_FOLDER = "thaw.launch.sweep.OutputFolder"
+
+
 def test_a_sweep_says_what_is_new_all_results_and_no_details(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = OmegaConf.create({"hydra": HydraConf(mode=RunMode.MULTIRUN)})
+    others = OmegaConf.create({"hydra": HydraConf(mode=RunMode.MULTIRUN)})  # of another program that calls Thaw
+    own = OmegaConf.create(
+        {"hydra": HydraConf(mode=RunMode.MULTIRUN, callbacks={"folder": {"_target_": OUTPUT_FOLDER}})}
+    )
     monkeypatch.setattr(ConsoleHandler, "said", set())
     data = {"msg": "train 244", "name": "thaw.data.datamodule"}
     detail = {"msg": "epoch 1/2", "name": "thaw.training.progress", "is_detail": True}
     result = {"msg": "Finished already.", "name": "thaw.launch.job"}
-    for in_a_sweep in (False, True):
-        if in_a_sweep:
-            monkeypatch.setattr(HydraConfig.instance(), "cfg", job)
+    for job in (None, others, own):
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", job)
         for _ in range(2):
             handler = ConsoleHandler()  # each job has its own
             for record in (data, detail, result):
                 handler.emit(logging.makeLogRecord(record | {"levelno": logging.INFO}))
     alone = ["train 244", "epoch 1/2", "Finished already."]
     swept = ["train 244", "Finished already.", "Finished already."]
-    assert capsys.readouterr().out.splitlines() == [*alone, *alone, *swept]
+    assert capsys.readouterr().out.splitlines() == [*alone * 4, *swept]
