@@ -132,10 +132,8 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
         parts.append(f"{options.tta_views}_views")
     if options.data:  # last, for it may be called like anything before it
         data, base = options.data.resolve(), run.started_in
-        is_near, told = (
-            base in data.parents,
-            [options.label_pattern, options.csv_path, options.csv_split, options.csv_group],
-        )
+        is_near = base in data.parents
+        told = [options.label_pattern, options.csv_path, options.csv_split, options.csv_group]
         steps = data.relative_to(base).parts if is_near else [data.name]
         place = os.fsencode("__".join(steps))
         parts += ["of", place[-LONGEST_PLACE:].decode(errors="ignore")]

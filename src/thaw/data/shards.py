@@ -201,8 +201,7 @@ def pack(rows: Iterable[Row], out: str, megabytes: int, by_folder: bool = True) 
         writer.merge()
     except Exception as error:  # the file system's or the storage's, or whatever LitData raises
         raise ThawError(
-            f"{out} cannot be written: {first_line(error).rstrip('.')}. Mend that, delete what is there, and "
-            "pack again."
+            f"{out} cannot be written: {first_line(error).rstrip('.')}. Mend that, delete what is there, pack again."
         ) from error
 
 

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 LONGER = {"trainer.max_epochs", "trainer.early_stopping", "trainer.extra.max_steps", "trainer.extra.max_time"}
 """Options that may let a finished run go on; `require_later` tells whether any epoch is left."""
 SEARCHPATH = "hydra.searchpath"
+"""Hydra's option that names folders of presets."""
 GROUPS = {option.name for option in fields(Config) if is_dataclass(option.type)}
 
 
@@ -60,22 +61,23 @@ def expand_resume(arguments: list[str], in_python: bool = False) -> list[str]:
             f"{folder} was not started by train.py: it has no overrides.yaml. What was started from Python goes on "
             f"there: train(compose({f'resume={folder}'!r}), {str(folder)!r})."
         )
-    before, now = (_join_searchpaths(each) for each in (run.overrides, [*run.overrides, *arguments]))
-    for place in elements(before[0]) if before else ():
-        presets = run.started_in / place.removeprefix("file://")
-        if not (presets.is_dir() or "://" in place.removeprefix("file://")):
+    recorded = _preset_places(run.overrides)
+    for place in (each.removeprefix("file://") for each in recorded):
+        if "://" not in place and not (presets := run.started_in / place).is_dir():
             raise ThawError(f"resume={folder} began with presets in {presets}: put them back.")
     kept = [override for override in run.overrides if key_of(override) not in {*new_keys, SEARCHPATH}]
-    others = [argument for argument in arguments if argument is not resume and key_of(argument) != SEARCHPATH]
-    own = [*now, *kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
+    others = [argument for argument in arguments if argument is not resume]
+    if recorded:
+        places = dict.fromkeys([*recorded, *_preset_places(arguments)])
+        others = [argument for argument in others if key_of(argument) != SEARCHPATH]
+        others.append(f"{SEARCHPATH}=[{','.join(map(quoted, places))}]")
+    own = [*kept, f"hydra.run.dir={quoted(folder)}", f"resume={quoted(folder)}", *others]
     return sorted(own, key=is_option)
 
 
-def _join_searchpaths(overrides: Iterable[str]) -> list[str]:
-    """The one that names the places of all, each once; nothing without any."""
-    own = [override for override in overrides if key_of(override) == SEARCHPATH]
-    places = dict.fromkeys(place for override in own for place in elements(override))
-    return [f"{SEARCHPATH}=[{','.join(map(quoted, places))}]"] if places else own[-1:]
+def _preset_places(overrides: Iterable[str]) -> list[str]:
+    """Where presets are found beside Thaw's own, as the options say."""
+    return [place for override in overrides if key_of(override) == SEARCHPATH for place in elements(override)]
 
 
 def find_resume(arguments: list[str]) -> str | None:
