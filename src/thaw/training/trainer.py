@@ -243,3 +243,5 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
         if "val_check_interval" in str(error):  # longer than an epoch
             raise _misfit(error) from error
         raise
+    finally:
+        trainer.fit_loop.teardown()  # after an error in validation Lightning leaves the processes that load for training
