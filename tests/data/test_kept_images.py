@@ -2,6 +2,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +69,21 @@ def test_loader_processes_outlive_a_signal_to_all(image_folder: Path, how: str, 
         os.kill(process.pid or 0, number)
     time.sleep(0.1)
     assert [first, *batches]
+
+
+@pytest.mark.parametrize("end", ["", "raise ValueError"])
+def test_a_program_ends_while_its_loader_processes_wait(image_folder: Path, tmp_path: Path, end: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pathlib import Path\n"
+        "from test_datamodule import make_data\n"
+        "if __name__ == '__main__':\n"
+        f"    loader = make_data(Path({str(image_folder)!r}), num_workers=1, cache='none').train_dataloader()\n"
+        f"    next(iter(loader))\n    {end}\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run([sys.executable, program], env=os.environ | {"PYTHONPATH": path}, timeout=60, check=False)
+    assert done.returncode == bool(end)
 
 
 def test_a_small_set_is_kept_in_memory_and_needs_no_workers(image_folder: Path) -> None:

@@ -1,6 +1,8 @@
 """The images of a data set, kept where `dataset.cache` has them, and the loaders that read them from there."""
 
+import atexit
 import logging
+import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +36,17 @@ CAN_FORK = sys.platform == "linux"
 beside CUDA as long as loader processes leave that alone, and is not on macOS."""
 
 Loader = DataLoader[Any]
+
+
+@atexit.register
+def kill_workers() -> None:
+    """Kill the loader processes that are left when the interpreter closes.
+
+    It would send them SIGTERM, which they `outlive`, and wait for them.
+    """
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 class EpochLoader(Loader):
