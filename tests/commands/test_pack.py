@@ -73,12 +73,11 @@ def test_labels_may_be_in_a_table_or_in_the_names(
     by_others = {(split, f"flat/{name}", label) for name, label, split in rows[1:]}  # as seen from the file
     assert labelled(index_of(tmp_path / "by_others")) == by_others
 
-    assert main(["pack", str(flat), str(tmp_path / "by_group"), *flags, "--csv-group=kind"]) == 2
-    assert capsys.readouterr().err.startswith("--csv-group is for images with a val split: shards keep no groups, ")
-    assert (
-        main(["pack", str(flat), str(tmp_path / "by_group"), *flags, "--csv-group=kind", "--csv-split=is_valid"]) == 0
-    )
+    flags = [*flags, "--csv-group=kind"]
+    assert main(["pack", str(flat), str(tmp_path / "by_group"), *flags, "--csv-split=is_valid"]) == 0
     assert "Groups of --csv-group in several splits: 3 (blue (train, val), " in capsys.readouterr().out
+    by_group = index_of(tmp_path / "by_group")
+    assert by_group.groups_of("val") == [by_group.classes[label] for _, label in by_group.splits["val"]]
 
     assert main(["pack", str(flat), str(tmp_path / "by_name"), "--label-pattern", "^([a-z]+)_"]) == 0
     expected = build_index(flat, DatasetConfig(root=str(flat), label_pattern="^([a-z]+)_"))

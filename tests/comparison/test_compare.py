@@ -816,9 +816,11 @@ def test_runs_that_do_not_tell_their_groups_are_named(tmp_path: Path) -> None:  
 def test_groups_are_those_of_whichever_seed_tells_them(tmp_path: Path) -> None:
     for seed, group_size in enumerate((0, 20)):
         write_run(tmp_path / f"{seed}", f"seed={seed}", wrong=[0], seed=seed, group_size=group_size)
-    (setting,) = compare([tmp_path]).settings
+    board = compare([tmp_path])
+    (setting,) = board.settings
     assert setting.answers is not None
     assert len(set(setting.answers.groups)) == 10
+    assert "their intervals and p go by groups" in " ".join(str(board).split())  # of shards, no option tells them
 
 
 def test_a_run_that_knows_no_groups_is_tested_by_those_of_the_other(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def rows_of(root: Path, **options: Any) -> list[Row]:
     """The images of a folder as they are to be packed."""
     index = survey(root, DatasetConfig(root=str(root), **options))
     return [
-        Row(path, index.classes[label], "" if split == "all" else split, index.place(path))
+        Row(path, index.classes[label], "" if split == "all" else split, index.place(path), index.groups.get(path, ""))
         for split, samples in index.splits.items()
         for path, label in samples
     ]
@@ -123,6 +123,25 @@ def test_a_folder_without_splits_is_split_at_training(image_folder: Path, tmp_pa
     for options in ({"val_fraction": 0.3, "split_seed": 3}, {"val_fraction": 0.2, "test_fraction": 0.2}):
         folder = index_of(image_folder / "train", "folder", **options)
         assert described(index_of(tmp_path / "packed", "stream", **options)) == described(folder)
+
+
+@pytest.mark.parametrize("options", [{"val_fraction": 0.3, "test_fraction": 0.2}, {"num_folds": 3, "fold": 1}])
+def test_groups_stay_together_as_those_of_the_csv_file(
+    image_folder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    paths = sorted(path.relative_to(image_folder) for path in image_folder.rglob("*.png"))
+    lines = [f"../images/{path},{path.parent.name},p{i % 9}" for i, path in enumerate(paths)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "images").symlink_to(image_folder)
+    (tmp_path / "data" / "labels.csv").write_text("path,label,patient\n" + "\n".join(lines))
+    by_patient = {"csv": "labels.csv", "csv_group": "patient"}
+    pack(rows_of(tmp_path / "data", **by_patient), str(tmp_path / "packed"), 1, by_folder=False)
+    table = index_of(tmp_path / "data", "folder", **by_patient, **options)
+    stream = index_of(tmp_path / "packed", "stream", **options)
+    for split, samples in table.splits.items():
+        assert stream.groups_of(split) == table.groups_of(split)
+        assert [path.name for path, _ in stream.splits[split]] == [path.name for path, _ in samples]
+    assert not set(stream.groups_of("train")) & set(stream.groups_of("val"))
 
 
 def test_the_bytes_are_those_of_the_files(image_folder: Path, shards: Shards) -> None:
@@ -309,15 +328,27 @@ def test_a_damaged_list_of_shards_is_told(packed: Path, text: str, reason: str) 
     assert reason in refused(packed)
 
 
-def test_the_shards_of_others_are_refused(tmp_path: Path) -> None:
+def write_shards(folder: Path, items: list[bytes]) -> None:
     from litdata.streaming import Cache
 
-    writer = Cache(str(tmp_path / "numbers"), chunk_bytes="1MB")
-    for number in range(3):
-        writer[number] = b"number"
+    writer = Cache(str(folder), chunk_bytes="1MB")
+    for number, item in enumerate(items):
+        writer[number] = item
     writer.done()
     writer.merge()
+
+
+def test_the_shards_of_others_are_refused(tmp_path: Path) -> None:
+    write_shards(tmp_path / "numbers", [b"number"] * 3)
     assert "was not packed by `thaw pack`" in refused(tmp_path / "numbers")
+
+
+@pytest.mark.parametrize("labels", ["label", "folder"])
+def test_earlier_tables_have_no_groups(tmp_path: Path, labels: str) -> None:
+    write_shards(tmp_path, [b"image", f"path,{labels},split,bytes,sha256\nred/1.png,red,val,5,6105d6cc\n".encode()])
+    shards = Shards(str(tmp_path), tmp_path)
+    assert shards.rows == [Row(tmp_path / "red/1.png", "red", "val", "red")]
+    assert shards.by_folder == (labels == "folder")
 
 
 def test_nothing_in_a_hostile_shard_is_run(tmp_path: Path) -> None:

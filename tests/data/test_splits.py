@@ -252,8 +252,8 @@ def test_every_class_of_few_groups_is_in_train(tmp_path: Path, fraction: float) 
 def test_too_few_groups_to_split(tmp_path: Path) -> None:
     plant_groups(tmp_path, {"a": {"ill": 9}, "b": {"well": 9}})
     assert error_of(tmp_path, **BY_PATIENT) == (
-        "dataset.val_fraction cannot give val a group of dataset.csv_group=patient: each of the 2 groups would leave "
-        "train without a class. Add groups, name another column, or leave small classes out with dataset.classes."
+        "dataset.val_fraction cannot give val a group of dataset.csv_group: each of the 2 would leave train without a "
+        "class. Add groups, name another column, or leave small classes out with dataset.classes."
     )
     plant_groups(tmp_path, {"a": {"ill": 9, "well": 9}, "b": {"ill": 9, "well": 9}})
     assert {split: len(samples) for split, samples in index_of(tmp_path, **BY_PATIENT).splits.items()} == {
@@ -261,8 +261,8 @@ def test_too_few_groups_to_split(tmp_path: Path) -> None:
         "val": 18,
     }
     assert error_of(tmp_path, num_folds=3, fold=0, **BY_PATIENT) == (
-        "dataset.num_folds=3 needs as many groups of dataset.csv_group=patient, and there are 2. Lower it, or name "
-        "another column."
+        "dataset.num_folds=3 needs as many groups of dataset.csv_group, and there are 2. Lower it, or name another "
+        "column."
     )
 
 

@@ -40,11 +40,6 @@ def run(options: argparse.Namespace) -> int:
 
         import_litdata()
     index = survey_folder(options)
-    if options.csv_group is not None and "val" not in index.splits:
-        raise ThawError(
-            "--csv-group is for images with a val split: shards keep no groups, by which the training could divide "
-            "them. Name a column of splits by --csv-split, or leave --csv-group out."
-        )
     print(facts(index))
     files = examine(index)
     if bad := [f"\n  {printable(index.place(file.path))}: {file.fault}" for file in files if file.fault]:
@@ -56,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     for finding in find_problems(index):
         print(in_flags(finding.message))
     rows = [
-        Row(path, index.classes[label], "" if split == "all" else split, index.place(path))
+        Row(path, index.classes[label], "" if split == "all" else split, index.place(path), index.groups.get(path, ""))
         for split, samples in index.splits.items()
         for path, label in samples
     ]

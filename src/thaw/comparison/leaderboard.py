@@ -127,7 +127,7 @@ class Leaderboard:
             notes.append(f"p: McNemar's exact test against the best{shares}{over}. Worse: p is below {ALPHA}.")
         grouped = [setting for setting in self.settings if setting.option("dataset.csv_group") not in ("", "null")]
         alike = "Images of one group (dataset.csv_group) may be alike"
-        if any(setting.answers and setting.answers.groups for setting in grouped):
+        if any(setting.answers and setting.answers.groups for setting in self.settings):
             notes.append(f"{alike}: their intervals and p go by groups, and of fewer than 6 no p is below {ALPHA}.")
         if any(not (setting.answers and setting.answers.groups) for setting in grouped):
             notes.append(f"{alike}, and some runs do not tell theirs: their intervals are too narrow, and p too small.")

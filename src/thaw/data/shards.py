@@ -23,9 +23,10 @@ ADDRESSES = ("s3://", "gs://", "r2://")
 """What LitData can read single items of, in object storage."""
 INDEX = "index.json"
 """LitData's list of the shards: written last, so that a folder without it is no whole data set."""
-COLUMNS = ["path", "label", "split", "bytes", "sha256"]
-"""Of the table; the path is as seen from the packed folder, the split empty where it is left to the training."""
-FOLDER_COLUMNS = ["path", "folder", "split", "bytes", "sha256"]
+COLUMNS = ["path", "label", "split", "bytes", "sha256", "group"]
+"""Of the table; the path is as seen from the packed folder, the split empty where it is left to the training. A table
+of earlier shards has no column group."""
+FOLDER_COLUMNS = ["path", "folder", *COLUMNS[2:]]
 """Those where folders told the labels, which orders numbered classes otherwise: see `sort_classes`."""
 
 
@@ -99,18 +100,19 @@ class Shards:
             raise ThawError(f"dataset.root={self.root} cannot be read: {first_line(error).rstrip('.')}.") from error
         try:
             lines = csv.reader(StringIO(text, newline=""), strict=True)
-            if (columns := next(lines)) not in (COLUMNS, FOLDER_COLUMNS):
+            columns = next(lines)
+            if columns not in (COLUMNS, FOLDER_COLUMNS, COLUMNS[:-1], FOLDER_COLUMNS[:-1]):
                 raise ValueError
             rows, images = [], {}
-            for number, (name, label, split, size, digest) in enumerate(lines):
+            for number, (name, label, split, size, digest, *group) in enumerate(lines):
                 path = Path(self.root, name)
-                rows.append(Row(path, label, split, Path(name).parent.as_posix()))
+                rows.append(Row(path, label, split, Path(name).parent.as_posix(), *group))
                 images[path] = Packed(number, int(size), digest)
         except (csv.Error, ValueError, StopIteration) as error:
             raise ThawError(
                 f"dataset.root={self.root} was not packed by `thaw pack`: its last item is no table of images."
             ) from error
-        return rows, images, columns == FOLDER_COLUMNS
+        return rows, images, columns[1] == FOLDER_COLUMNS[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_own"}
@@ -213,7 +215,7 @@ def _items(rows: Iterable[Row], by_folder: bool, _: int = 0) -> Iterator[bytes]:
     for row in rows:
         contents = row.path.read_bytes()
         digest = hashlib.sha256(contents).hexdigest()[:16]
-        lines.writerow([row.source, row.name, row.split, len(contents), digest])
+        lines.writerow([row.source, row.name, row.split, len(contents), digest, row.group])
         yield contents
     yield table.getvalue().encode(errors="surrogateescape")
 

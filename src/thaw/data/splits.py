@@ -52,10 +52,7 @@ def by_split(rows: list[Row]) -> dict[str, list[Row]]:
 def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
     """The rows of each split: the data's own splits, completed as the options ask."""
     seed, share = options.split_seed, 1.0
-    take, divide = _take, _fold
-    if options.csv_group is not None:
-        take = partial(_take_groups, options.csv_group)
-        divide = partial(_fold_groups, options.csv_group)
+    take, divide = (_take_groups, _fold_groups) if any(row.group for row in rows) else (_take, _fold)
     if options.csv_fold is not None:
         divide = partial(_fold_given, options.csv_fold)
     splits = by_split(rows)
@@ -151,9 +148,7 @@ def _check_sizes(rows: list[Row], num_folds: int) -> None:
             )
 
 
-def _take_groups(
-    column: str, split: str, fraction: float, rows: list[Row], seed: int, share: float
-) -> tuple[list[Row], list[Row]]:
+def _take_groups(split: str, fraction: float, rows: list[Row], seed: int, share: float) -> tuple[list[Row], list[Row]]:
     """As `_take` does, but whole groups, with the fraction of each class as nearly as they allow.
 
     A group that alone has some class stays in train.
@@ -169,9 +164,9 @@ def _take_groups(
     most = min(len({row.group for row in common}), max(sizes, default=0), fine)  # that can be made
     if not common:
         raise ThawError(
-            f"dataset.{split}_fraction cannot give {split} a group of dataset.csv_group={column}: each of the "
-            f"{len(fixed)} groups would leave train without a class. Add groups, name another column, or leave small "
-            "classes out with dataset.classes."
+            f"dataset.{split}_fraction cannot give {split} a group of dataset.csv_group: each of the {len(fixed)} "
+            "would leave train without a class. Add groups, name another column, or leave small classes out with "
+            "dataset.classes."
         )
     taken_share = max(Fraction(fraction / share).limit_denominator(most), Fraction(1, most))
     parts = _group_parts(common, taken_share.denominator, seed)
@@ -191,13 +186,13 @@ def _take_groups(
     return [row for row in rows if row.group not in taken], [row for row in rows if row.group in taken]
 
 
-def _fold_groups(column: str, rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[Row], list[Row]]:
+def _fold_groups(rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[Row], list[Row]]:
     """As `_fold` does, with whole groups in the folds."""
     _check_sizes(rows, num_folds)
     count = len({row.group for row in rows})
     if count < num_folds:
         raise ThawError(
-            f"dataset.num_folds={num_folds} needs as many groups of dataset.csv_group={column}, and there are {count}. "
+            f"dataset.num_folds={num_folds} needs as many groups of dataset.csv_group, and there are {count}. "
             "Lower it, or name another column."
         )
     inside = set(_group_parts(rows, num_folds, seed)[fold])

@@ -244,4 +244,4 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
             raise _misfit(error) from error
         raise
     finally:
-        trainer.fit_loop.teardown()  # after an error in validation Lightning leaves the processes that load for training
+        trainer.fit_loop.teardown()  # Lightning leaves the training's loader processes where validation has failed
