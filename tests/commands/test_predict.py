@@ -192,6 +192,8 @@ def test_features_are_what_the_head_tells_classes_by(finished_run: Run, image_fo
     shares = finished_run.load_classifier().classify(features).softmax(dim=1)
     assert [predictor.classes[label] for label in shares.argmax(dim=1)] == [each.label for each in predictor(paths)]
     assert torch.allclose(shares, predictor.classify(torch.stack([predictor.read(path) for path in paths])), atol=1e-5)
+    predictor.precision = "bf16-mixed"
+    assert predictor.features(paths).dtype == torch.float32
     with pytest.raises(BadImage, match=r"missing\.png cannot be read as an image"):
         predictor.features([image_folder / "missing.png"])
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.config import AugmentConfig
+from thaw.data import features
 from thaw.data.features import FeatureStore, compute_features, hash_tensors, make_key
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError
@@ -89,6 +90,7 @@ def test_the_key_is_the_same_in_another_process(module: nn.Module, images: list[
     code = f"""
 import torch
 from pathlib import Path
+from thaw.data import features
 from thaw.data.features import hash_tensors, make_key
 from thaw.data.transforms import EvaluationTransform
 state = torch.load({str(images[0].with_name("state.pt"))!r})
@@ -141,6 +143,18 @@ def test_other_images_have_another_key(module: nn.Module, images: list[Path]) ->
     images[1].rename(images[1].with_name("renamed.png"))
     keys.append(key_of(module, [images[0], images[1].with_name("renamed.png"), images[2]]))
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("package", ["thaw", "torch", "torchvision", "pillow"])
+def test_another_version_has_another_key(
+    module: nn.Module, images: list[Path], monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    before, known = key_of(module, images), features.version
+    monkeypatch.setattr(features, "version", lambda name: known(name) + "+other" * (name == package))
+    features._versions.cache_clear()
+    after = key_of(module, images)
+    features._versions.cache_clear()
+    assert after != before
 
 
 def test_another_fact_has_another_key(module: nn.Module, images: list[Path]) -> None:

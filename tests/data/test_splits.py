@@ -225,6 +225,13 @@ def test_a_group_stays_on_one_side(tmp_path: Path, val: float, test: float, seed
     assert index_of(tmp_path, **options | {"split_seed": seed + 10}) != index
 
 
+def test_the_largest_group_may_be_on_either_side(tmp_path: Path) -> None:
+    sizes = {"large": 8} | {f"p{i}": 2 for i in range(16)}
+    group_of = plant_groups(tmp_path, {group: {"ill": size, "well": size} for group, size in sizes.items()})
+    found = [names(index_of(tmp_path, split_seed=seed, **BY_PATIENT), "val") for seed in range(6)]
+    assert 0 < sum("large" in {group_of[name] for name in val} for val in found) < 6
+
+
 def test_folds_keep_groups_whole(tmp_path: Path) -> None:
     group_of = plant_groups(tmp_path, PATIENTS)
     val = [names(index_of(tmp_path, num_folds=5, fold=fold, **BY_PATIENT), "val") for fold in range(5)]

@@ -237,12 +237,12 @@ def test_what_was_made_of_a_run_before_it_was_trained_for_longer_is_told(
     finished_run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, report: bool
 ) -> None:
     run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
-    for name in ("model.onnx", "report.html", "model.py"):
+    for name in ("model.onnx", "model_last.pt2", "report.html", "model.py"):
         (run.folder / name).touch()
     (run.folder / "evaluation_train").mkdir()
     with caplog.at_level(logging.INFO, "thaw"):
         train(replace(going_on(run, run.folder, max_epochs=3), report=report), run.folder)
-    names = f"{'' if report else 'report.html, '}evaluation_train, model.onnx"
+    names = f"{'' if report else 'report.html, '}evaluation_train, model.onnx, model_last.pt2"
     assert f"Of the run before it was trained for longer, and not made anew: {names}" in caplog.messages
 
 
