@@ -22,24 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from distributed import ROOT, largest_difference
+from distributed import WITHOUT_DROPOUT, largest_difference
 
 from thaw.run import Run
 
-PROGRAM = f"""
-from pathlib import Path
-
-import train
-from thaw.launch.entry import run_experiment
-
-def experiment(*arguments):
-    import torch
-
-    torch.nn.Dropout.forward = lambda self, features: features
-    return train.experiment(*arguments)
-
-run_experiment(experiment, Path({str(ROOT / "conf")!r}), train.close_sweep)
-"""
 ADDRESSES = {"node0": "10.99.0.1", "node1": "10.99.0.2"}
 SLURM_CONF = """\
 ClusterName=thaw
@@ -104,8 +90,6 @@ def main() -> None:
     folder = arguments.folder.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "nodes").mkdir(parents=True)
-    program = folder / "without_dropout.py"
-    program.write_text(PROGRAM, encoding="utf-8")
     common = [*arguments.options, "strategy=finetune", f"trainer.max_epochs={arguments.epochs}"]
     common += ["trainer.precision=64", "trainer.accelerator=cpu", "figures=false"]
     print(
@@ -116,7 +100,7 @@ def main() -> None:
     with cluster(folder / "nodes") as environment:
 
         def line(name: str, *options: str) -> str:
-            return shlex.join([str(program), *common, *options, f"hydra.run.dir={folder / name}"])
+            return shlex.join([str(WITHOUT_DROPOUT), *common, *options, f"hydra.run.dir={folder / name}"])
 
         def run(command: str, *nodes: str) -> None:
             """Run a command on each of the nodes at once."""
@@ -158,7 +142,7 @@ def main() -> None:
         measure("salloc", "`salloc`, `srun`", "2 x 1", command, "node0")
         started = time.monotonic()
         sweep = [f"hydra.sweep.dir={folder / 'sweep'}", "seed=0,1", *shlex.split(LAUNCHER)]
-        run(shlex.join(["python", str(program), "-m", *common, *sweep]), "node0")
+        run(shlex.join(["python", str(WITHOUT_DROPOUT), "-m", *common, *sweep]), "node0")
         tell("sweep/0_seed=0", "`submitit_slurm`, first of two jobs", "1 x 1", time.monotonic() - started)
 
 
@@ -211,8 +195,7 @@ def start_slurm(folder: Path) -> dict[str, str]:
         (folder / name).mkdir()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-    modules = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment |= {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1"}
+    environment |= {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": path, "OMP_NUM_THREADS": "1"}
 
     def start(node: str, *command: str) -> None:
         log = (folder / f"{command[0]}.{node}.log").open("w")

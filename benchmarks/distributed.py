@@ -22,20 +22,7 @@ PHASES = {
     "discriminative": ["strategy.head_epochs=1"],
     "gradual": ["strategy.head_epochs=1", "strategy.unfreeze_epochs=1"],
 }
-PROGRAM = f"""
-import sys
-from pathlib import Path
-
-import torch
-
-from thaw.launch.entry import run_experiment
-
-sys.path.insert(0, {str(ROOT)!r})
-from train import experiment
-
-torch.nn.Dropout.forward = lambda self, features: features
-run_experiment(experiment, Path({str(ROOT / "conf")!r}))
-"""
+WITHOUT_DROPOUT = Path(__file__).with_name("without_dropout.py")
 
 
 def main() -> None:
@@ -48,8 +35,6 @@ def main() -> None:
     parser.add_argument("options", nargs="*", help="of train.py, after --")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    program = arguments.folder / "without_dropout.py"
-    program.write_text(PROGRAM, encoding="utf-8")
     print(
         "| strategy | processes | val accuracy | val loss | n | largest difference of a weight | s |\n"
         + "|---" * 7
@@ -63,7 +48,7 @@ def main() -> None:
         for number, run in enumerate(runs, start=1):
             devices = [f"trainer.devices={number}", "trainer.accelerator=cpu", f"hydra.run.dir={run.folder}"]
             shutil.rmtree(run.folder, ignore_errors=True)
-            script = ROOT / "train.py" if arguments.dropout else program
+            script = ROOT / "train.py" if arguments.dropout else WITHOUT_DROPOUT
             command = [sys.executable, str(script), *arguments.options, *options, *devices]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             figures = run.summary["last"]

@@ -68,17 +68,21 @@ def train(root: Path, num_train: int, weights: Path, folder: Path, name: str) ->
         *("trainer.max_epochs=1", f"+trainer.extra.limit_train_batches={STEPS}", f"hydra.run.dir={folder / name}"),
         "features=off",
     ]
+    seconds, peak = measure(command, folder / "cache")
+    epoch = read_metrics(folder / name / "metrics.csv")[0]["seconds"]
+    return seconds, (min(STEPS * BATCH_SIZE, num_train) + NUM_VAL) / epoch, peak
+
+
+def measure(command: list[str], cache: Path) -> tuple[float, int]:
+    """Wall seconds and peak bytes of a command and its children."""
     started, peak = time.perf_counter(), 0
-    environment = os.environ | {"THAW_CACHE": str(folder / "cache")}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"THAW_CACHE": str(cache)}) as process:
         while process.poll() is None:
             peak = max(peak, resident(process.pid))
             time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed.")
-    seconds = time.perf_counter() - started
-    epoch = read_metrics(folder / name / "metrics.csv")[0]["seconds"]
-    return seconds, (min(STEPS * BATCH_SIZE, num_train) + NUM_VAL) / epoch, peak
+    return time.perf_counter() - started, peak
 
 
 def resident(pid: int) -> int:

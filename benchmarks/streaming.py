@@ -8,14 +8,11 @@ the main process's together (PSS). Prints two Markdown tables.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from growth import ROOT, resident
+from growth import ROOT, measure
 
 from thaw.config import DatasetConfig
 from thaw.data.index import survey
@@ -92,18 +89,6 @@ def train(source: str, root: Path, weights: Path, folder: Path, seed: int) -> tu
         f"hydra.run.dir={folder}",
     ]
     return Run(folder), measure(command, folder.with_name(f"{folder.name}_cache"))[1]
-
-
-def measure(command: list[str], cache: Path) -> tuple[float, float]:
-    """Wall seconds and peak bytes of a command and its children."""
-    started, peak = time.perf_counter(), 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"THAW_CACHE": str(cache)}) as process:
-        while process.poll() is None:
-            peak = max(peak, resident(process.pid))
-            time.sleep(0.1)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed.")
-    return time.perf_counter() - started, peak
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def is_writing(name: str, most: int) -> Callable[[Path, random.Random], Reached]
 
     def moment(place: Path, chance: random.Random) -> Reached:
         epoch = chance.randrange(most)
-        return lambda: num_rows(place) >= epoch and (place / f"run/checkpoints/.{name}.part").exists()
+        return lambda: num_rows(place) >= epoch and any((place / "run/checkpoints").glob(f".{name}.*.part"))
 
     return moment
 
@@ -246,7 +246,13 @@ def examine(place: Path) -> None:
         read_predictions(path)
     for path in run.glob("report.html"):
         assert path.read_text().rstrip().endswith("</html>"), path
-    drafts.update(re.sub("^tmp.*", "features", path.name) for path in place.rglob("*.part"))
+    drafts.update(finished_name(path) for path in place.rglob("*.part"))
+
+
+def finished_name(draft: Path) -> str:
+    """What a draft would have been called; `features` for stored ones, which are called by their key."""
+    name = re.sub(r"^\.|(\.[0-9a-f]{8})?\.part$", "", draft.name)
+    return re.sub(r"^[0-9a-f]{64}\.safetensors$", "features", name)
 
 
 def differences(first: Path, second: Path) -> list[str]:
