@@ -167,6 +167,8 @@ def test_a_folder_or_a_table_by_itself_is_the_images(tmp_path: Path, monkeypatch
         "seed": 1,
     }
     assert meaning(readable(["seed=1", "labels.csv"])) == {"dataset": "folder", "dataset.csv": "labels.csv", "seed": 1}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert meaning(readable(["~/photos, 2", "~seed"]))["dataset.root"] == str(tmp_path / "photos, 2")
     assert readable(["-m", "photos, 2"])[0] == "-m"
     assert readable(["-m", "photos, 2"])[1:] == ["dataset=folder", "dataset.root='photos, 2'"]
 

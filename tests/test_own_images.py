@@ -117,6 +117,15 @@ def test_what_a_run_began_from_has_learned_is_told_too(
     assert caution_of(make_run("d", dataset__root="others", backbone__weights="default"), images) == ""
 
 
+def test_a_run_may_be_called_as_torchvisions_weights_are(
+    make_run: Make, images: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run("default", dataset__root="clinic")
+    monkeypatch.chdir(tmp_path / "outputs")
+    for weights in ("default", None):
+        assert caution_of_weights(weights, {"train": images, "val": images}) == []
+
+
 def test_that_no_one_can_tell_what_it_began_from_is_said(make_run: Make, images: list[Sample], tmp_path: Path) -> None:
     first = make_run("a", dataset__root="hospital")
     second = make_run("b", dataset__root="clinic", backbone__weights="outputs/a")

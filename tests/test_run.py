@@ -192,3 +192,12 @@ def test_the_classifier_and_the_data_of_a_run_are_loaded_back(finished_run: Run)
 def test_a_folder_may_lie_at_home(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(finished_run.folder.parent))
     assert Run(f"~/{finished_run.folder.name}").folder == finished_run.folder
+
+
+def test_what_a_run_reads_and_writes_may_lie_at_home(
+    finished_run: Run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(image_folder / "val", tmp_path / "photos")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(finished_run.evaluate(data="~/photos").labels) == 9
+    assert finished_run.report("~/report.html", top=0) == tmp_path / "report.html"

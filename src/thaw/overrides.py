@@ -41,8 +41,8 @@ def readable(arguments: list[str]) -> list[str]:
 
 
 def is_option(argument: str) -> bool:
-    """True of `KEY=VALUE` and of `~KEY`, and not of a path with a blank before its equals sign."""
-    return argument.startswith("~") or re.match(r"(?!-)[^\s=]*=", argument) is not None
+    """True of `KEY=VALUE` and of `~KEY`; not of `~/photos`, nor of a path with a blank before its equals sign."""
+    return re.match(r"~(?!/)|(?!-)[^\s=]*=", argument) is not None
 
 
 def _readable(option: str, is_sweep: bool) -> str:

@@ -171,7 +171,9 @@ def _origin(run: Run) -> Run | None:
 
 def _run_of(weights: str | None, base: Path | None = None) -> Run | None:
     """The finished run that `backbone.weights` names, as seen from here, or else from another folder."""
-    path = Path(at_home(weights or "default"))
+    if weights in (None, "default"):
+        return None
+    path = Path(at_home(weights))
     for place in (path, (base or Path()) / path):
         folder = place.parent.parent if place.parent.name == "checkpoints" else place
         if folder.is_dir() and (run := Run(folder)).is_finished:

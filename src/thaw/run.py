@@ -237,7 +237,7 @@ class Run:
         """Predictions of the classifier on test if there is one, else on val; see `thaw.evaluation.evaluate`."""
         from thaw.evaluation import evaluate
 
-        source = None if data is None else Path(data)
+        source = None if data is None else Path(at_home(data))
         return evaluate(self, split, source, label_pattern, tta, random_views, device, columns).predictions
 
     def predict(
@@ -279,7 +279,7 @@ class Run:
             raise ThawError(f"A report is of the best epoch: name the run's folder, {self.folder}.")
         from thaw.inspection.report import write_report
 
-        return write_report(self, Path(out) if out else self.folder / "report.html", top)
+        return write_report(self, Path(at_home(out)) if out else self.folder / "report.html", top)
 
     def require_new(self) -> None:
         """Refuse to start a new run where one lies.

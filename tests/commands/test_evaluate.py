@@ -84,6 +84,7 @@ def test_other_images_views_and_places_can_be_named(
     for name in ("red", "blue"):
         shutil.copytree(image_folder / "val" / name, tmp_path / "new" / name)
     out, table = tmp_path / "out", tmp_path / "table.csv"
+    table.write_text("name,n,precision,recall,f1\n")  # of an earlier evaluation
     arguments = ["--data", str(tmp_path / "new"), "--tta", "--out", str(out), "--csv", str(table)]
     assert main(["evaluate", str(finished_run.folder), *arguments]) == 0
     known = "Of 6 images, the run chose its best epoch on 6, so the figures flatter."
@@ -225,6 +226,7 @@ def test_mistakes_end_with_one_line_and_code_2(
         ),
         ([str(finished_run.folder), "--csv", str(tmp_path / "no" / "x.csv")], "there is no folder"),
         ([str(finished_run.folder), "--csv", str(tmp_path)], " is a folder: name a file."),
+        ([*others, str(table), "--csv", str(table)], f"--csv={table} is there already, and no table of classes"),
         ([str(finished_run.folder), "--out", str(tmp_path / "file")], "cannot be written to (File exists)"),
         ([str(finished_run.folder), "--data", str(tmp_path / "absent")], "There is no folder or CSV file"),
     ):

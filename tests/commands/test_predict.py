@@ -237,7 +237,7 @@ def test_calls_on_several_threads_leave_the_number_of_torchs_threads_as_it_was(
 def test_a_broken_file_is_a_row_and_exit_code_1(
     finished_run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out.csv"
+    out = tmp_path / "out.CSV"
     assert main(["predict", str(finished_run.folder), str(photos), "--out", str(out), "--top", "2"]) == 1
     rows = read_csv(out)
     assert [Path(row["path"]).name for row in rows] == ["a.png", "b.jpg", "c.png", "d.png"]

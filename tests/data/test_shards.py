@@ -264,6 +264,7 @@ def test_a_training_ends_with_the_same_weights_and_predictions(
         for key, tensor in stream.load_classifier().state_dict().items():
             assert torch.equal(tensor, weights[key]), key
     page = stream.report().read_text()
+    assert "<title>squeezenet1_1 on packed: " in page
     assert "The files are those of the training." in page
     assert page.count("data:image/jpeg") > 9  # the photos are there, too
     views = [run.evaluate(tta=True, random_views=1).logits for run in (folder, stream)]

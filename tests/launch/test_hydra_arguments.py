@@ -33,8 +33,14 @@ def test_a_space_before_a_value_is_refused(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["", "-h", "-m seed=1,2", "--multirun a=--b", "--cfg job", "-cjob", "-iconfig", "--config-name=x", "-cn x",
-     "-sc install=bash", "--info defaults", "--resolve --package x", "--multi seed=1,2", "--hydra-help",
-     "--version", "~seed"],
+     "-sc install=bash", "--info defaults", "--resolve --package x", "--hydra-help", "--version",
+     "~seed"],
 )  # fmt: skip
 def test_hydras_own_flags_pass(line: str) -> None:
     refuse_flags(line.split())
+
+
+@pytest.mark.parametrize(("line", "flag"), [("--multi seed=1,2", "--multirun"), ("--config-d=mine", "--config-dir")])
+def test_flags_are_not_shortened(line: str, flag: str) -> None:  # only Hydra would know what they mean
+    with pytest.raises(ThawError, match=f"^Flags are written in full: {flag}, got --"):
+        refuse_flags(line.split())

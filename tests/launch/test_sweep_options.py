@@ -41,6 +41,8 @@ def test_a_folder_that_holds_a_sweep_is_not_begun_anew(tmp_path: Path) -> None:
     with pytest.raises(ThawError, match=rf"holds a sweep already.* sweep\.resume={tmp_path}"):
         expand_sweep(["-m", "seed=1,2", option])
     assert expand_sweep(["-m", "seed=1,2", f"sweep.resume={tmp_path}"])[1] is True
+    assert expand_sweep(["-m", "seed=1,2", "sweep.resume=null"])[1] is False
+    assert expand_sweep(["seed=1", "sweep.resume=null"])[1] is False
 
 
 def test_a_sweep_that_slurm_starts_anew_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the scores and write them down; returns the exit code."""
     with heavy_imports():
         from thaw.evaluation import evaluate, refuse_run, write_evaluation
+        from thaw.inspection.predictions import ClassScore
         from thaw.inspection.scores import score_text, write_class_scores
         from thaw.run import Run
 
@@ -85,6 +86,12 @@ def run(options: argparse.Namespace) -> int:
         require(number >= 0, flag, "at least 0", number)
     if options.csv:
         refuse_unwritable("--csv", options.csv, ".csv")
+        earlier = options.csv.read_text(errors="replace") if options.csv.exists() else ""
+        if earlier and not earlier.startswith(",".join(ClassScore._fields)):
+            raise ThawError(
+                f"--csv={options.csv} is there already, and no table of classes, which would be written to it: name "
+                "another file. Labels are read by --data=FILE.csv."
+            )
     if options.out:
         refuse_run(options.out)
     run = Run(options.folder)

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     predictions = list(_with_bar(predictor.stream(paths, options.top), len(paths)))
     seconds = time.perf_counter() - started
     if options.out:
-        (write_csv if options.out.suffix == ".csv" else write_json)(predictions, options.out)
+        (write_csv if options.out.suffix.lower() == ".csv" else write_json)(predictions, options.out)
     else:
         print(_table(predictions))
     drawn = options.grid if options.grid and _draw(predictor, predictions, options.grid) else None

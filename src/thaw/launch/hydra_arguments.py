@@ -63,9 +63,10 @@ def refuse_flags(arguments: list[str]) -> None:
     known = [*names, *joined]
     for argument, following in pairwise([*arguments, ""]):
         flag, _, value = argument.partition("=")
-        is_shortened = flag.startswith("--") and sum(name.startswith(flag) for name in names) == 1
-        if not flag.startswith("-") or is_shortened or flag in known:
+        if not flag.startswith("-") or flag in known:
             continue
+        if len(whole := [name for name in names if name.startswith(flag)]) == 1:  # what Hydra would take it for
+            raise ThawError(f"Flags are written in full: {whole[0]}, got {flag}.")
         key = find_option(flag.lstrip("-").replace("-", "_"))
         value = value or (following if "=" not in following and not following.startswith("-") else "")
         example = f"{key}={value or 'VALUE'}" if key else "trainer.max_epochs=3"

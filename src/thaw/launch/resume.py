@@ -80,10 +80,9 @@ def _preset_places(overrides: Iterable[str]) -> list[str]:
     return [place for override in overrides if key_of(override) == SEARCHPATH for place in elements(override)]
 
 
-def find_resume(arguments: list[str]) -> str | None:
+def find_resume(arguments: list[str], key: str = "resume") -> str | None:
     """`resume=RUN` as it is typed; None where nothing is resumed."""
-    nothing = ("resume=null", "resume=")
-    return next((each for each in arguments if each.startswith("resume=") and each not in nothing), None)
+    return next((each for each in arguments if each.startswith(f"{key}=") and each != f"{key}=null"), None)
 
 
 def is_requeued() -> bool:

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from thaw.errors import ThawError
-from thaw.launch.resume import is_requeued
+from thaw.launch.resume import find_resume, is_requeued
 from thaw.launch.sweep import RECORD, STUDY, find_jobs
 from thaw.options import IRRELEVANT, flatten, is_one_of
 from thaw.overrides import folder_of, is_multirun, key_of, quoted
@@ -28,7 +28,7 @@ def expand_sweep(arguments: list[str]) -> tuple[list[str], bool]:
     Raises:
         ThawError: There is nothing to go on with, it is another sweep, or its jobs would not be found.
     """
-    resume = next((argument for argument in arguments if argument.startswith("sweep.resume=")), None)
+    resume = find_resume(arguments, "sweep.resume")
     if not is_multirun(arguments):
         if resume is not None:
             raise ThawError(f"{resume} goes on with a sweep: add -m and the options that it was started with.")
