@@ -103,7 +103,7 @@ def evaluate(
     module = run.load_data(model)
     check_views(module.augment, tta, random_views)
     if data is None:
-        index, split, is_same = _own_images(run, module.options, split, label_pattern, columns)
+        index, split, is_same = _index_own_split(run, module.options, split, label_pattern, columns)
         is_fair = split == "val" and not run.chose_epoch
         caution = MAY_HAVE_LEARNED if split == "train" and not is_same else "" if is_fair else CAUTIONS.get(split, "")
     else:
@@ -180,7 +180,7 @@ def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
         write_figure(figure, folder / name)
 
 
-def _own_images(
+def _index_own_split(
     run: Run,
     options: DatasetConfig,
     split: str | None,

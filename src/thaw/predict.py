@@ -134,7 +134,7 @@ class Predictor:
             views = [images, *(images.flip(axes) for axes in self.mirrored_axes)]
             return torch.stack([self.module(view).softmax(dim=1) for view in views]).mean(dim=0).cpu()
 
-    def stream(self, images: Sequence[Listed], top: int = 3) -> Iterator[Prediction]:
+    def stream(self, images: Sequence[Listed], top: int) -> Iterator[Prediction]:
         """What `predict` gives, of files and images that are listed already."""
         require(top >= 1, "top", "at least 1", top)
         for predictions in self._in_batches(lambda batch: self._predict_batch(batch, top), images):

@@ -44,6 +44,8 @@ class Run:
     Attributes:
         folder: Where it lies.
         checkpoints: Folder of `best.ckpt` and `last.ckpt`.
+        best: `best.ckpt`.
+        last: `last.ckpt`.
         checkpoint: That of the two which its classifier is read from.
         figures: Charts as PNG, grids of photographs as JPEG.
         events: Folder of TensorBoard's events.

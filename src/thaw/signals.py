@@ -92,7 +92,7 @@ def catching_in_python() -> Iterator[None]:
         raise KeyboardInterrupt from None
 
 
-def outlive(worker: int = 0) -> None:
+def outlive(worker: int) -> None:
     """Leave the signals to the main process, which needs this loader process to finish the epoch.
 
     A terminal and SLURM send them to every process of a job. The main process ends its workers without them.

@@ -29,8 +29,6 @@ FLAGS["dataset.csv"] = "--data"
 PARAMETERS = {name: f"--{name.replace('_', '-')}" for name in ("data", "label_pattern", "tta", *check.COLUMNS)}
 PARAMETERS["random_views"] = "--tta-views"
 """What the parameters of `thaw.evaluation.evaluate` are called here, likewise."""
-
-
 LONGEST_PLACE = 120
 """Bytes of the data's place in a folder's name; its end tells most."""
 

@@ -62,8 +62,10 @@ def _latest(records: Iterable[Record]) -> tuple[list[Record], list[Path]]:
     superseded = []
     for record in records:
         key = record.setting, record.summary["seed"], record.fold
-        *before, latest[key] = sorted(filter(None, (latest.get(key), record)), key=_finished_at)
-        superseded += [earlier.run.folder for earlier in before]
+        if key in latest:
+            earlier, record = sorted((latest[key], record), key=_finished_at)
+            superseded.append(earlier.run.folder)
+        latest[key] = record
     return list(latest.values()), superseded
 
 

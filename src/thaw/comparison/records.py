@@ -123,7 +123,7 @@ def read_record(run: Run) -> Record | None:
             data=_name_data(name, root, None if table in ("", "null") else table, run.started_in) if name else "",
             place=(name, str(run.started_in / root), table),
         )
-        metrics, best = record.metrics, summary["val"]
+        metrics, best = record.metrics, summary["val"]  # what follows fails of a summary that lacks some figure
         shown = (metrics["acc"], metrics["macro_f1"], metrics["loss"], best["acc"], summary["seconds"]["total"])
         _ = *map(float, shown), len(summary["classes"]), f"{summary['params']['trainable']:,}", summary["seed"]
         _ = metrics["n"] + best["n"] > 0, bool(summary["pruned"])

@@ -50,7 +50,7 @@ class Verdict:
         return f"{self.word}, p {f'= {self.corrected:.2g}' if self.corrected >= 0.0001 else '< 0.0001'}"
 
 
-def judge(ranked: Sequence[Setting], has_others: bool = False) -> list[Verdict]:
+def judge(ranked: Sequence[Setting], has_others: bool) -> list[Verdict]:
     """What can be said of each setting, against the best one with the same images.
 
     Args:

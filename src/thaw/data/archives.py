@@ -38,7 +38,7 @@ def download(url: str, part: Path, by_hand: str) -> None:
     Raises:
         ThawError: It cannot be done; the message ends with `by_hand`, what the user can do instead.
     """
-    log.info("Downloading %s to %s.", url, part.parent)
+    log.info(f"Downloading {url} to {part.parent}.")
     failure: Exception | None = None
     for pause in (0, *PAUSES):
         time.sleep(pause)

@@ -36,7 +36,7 @@ def sort_classes(names: Collection[str], by_folder: bool) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (int(name) if are_numbers else 0, name)))
 
 
-def learn_classes(splits: dict[str, list[Row]], by_folder: bool = True, tables: Sequence[str] = ()) -> tuple[str, ...]:
+def learn_classes(splits: dict[str, list[Row]], by_folder: bool, tables: Sequence[str]) -> tuple[str, ...]:
     """The classes of train, which the other splits must not go beyond.
 
     Args:

@@ -132,7 +132,7 @@ def _make(source: Source, target: Path, unpacking: Path) -> None:
     unpacking.mkdir()
     try:
         for file in files:
-            log.info("Unpacking %s.", file)
+            log.info(f"Unpacking {file}.")
             unpack(file, unpacking)
         if not files:
             _write_digits(unpacking)
@@ -143,7 +143,7 @@ def _make(source: Source, target: Path, unpacking: Path) -> None:
         folder.rename(target)
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
-    log.info("The images are in %s.", target)
+    log.info(f"The images are in {target}.")
 
 
 def _obtain(archive: Archive, source: Source, root: Path) -> Path:
@@ -190,7 +190,7 @@ def _record(file: Path) -> Path:
 def _record_checksum(file: Path) -> None:
     checksum = _checksum(file, "sha256")
     _record(file).write_text(f"{checksum}\n")
-    log.info("%s is %s. None is published, so it is kept in %s.", file, checksum, _record(file))
+    log.info(f"{file} is {checksum}. None is published, so it is kept in {_record(file)}.")
 
 
 def _by_hand(source: Source, root: Path) -> str:
@@ -239,4 +239,4 @@ def _write_official_csv(folder: Path) -> None:
         with drafting(official) as draft:
             draft.write_text("".join(rows))
     except OSError as error:  # a shared folder that cannot be written to is as good for every other use
-        log.info("%s could not be written: %s.", official, error)
+        log.info(f"{official} could not be written: {error}.")

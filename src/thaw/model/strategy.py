@@ -65,6 +65,6 @@ def ever_trainable(options: StrategyConfig, num_epochs: int, num_stages: int) ->
 
 
 def phase_starts(options: StrategyConfig, num_epochs: int, num_stages: int) -> list[int]:
-    """Epochs, from 0, at which the set of learning stages or their rates change; the first is always 0."""
+    """Epochs, from 0, at which the set of learning stages or their rates change; 0 is the first of any."""
     factors = [rate_factors(options, epoch, num_stages) for epoch in range(num_epochs)]
     return [epoch for epoch in range(num_epochs) if epoch == 0 or factors[epoch] != factors[epoch - 1]]

@@ -20,8 +20,6 @@ from thaw.writing import naming, replacing
 log = logging.getLogger(__name__)
 
 METRICS = [f"{split}/{name}" for split in ("train", "val") for name in ("loss", "acc", "macro_f1")]
-
-
 CHARTS = {
     "Training": {
         "loss": ["Multiline", ["train/loss", "val/loss"]],

@@ -18,8 +18,8 @@ from thaw.allocator import keep_freed_memory
 from thaw.config import Config, TrainerConfig, recheck
 from thaw.console import ensure_output, silence_hints
 from thaw.data.datamodule import ImageDataModule
+from thaw.data.failures import loading
 from thaw.data.kept_images import Loader
-from thaw.data.loading import loading
 from thaw.errors import ThawError, one_line
 from thaw.inspection.predictions import Predictions, collect
 from thaw.model.classifier import Classifier
