@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import resource
 import shutil
 import signal
@@ -223,6 +224,25 @@ def test_data_that_vanish_during_a_training_are_named(
     assert "cannot be read as an image: No such file or directory" in message
     assert f"{disk / place}/" in message
     assert read_tensors(last)["state_dict"]
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_terminal_that_is_closed_costs_no_epoch(image_folder: Path, tmp_path: Path, ignores: bool) -> None:
+    run = Run(tmp_path / "run")
+    options = ["dataset=folder", f"dataset.root={image_folder}", "strategy=finetune", f"hydra.run.dir={run.folder}"]
+    command = [*OPTIONS, *options, f"trainer.max_epochs={20 if ignores else 500}", "trainer.checkpoint_seconds=3600"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignores else signal.SIG_DFL)
+        os.environ["OMP_NUM_THREADS"] = "1"
+        os.execv(sys.executable, [sys.executable, str(ROOT / "train.py"), *command])
+    while not run.metrics_csv.exists() or len(run.metrics_csv.read_text().splitlines()) < 4:
+        os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if ignores else 128 + signal.SIGHUP)
+    assert run.is_finished == ignores
+    assert read_tensors(run.last)["epoch"] >= 2
 
 
 def test_data_on_a_mount_that_is_gone_are_named(

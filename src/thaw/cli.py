@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except BrokenPipeError:
-        from thaw.signals import drop_output
+        from thaw.streams import drop_output
 
         return drop_output()
     except KeyboardInterrupt:  # perhaps during the imports

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 as an exception, which ends the program with the usual exit code; and a broken pipe."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP as an exception, which ends the program with the usual exit code."""
 
 import os
 import signal
@@ -6,14 +6,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import parent_process
+from multiprocessing import parent_process, queues
 from types import FrameType
+from typing import Any
+
+from thaw.streams import outlive_terminal
 
 CAUGHT = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 LAUNCHERS: list[signal.Signals] = []
 """Signals by which a launcher learns of a time limit or of preemption, where it has set a handler."""
 if os.name == "posix":
     CAUGHT[signal.SIGUSR1] = "SIGUSR1"  # which SLURM is often asked to send before the time limit
+    CAUGHT[signal.SIGHUP] = "SIGHUP"  # the terminal is closed
     LAUNCHERS.append(signal.SIGUSR2)  # submitit's
 
 
@@ -34,8 +38,15 @@ def interrupt(number: int, frame: FrameType | None) -> None:
         Interrupted: In the main process, and in a worker but for Ctrl-C. A terminal sends that to the workers too,
             which may still be needed.
     """
+    hear_once(number)
     if parent_process() is None or number != signal.SIGINT:
         raise Interrupted(number)
+
+
+def hear_once(number: int) -> None:
+    """Ignore a further SIGHUP, since both the system and a shell send it as a terminal closes."""
+    if CAUGHT.get(signal.Signals(number)) == "SIGHUP":
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -44,8 +55,10 @@ def catching(to_the_end: bool = False) -> Iterator[None]:
 
     Args:
         to_the_end: Whether this is all of the program: with everything written, it ignores them while the
-            interpreter closes, which takes a moment, and ends with its own exit code.
+            interpreter closes, which takes a moment, and ends with its own exit code. What it prints may go nowhere.
     """
+    if to_the_end:
+        sys.stdout, sys.stderr = outlive_terminal(sys.stdout), outlive_terminal(sys.stderr)
     if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
         yield
         return
@@ -95,10 +108,26 @@ def catching_in_python() -> Iterator[None]:
 def outlive(worker: int) -> None:
     """Leave the signals to the main process, which needs this loader process to finish the epoch.
 
-    A terminal and SLURM send them to every process of a job. The main process ends its workers without them.
+    A terminal and SLURM send them to every process of a job. The main process itself ends its workers by SIGTERM, as it
+    does when its interpreter closes. A batch that cannot be handed over ends this process, too: Python would print a
+    traceback, drop the batch, and have the main process wait for it.
     """
-    for number in CAUGHT:
+    for number in CAUGHT.keys() - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere, nobody tells who has sent it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, daemon=True).start()
+    queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+
+
+def _obey_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def _end_worker(error: Exception, batch: Any) -> None:
+    os._exit(1)
 
 
 @contextmanager
@@ -128,9 +157,3 @@ def deferred() -> Iterator[None]:
             signal.signal(number, handler)
         if come:
             signal.raise_signal(come[0])
-
-
-def drop_output() -> int:
-    """Drop what is still to be printed, after a BrokenPipeError: `| head` has read enough; returns the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141  # 128 + SIGPIPE, as shells have it

@@ -1,6 +1,8 @@
+import errno
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 from test_datamodule import NUM_VAL, assert_equal_batches, batches_of, make_data
+from torch.utils.data import DataLoader
 
 from thaw.config import AugmentConfig
 from thaw.data import index, kept_images
@@ -19,6 +22,8 @@ from thaw.data.device import CropDataset
 from thaw.data.images import read_image
 from thaw.data.kept_images import Loader
 from thaw.data.sampling import Batch, ImageDataset, SequentialPositions
+from thaw.errors import ThawError
+from thaw.signals import outlive
 
 KEPT = ("ram", "none", "device")
 
@@ -47,10 +52,10 @@ def test_loader_processes_get_images_in_memory_by_being_forked(
     image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_memory, from_files, on_device = (make_data(image_folder, num_workers=2, cache=cache) for cache in KEPT)
-    context = in_memory.train_dataloader().multiprocessing_context
-    assert context is not None
-    assert context.get_start_method() == "fork"
-    assert from_files.train_dataloader().multiprocessing_context is None
+    for data in (in_memory, from_files):  # in a job of joblib's, the default is its own, in which none can start
+        context = data.train_dataloader().multiprocessing_context
+        assert context is not None
+        assert context.get_start_method() == "fork"
     monkeypatch.setattr(kept_images, "CAN_FORK", False)
     in_memory, from_files, on_device = (make_data(image_folder, num_workers=2, cache=cache) for cache in KEPT)
     assert in_memory.train_dataloader().num_workers == on_device.train_dataloader().num_workers == 0
@@ -65,25 +70,64 @@ def test_loader_processes_outlive_a_signal_to_all(image_folder: Path, how: str, 
     loader.multiprocessing_context = how
     batches = iter(loader)
     first = next(batches)
-    for process in multiprocessing.active_children():
-        os.kill(process.pid or 0, number)
+    for process in multiprocessing.active_children():  # by another process, as a shell is
+        subprocess.run([sys.executable, "-c", f"import os; os.kill({process.pid}, {int(number)})"], check=True)
     time.sleep(0.1)
     assert [first, *batches]
 
 
+@pytest.mark.parametrize("start", ["", "fork", "spawn"])
 @pytest.mark.parametrize("end", ["", "raise ValueError"])
-def test_a_program_ends_while_its_loader_processes_wait(image_folder: Path, tmp_path: Path, end: str) -> None:
+def test_a_program_ends_while_its_loader_processes_wait(
+    image_folder: Path, tmp_path: Path, start: str, end: str
+) -> None:
     program = tmp_path / "program.py"
-    program.write_text(
-        "from pathlib import Path\n"
-        "from test_datamodule import make_data\n"
-        "if __name__ == '__main__':\n"
-        f"    loader = make_data(Path({str(image_folder)!r}), num_workers=1, cache='none').train_dataloader()\n"
-        f"    next(iter(loader))\n    {end}\n"
+    program.write_text(f"""
+import multiprocessing, sys
+from pathlib import Path
+from test_datamodule import make_data
+def work():
+    global loader
+    loader = make_data(Path({str(image_folder)!r}), num_workers=1, cache="none").train_dataloader()
+    next(iter(loader))
+    {end}
+if __name__ == "__main__" and {start!r}:
+    process = multiprocessing.get_context({start!r}).Process(target=work)
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+elif __name__ == "__main__":
+    work()
+""")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, program], env=environment, timeout=60, check=False, capture_output=True, text=True
     )
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run([sys.executable, program], env=os.environ | {"PYTHONPATH": path}, timeout=60, check=False)
     assert done.returncode == bool(end)
+    assert re.findall(r"^\w*Error", done.stderr, re.MULTILINE) == ["ValueError"] * bool(end), done.stderr
+
+
+def test_that_no_loader_process_can_be_started_is_told(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    data = make_data(image_folder, num_workers=1, cache="none")
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+    with pytest.raises(ThawError, match=r"^Loader processes cannot be started: Resource temporarily unavailable\."):
+        iter(data.train_dataloader())
+
+
+class Unsendable:
+    """What a loader process cannot hand over, as where /dev/shm is full."""
+
+    def __reduce__(self) -> str:
+        raise OSError("No space left on device")
+
+
+def test_a_batch_that_cannot_be_handed_over_is_no_endless_wait() -> None:
+    loader = DataLoader([Unsendable()], batch_size=None, num_workers=1, worker_init_fn=outlive, timeout=30)
+    with pytest.raises(RuntimeError, match="exited unexpectedly"):
+        next(iter(loader))
 
 
 def test_a_small_set_is_kept_in_memory_and_needs_no_workers(image_folder: Path) -> None:

@@ -748,9 +748,10 @@ def test_metrics_begin_anew_in_each_epoch(fit: Fit) -> None:
 def test_predictions_are_logits_and_labels() -> None:
     model = classifier().eval()
     images, labels = batch()
-    logits, same_labels = model.predict_step((images, labels), 0)
+    logits, same_labels = model.predict_step((images, labels.share_memory_()), 0)  # as a loader process sends them
     assert torch.equal(logits, model(images))
     assert torch.equal(same_labels, labels)
+    assert not same_labels.is_shared()  # each keeps a file open, and all batches of a split are kept
 
 
 # ---- stored features

@@ -19,6 +19,8 @@ def loading(data: ImageDataModule) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if "iter(combined_loader)" in str(error) and isinstance(error.__context__, ThawError):
+            raise error.__context__ from error  # it could not begin, over which Lightning stumbles
         lines = str(error).strip().splitlines() or [""]  # the last ends the loader process's own traceback
         if "Caught BadImage" in lines[0]:
             remedy = f"`thaw check {data.index.root} --fix` lists all such files."
@@ -28,6 +30,11 @@ def loading(data: ImageDataModule) -> Iterator[None]:
             raise ThawError(
                 f"A loader process failed ({lines[-1].rstrip('.')}): memory, or room in /dev/shm, may be short. Free "
                 "some, or load without such processes by dataset.num_workers=0."
+            ) from error
+        if lines[0].startswith("Too many open files"):
+            raise ThawError(
+                "Too many open files for loader processes: allow more (ulimit -n), or load without such processes by "
+                "dataset.num_workers=0."
             ) from error
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             half = max(data.options.batch_size // 2, 1)

@@ -1,8 +1,6 @@
 """The images of a data set, kept where `dataset.cache` has them, and the loaders that read them from there."""
 
-import atexit
 import logging
-import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +22,7 @@ from thaw.data.sampling import EpochSampler, GrowingImages, ImageDataset, Positi
 from thaw.data.threads import num_cores
 from thaw.data.transforms import EvaluationTransform
 from thaw.data.unreadable import are_read_whole, find_unreadable
+from thaw.errors import ThawError, first_line
 from thaw.signals import outlive
 
 log = logging.getLogger(__name__)
@@ -32,21 +31,10 @@ WORKER_SECONDS = 1.0
 """An epoch of less loading needs no loader processes: they take about as long to start."""
 MOST_WORKERS = 8
 CAN_FORK = sys.platform == "linux"
-"""A forked loader process shares the images in memory; to any other one each of them would be sent. Forking is safe
-beside CUDA as long as loader processes leave that alone, and is not on macOS."""
+"""A forked loader process shares the images in memory; to any other one each of them would be sent, and it would import
+torch anew. Forking is safe beside CUDA as long as loader processes leave that alone, and is not on macOS."""
 
 Loader = DataLoader[Any]
-
-
-@atexit.register
-def kill_workers() -> None:
-    """Kill the loader processes that are left when the interpreter closes.
-
-    It would send them SIGTERM, which they `outlive`, and wait for them.
-    """
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
 
 
 class EpochLoader(Loader):
@@ -62,7 +50,13 @@ class EpochLoader(Loader):
         epoch = getattr(self.sampler, "epoch", None)
         begun = self._iterator
         if begun is None or begun._num_yielded or epoch != self.begun_epoch:
-            begun, self.begun_epoch = super().__iter__(), epoch
+            try:
+                begun, self.begun_epoch = super().__iter__(), epoch
+            except OSError as error:
+                raise ThawError(
+                    f"Loader processes cannot be started: {error.strerror or first_line(error)}. Load without them by "
+                    "dataset.num_workers=0."
+                ) from error
         return begun
 
 
@@ -123,7 +117,7 @@ class KeptImages:
             batch_size=self.options.batch_size // sampler.num_processes,  # by name: Lightning replaces it to predict
             sampler=sampler,
             num_workers=num_workers,
-            multiprocessing_context="fork" if num_workers and self.in_memory else None,
+            multiprocessing_context=("fork" if CAN_FORK else "spawn") if num_workers else None,
             persistent_workers=num_workers > 0,
             worker_init_fn=outlive if num_workers else None,
             pin_memory=self.device.type == "cuda",

@@ -34,7 +34,8 @@ from thaw.launch.sweep import (
 )
 from thaw.ranks import STARTED_BY_THAW, ProcessRank, find_rank
 from thaw.run import Run
-from thaw.signals import Interrupted, catching, drop_output
+from thaw.signals import Interrupted, catching
+from thaw.streams import drop_output
 
 SECONDS_TO_SPEAK = 10
 """What the first of several processes has to name a mistake that all have found: torchrun ends it with any other."""

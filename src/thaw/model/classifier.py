@@ -325,7 +325,7 @@ class Classifier(LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and labels (B,) of one batch, on the CPU."""
         inputs, labels = batch
-        return self(inputs).cpu(), labels.cpu()
+        return self(inputs).cpu(), labels.cpu().clone()  # a loader process's own tensor holds an open file
 
     # ---- what a checkpoint holds beside the tensors
 

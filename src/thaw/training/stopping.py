@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from thaw.signals import CAUGHT, LAUNCHERS, Interrupted, interrupt
+from thaw.signals import CAUGHT, LAUNCHERS, Interrupted, hear_once, interrupt
 from thaw.training.checkpoints import LastCheckpoint
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class LastStep(Callback):
 
 
 class Interruption(Callback):
-    """Ends a training on Ctrl-C and SIGTERM with the last finished epoch saved, from where it goes on exactly.
+    """Ends a training on a signal with the last finished epoch saved, from where it goes on exactly.
 
     An epoch that is broken off could not be resumed to the same weights. So if the epoch before it is on disk,
     the training ends at once; if not, `LastCheckpoint` has held it back because epochs are short, and the current one
@@ -150,6 +150,7 @@ class Interruption(Callback):
             if self.received is not None or is_saved or parent_process() is not None:
                 own = interrupt if number in CAUGHT else self.previous[signal.Signals(number)]
                 return own(number, frame)
+            hear_once(number)
             self.received, self.received_at = number, time.monotonic()
             log.warning(f"{Interrupted(number).signal}: ends after this epoch; once more ends it at once.")
             return None

@@ -243,5 +243,3 @@ def fit(trainer: pl.Trainer, model: Classifier, data: ImageDataModule, checkpoin
         if "val_check_interval" in str(error):  # longer than an epoch
             raise _misfit(error) from error
         raise
-    finally:
-        trainer.fit_loop.teardown()  # Lightning leaves the training's loader processes where validation has failed
