@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sklearn.model_selection  # noqa: F401  (slow: here, it counts for no test)
@@ -185,6 +186,68 @@ def plant_groups(root: Path, groups: dict[str, dict[str, int]]) -> dict[str, str
 
 PATIENTS = {f"p{i:02}": {"ill" if i % 3 else "well": 2 + i % 4} for i in range(30)}
 BY_PATIENT = {"csv": "labels.csv", "csv_group": "patient"}
+
+
+@pytest.mark.parametrize("labels", ["folders", "names", "table", "groups"])
+@pytest.mark.parametrize("options", [{"test_fraction": 0.2}, {"num_folds": 4, "fold": 1, "test_fraction": 0.1}])
+def test_lists_of_images_move_no_other_image_to_another_split(
+    tmp_path: Path, labels: str, options: dict[str, Any]
+) -> None:
+    paths = [f"{name}/{name}_{i:02}.jpg" for name in ("ants", "bees") for i in range(40)]
+    plant(tmp_path, {"ants": 0, "bees": 0})
+    for path in paths:
+        (tmp_path / path).touch()
+    lines = [f"{path},{path[:4]},p{i % 13}" for i, path in enumerate(paths)]
+    (tmp_path / "labels.csv").write_text("path,label,patient\n" + "\n".join(lines))
+    data: dict[str, dict[str, Any]] = {
+        "folders": {},
+        "names": {"label_pattern": "^([a-z]+)_"},
+        "table": {"csv": "labels.csv"},
+    }
+    options = options | data.get(labels, BY_PATIENT)
+    before = index_of(tmp_path, **options)
+    gone, mended = (
+        names(before, "val")[:3] + names(before, "train")[:3],
+        names(before, "val")[3:5] + names(before, "test")[:2],
+    )
+    (tmp_path / "gone.csv").write_text("path\n" + "\n".join(gone))
+    (tmp_path / "mended.csv").write_text("path,label\n" + "\n".join(f"{path},bees" for path in mended))
+    after = index_of(tmp_path, exclude="gone.csv", relabel="mended.csv", **options)
+    for split in before.splits:
+        assert names(after, split) == [path for path in names(before, split) if path not in gone]
+    assert {
+        after.classes[label]
+        for split in after.splits
+        for path, label in after.splits[split]
+        if path.relative_to(tmp_path).as_posix() in mended
+    } == {"bees"}
+    assert set(after.ignored["excluded"]) == {tmp_path / path for path in gone}
+
+
+def test_what_lists_leave_nothing_of_does_not_count(tmp_path: Path) -> None:
+    plant(
+        tmp_path, {"train/ants": 10, "train/bees": 10, "train/odd": 2, "train/moths": 2, "val/ants": 2, "val/bees": 2}
+    )
+    (tmp_path / "gone.csv").write_text(
+        "path\n" + "\n".join(f"{place}/00{i}.jpg" for place in ("train/odd", "val/ants", "val/bees") for i in (0, 1))
+    )
+    (tmp_path / "mended.csv").write_text("path,label\ntrain/moths/000.jpg,ants\ntrain/moths/001.jpg,bees")
+    lists = {"exclude": "gone.csv", "relabel": "mended.csv"}
+    assert sizes(index_of(tmp_path, val_fraction=0.5, **lists)) == {
+        "train": {"ants": 5, "bees": 6},
+        "val": {"ants": 6, "bees": 5},
+    }
+    assert sizes(index_of(tmp_path, num_folds=11, fold=0, **lists))["val"] == {"ants": 1, "bees": 1}
+
+
+def test_a_split_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
+    plant(tmp_path, {"ants": 10, "bees": 10})
+    val = names(index_of(tmp_path, val_fraction=0.1), "val")
+    (tmp_path / "gone.csv").write_text("path\n" + "\n".join(val))
+    assert (
+        error_of(tmp_path, val_fraction=0.1, exclude="gone.csv")
+        == "val has no images left: dataset.exclude leaves out all of them. Set another dataset.split_seed."
+    )
 
 
 def test_images_are_split_as_ever_without_groups(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What lies on disk - class folders, a file-name pattern, a CSV file or shards - -> rows, and what was left out."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ class Scan:
     """What was found of a data set on disk."""
 
     rows: list[Row] = field(default_factory=list)
+    excluded: list[Row] = field(default_factory=list)
+    """What `dataset.exclude` leaves out, which is among `ignored`."""
+    original: list[Row] | None = None
+    """The rows with the classes that they have without `dataset.relabel`, where that is given."""
     by_folder: bool = True
     """Whether folders tell the classes."""
     ignored: Ignored = field(default_factory=lambda: defaultdict(list))
@@ -54,13 +59,13 @@ def scan_data(root: Path, options: DatasetConfig) -> Scan:
     """
     if options.name == "stream":
         shards = Shards(options.root, cache_folder() / "shards")
-        return Scan(shards.rows, shards.by_folder, shards=shards)
+        return Scan(shards.rows, by_folder=shards.by_folder, shards=shards)
     excluded = read_excluded(find_list(root, options.exclude), root) if options.exclude else frozenset()
     scan = _read_csv(root / options.csv, options, excluded) if options.csv else _read_folders(root, options, excluded)
     if options.relabel:
-        rows = relabel(scan.rows, find_list(root, options.relabel), root, options.classes)
-        scan.num_relabelled = sum(new.name != old.name for new, old in zip(rows, scan.rows, strict=True))
-        scan.rows = rows
+        scan.original = scan.rows
+        scan.rows = relabel(scan.rows, find_list(root, options.relabel), root, options.classes)
+        scan.num_relabelled = sum(new.name != old.name for new, old in zip(scan.rows, scan.original, strict=True))
     return scan
 
 
@@ -71,10 +76,8 @@ def _read_csv(file: Path, options: DatasetConfig, excluded: Collection[Path]) ->
     scan = Scan(by_folder=False, left_out=left_out, unused_splits=table.unused_splits)
     scan.ignored.update((reason, [row.path for row in rows]) for reason, rows in table.left_out.items())
     for row in table.rows:
-        if absolute(row.path) in excluded:
-            scan.ignored["excluded"].append(row.path)
-        else:
-            scan.rows.append(row)
+        (scan.excluded if absolute(row.path) in excluded else scan.rows).append(row)
+    scan.ignored["excluded"] += [row.path for row in scan.excluded]
     return scan
 
 
@@ -105,8 +108,13 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
         scan.tables = [path.relative_to(root).as_posix() for path in tables]
     for folder, split in split_folders.items():
         sources = [folder] if by_name else _class_folders(folder, scan.ignored)
-        found = {source: find_images(source, left_out, scan.ignored) for source in sources}
         places = {source: source.relative_to(root).as_posix() for source in [folder, *sources]}
+        found = {}
+        for source in sources:
+            known = len(scan.ignored["excluded"])
+            found[source] = find_images(source, left_out, scan.ignored)
+            excluded_here = scan.ignored["excluded"][known:]
+            scan.excluded += [Row(path, source.name, split, places[source]) for path in excluded_here]
         if not any(found.values()) and split not in ("val", "test"):
             refuse_shards(root)
             if not sources:
@@ -124,6 +132,8 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
         scan.empty_folders += [places[source] for source in sources or [folder] if not found.get(source)]
     if options.label_pattern is not None:
         scan.rows = label_by_name(scan.rows, options.label_pattern)
+        scan.excluded = [row for row in scan.excluded if re.search(options.label_pattern, row.path.name)]
+        scan.excluded = label_by_name(scan.excluded, options.label_pattern)
     return scan
 
 

@@ -49,6 +49,37 @@ def by_split(rows: list[Row]) -> dict[str, list[Row]]:
     return {split: [row for row in rows if row.split == split] for split in {row.split for row in rows}}
 
 
+def split_as_before(
+    rows: list[Row], original: list[Row], excluded: list[Row], options: DatasetConfig
+) -> dict[str, list[Row]]:
+    """The rows of each split, drawn as if no list left an image out or gave it another class.
+
+    So a list changes what is learned of the images that it names, and moves no other one to another split.
+
+    Args:
+        rows: The images that are left, with the classes to learn.
+        original: The same and others, with the classes that the data give them.
+        excluded: Images that are left out.
+        options: How to split.
+
+    Raises:
+        ThawError: The options do not suit the images, or nothing is left of a split.
+    """
+    left, names, splits = {row.path: row for row in rows}, {row.name for row in rows}, {row.split for row in rows}
+    drawn = [row if row.name in names else left[row.path] for row in original if row.name in names or row.path in left]
+    drawn += [row for row in excluded if row.name in names and row.split in splits]
+    found = {
+        split: [left[row.path] for row in part if row.path in left]
+        for split, part in split_rows(sorted(drawn), options).items()
+    }
+    for split, part in found.items():
+        if not part:
+            raise ThawError(
+                f"{split} has no images left: dataset.exclude leaves out all of them. Set another dataset.split_seed."
+            )
+    return found
+
+
 def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
     """The rows of each split: the data's own splits, completed as the options ask."""
     seed, share = options.split_seed, 1.0
