@@ -47,6 +47,15 @@ def test_random_views_are_drawn_by_the_seed_and_join_the_mean(changed_run: Calla
     assert evaluate(run, tta=True, random_views=2).num_views == 4
 
 
+def test_an_augmentation_of_ones_own_may_be_gone_where_no_random_view_is_drawn(
+    changed_run: Callable[[str, object], Run],
+) -> None:
+    run = changed_run("augment", {"transforms": {"salt": {"_target_": "salt_that_is_gone.Salt"}}})
+    assert evaluate(run, tta=True).num_views == 2
+    with pytest.raises(ThawError, match="salt_that_is_gone"):
+        evaluate(run, random_views=1)
+
+
 def test_the_average_is_of_probabilities_and_survives_certainty() -> None:
     logits = torch.tensor([[0.0, 1.0], [400.0, 0.0]]), torch.tensor([[2.0, 0.0], [300.0, 0.0]])
     views = [Predictions(["a", "b"], torch.tensor([0, 1]), each, ("x", "y")) for each in logits]

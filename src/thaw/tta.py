@@ -43,6 +43,8 @@ def other_views(data: ImageDataModule, split: str, tta: bool, random_views: int)
     for axes in augment.mirrored_axes if tta else ():
         mirrored = dataset.through(Mirrored(dataset.transform, axes))
         yield data.images.loader(mirrored, SequentialPositions(range(len(dataset))))
+    if not random_views:
+        return  # an augmentation of the user's own need not be there
     read = partial(data.index.read, min_size=data.transform.decoded_side)  # whole images; in memory are centre crops
     random = ImageDataset(dataset.samples, training_transform(augment, data.transform), data.seed, read)
     for number in range(random_views):

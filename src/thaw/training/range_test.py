@@ -27,6 +27,7 @@ from thaw.training.probe import LinearProbe
 from thaw.training.trainer import bare_trainer, fit
 
 SMOOTHING, DIVERGED = 0.98, 4.0  # fastai's
+LATEST = 5  # losses, whose mean tells it sooner: a network that has died is soon back at the loss of guessing
 LEAST_STEPS, LEAST_FALL = 10, 0.05  # with less there is nothing to suggest
 LEARNED = 0.3  # share of the loss that is left where the images have been learned
 
@@ -146,7 +147,8 @@ class RateRamp(pl.Callback):
             self.rates.append(float(self.ramp[step]))
             self.losses.append(loss)
         smoothed = smooth(np.array(self.losses))
-        self.diverged = trainer.should_stop = not isfinite(loss) or bool(smoothed[-1] > DIVERGED * smoothed.min())
+        now = max(smoothed[-1], np.mean(self.losses[-LATEST:]))  # the average lags far behind
+        self.diverged = trainer.should_stop = not isfinite(loss) or bool(now > DIVERGED * smoothed.min())
         self.progress.update(self.task, completed=step + 1)
 
 
