@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -157,18 +158,21 @@ def describe(classifier: Classifier) -> dict[str, str]:
 # ---- images for the proof
 
 
-def images_for_proof(run: Run, classifier: Classifier, items: Sequence[str] | None = None) -> tuple[Tensor, str]:
+def images_for_proof(run: Run | None, classifier: Classifier, items: Sequence[str] | None = None) -> tuple[Tensor, str]:
     """uint8 crops (B, 3, S, S), and in words whose they are: of given files, else of the run's data, else random.
 
     Args:
-        run: Its data is looked for where it was at the training.
+        run: Its data is looked for where it was at the training; None where there is a checkpoint alone.
         classifier: For its transform.
         items: Files, folders or patterns.
 
     Raises:
         ThawError: Of the given files none can be read.
     """
-    paths, read, why_none = (list_images(items), read_image, "") if items else _evaluated_images(run)
+    if items:
+        paths, read, why_none = list_images(items), cast(Read, read_image), ""
+    else:
+        paths, read, why_none = _evaluated_images(run) if run else ([], read_image, "a checkpoint alone tells no data")
     transform, crops = classifier.transform, []
     for path in spread(paths, NUM_IMAGES):
         with suppress(BadImage):

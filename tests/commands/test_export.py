@@ -115,6 +115,19 @@ def test_the_proof_is_printed_with_its_images(
     assert written == f"Written: {out} ({size:.1f} MB, float32, 3 classes)"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("has_images", [False, True])
+def test_a_checkpoint_alone_is_enough(
+    finished_run: Run, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], has_images: bool
+) -> None:
+    file = shutil.copy(finished_run.best, tmp_path / "bees.ckpt")
+    images = ["--images", str(image_folder / "val")] if has_images else []
+    assert main(["export", str(file), "--format", "torch-export", *images]) == 0
+    whose = "9 given images" if has_images else "16 random images, since a checkpoint alone tells no data (--images"
+    assert capsys.readouterr().out.startswith(f"Parity with the run on {whose}")
+    assert (tmp_path / "bees.pt2").exists()
+
+
 def test_given_images_are_the_proof_and_what_cannot_be_read_is_passed_over(
     finished_run: Run, image_folder: Path
 ) -> None:

@@ -18,10 +18,12 @@ SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "folder", type=Path, metavar="RUN", help="folder of a finished run, or its checkpoints/last.ckpt"
+        "folder", type=Path, metavar="RUN", help="folder of a finished run, its checkpoints/last.ckpt, or any best.ckpt"
     )
     parser.add_argument("--format", required=True, choices=list(SUFFIXES), help="torch-export writes a .pt2 file")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN/model.onnx or RUN/model.pt2")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default RUN/model.onnx or RUN/model.pt2; beside a checkpoint alone"
+    )
     parser.add_argument(
         "--images",
         nargs="+",
@@ -32,15 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export, prove and print; returns the exit code."""
+    from thaw.reading import is_alone
     from thaw.run import Run
 
-    run, suffix = Run(options.folder), SUFFIXES[options.format]
-    out = options.out or run.folder / f"model{'' if run.is_best else '_last'}{suffix}"
+    run, suffix = None if is_alone(options.folder) else Run(options.folder), SUFFIXES[options.format]
+    default = (
+        options.folder.with_suffix(suffix)
+        if run is None
+        else run.folder / f"model{'' if run.is_best else '_last'}{suffix}"
+    )
+    out = options.out or default
     refuse_unwritable("--out", out, suffix)
     with heavy_imports():
         from thaw.export import export, images_for_proof, weights_file
+        from thaw.model.classifier import Classifier
 
-    classifier = run.load_classifier().float()
+    classifier = (Classifier.load_from_checkpoint(options.folder) if run is None else run.load_classifier()).float()
     images, whose = images_for_proof(run, classifier, options.images)
     parity = export(classifier, options.format, out, images)
     print(f"Parity with the run on {whose}: {parity}")
