@@ -21,7 +21,7 @@ from thaw.config import (
 )
 from thaw.errors import ThawError
 from thaw.training.building import build
-from thaw.training.range_test import RangeTest, longest_fall, run_range_test, smooth
+from thaw.training.range_test import RangeTest, has_diverged, longest_fall, run_range_test, smooth
 
 JOINT = StrategyConfig("joint", backbone_factor=0.5, first_stage_factor=0.1)
 GRADUAL = replace(JOINT, head_epochs=2, unfreeze_epochs=3)
@@ -37,6 +37,13 @@ def dip(num_steps: int = 100) -> np.ndarray:
     """A loss that is flat up to 1e-4, falls up to 1e-1 and then explodes."""
     exponents = np.linspace(-6, 1, num_steps)
     return np.interp(exponents, [-6, -4, -1, 0, 1], [2.0, 2.0, 0.2, 0.4, 30.0])
+
+
+@pytest.mark.parametrize(("tail", "expected"), [([0.6, 15, 0.6], False), ([4, 8, 15], True)])
+def test_a_loss_has_diverged_by_its_latest_values(tail: list[float], expected: bool) -> None:
+    losses = [*np.linspace(1.1, 0.6, 70), *tail]
+    assert smooth(np.array(losses))[-1] < 2  # far from four times its least: the average alone would miss it
+    assert has_diverged(losses) == expected
 
 
 # ---- what a curve suggests

@@ -170,7 +170,8 @@ def _explain_choice(error: MissingConfigException) -> str:
         return str(error)
     rule = f"one of {', '.join(choices)}" if len(choices) <= 20 else "one of those that `thaw train --help` lists"
     others = OTHER_OPTIMIZERS if group == "optimizer" else ""
-    return f"{group} must be {rule}, got {choice!r}.{did_you_mean(choice, choices)}{others}"
+    near = did_you_mean(choice, choices) or " Presets of your own are found by --config-dir FOLDER." * (not others)
+    return f"{group} must be {rule}, got {choice!r}.{near}{others}"
 
 
 def _explain_foreign_backbone(name: str) -> str:

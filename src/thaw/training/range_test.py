@@ -5,6 +5,7 @@ ratios are lost, and it ends after `max_epochs`, on a small data set before it h
 """
 
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,7 +28,7 @@ from thaw.training.probe import LinearProbe
 from thaw.training.trainer import bare_trainer, fit
 
 SMOOTHING, DIVERGED = 0.98, 4.0  # fastai's
-LATEST = 5  # losses, whose mean tells it sooner: a network that has died is soon back at the loss of guessing
+LATEST = 5  # losses, whose median tells it sooner: a network that has died is soon back at the loss of guessing
 LEAST_STEPS, LEAST_FALL = 10, 0.05  # with less there is nothing to suggest
 LEARNED = 0.3  # share of the loss that is left where the images have been learned
 
@@ -146,10 +147,14 @@ class RateRamp(pl.Callback):
         if isfinite(loss):
             self.rates.append(float(self.ramp[step]))
             self.losses.append(loss)
-        smoothed = smooth(np.array(self.losses))
-        now = max(smoothed[-1], np.mean(self.losses[-LATEST:]))  # the average lags far behind
-        self.diverged = trainer.should_stop = not isfinite(loss) or bool(now > DIVERGED * smoothed.min())
+        self.diverged = trainer.should_stop = not isfinite(loss) or has_diverged(self.losses)
         self.progress.update(self.task, completed=step + 1)
+
+
+def has_diverged(losses: Sequence[float]) -> bool:
+    """Whether the loss is far above its least: on average, which lags behind, or in most of the latest steps."""
+    smoothed = smooth(np.array(losses))
+    return bool(max(smoothed[-1], np.median(losses[-LATEST:])) > DIVERGED * smoothed.min())
 
 
 def smooth(losses: NDArray[np.float64]) -> NDArray[np.float64]:
