@@ -239,6 +239,7 @@ def test_a_terminal_that_is_closed_costs_no_epoch(image_folder: Path, tmp_path: 
         os.execv(sys.executable, [sys.executable, str(ROOT / "train.py"), *command])
     while not run.metrics_csv.exists() or len(run.metrics_csv.read_text().splitlines()) < 4:
         os.read(terminal, 1000)
+    os.kill(child, signal.SIGHUP)  # a shell sends it, and then the system
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if ignores else 128 + signal.SIGHUP)
     assert run.is_finished == ignores

@@ -47,7 +47,7 @@ def test_a_signal_is_the_usual_code(number: int, code: int) -> None:
     assert process.returncode == code
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_in_a_callback_that_swallows_exceptions_is_not_lost(number: int, code: int) -> None:
     process = start("callback")
     assert process.stdout is not None

@@ -70,6 +70,7 @@ def catching(to_the_end: bool = False) -> Iterator[None]:
     def repeat(swallowed: "sys.UnraisableHookArgs") -> None:
         """Send the signal again if the exception was raised in a callback of the interpreter's, which swallows it."""
         if isinstance(swallowed.exc_value, Interrupted):
+            signal.signal(swallowed.exc_value.number, interrupt)
             threading.Timer(0.05, os.kill, (os.getpid(), swallowed.exc_value.number)).start()
         else:
             hook(swallowed)
@@ -127,6 +128,7 @@ def _obey_parent() -> None:
 
 
 def _end_worker(error: Exception, batch: Any) -> None:
+    os.write(2, f"A batch cannot be handed over: {error}\n".encode(errors="replace"))
     os._exit(1)
 
 

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import Any
+from typing import Any, cast
 
 
 class Terminal(FileIO):
@@ -22,10 +22,12 @@ class Terminal(FileIO):
 
 def outlive_terminal(stream: Any) -> Any:
     """The standard stream, in a form that outlives the terminal it writes to, as where a job was `disown`ed."""
-    if not isinstance(stream, TextIOWrapper) or not stream.isatty():
+    if os.name != "posix" or not isinstance(stream, TextIOWrapper) or not stream.isatty():
         return stream
-    raw = Terminal(stream.fileno(), "w", closefd=False)
-    return TextIOWrapper(BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=True)
+    terminal = Terminal(stream.fileno(), "w", closefd=False)
+    if stream.write_through:  # python -u
+        return TextIOWrapper(cast(Any, terminal), stream.encoding, "backslashreplace", write_through=True)
+    return TextIOWrapper(BufferedWriter(terminal), stream.encoding, "backslashreplace", line_buffering=True)
 
 
 def drop_output() -> int:

@@ -63,7 +63,7 @@ def test_loader_processes_get_images_in_memory_by_being_forked(
     assert len(batches_of(in_memory.val_dataloader())) == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 @pytest.mark.parametrize("how", ["fork", "spawn"])
 def test_loader_processes_outlive_a_signal_to_all(image_folder: Path, how: str, number: int) -> None:
     loader = make_data(image_folder, num_workers=1, cache="none").train_dataloader()

@@ -240,13 +240,39 @@ def test_what_lists_leave_nothing_of_does_not_count(tmp_path: Path) -> None:
     assert sizes(index_of(tmp_path, num_folds=11, fold=0, **lists))["val"] == {"ants": 1, "bees": 1}
 
 
+@pytest.mark.parametrize("options", [{}, {"num_folds": 4, "fold": 0}, {"csv_group": "patient"}])
+def test_train_has_what_lists_leave_of_a_class(tmp_path: Path, options: dict[str, Any]) -> None:
+    groups = plant_groups(tmp_path, {f"p{i}": {"ants": 5, "bees": 5, "odd": int(i < 5)} for i in range(8)})
+    odd, ants = ([path for path in groups if name in path] for name in ("odd", "ants"))
+    lists = {"csv": "labels.csv", "exclude": "gone.csv"}
+    if "num_folds" not in options:  # which need as many images of a class that a list brings
+        lists |= {"relabel": "mended.csv"}
+    for i, path in enumerate(ants[:15]):
+        (tmp_path / "gone.csv").write_text("\n".join(["path", *odd[: i % 5], *odd[i % 5 + 1 :]]))
+        (tmp_path / "mended.csv").write_text(f"path,label\n{path},wasps")
+        index = index_of(
+            tmp_path, classes=["ants", "bees", "odd", *["wasps"] * ("relabel" in lists)], **lists, **options
+        )
+        assert all(count == 1 for name, count in sizes(index)["train"].items() if name in ("odd", "wasps"))
+        assert sizes(index)["train"].keys() == set(index.classes)
+        if "csv_group" in options:
+            assert not set(index.groups_of("train")) & set(index.groups_of("val"))
+
+
+def test_an_excluded_file_need_not_have_a_class(tmp_path: Path) -> None:
+    for name in ("ants_1", "ants_2", "ants_3", "bees_1", "bees_2", "bees_3", "_1"):
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / "gone.csv").write_text("path\n_1.jpg")
+    assert index_of(tmp_path, label_pattern="^([a-z]*)_", exclude="gone.csv").classes == ("ants", "bees")
+
+
 def test_a_split_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
     plant(tmp_path, {"ants": 10, "bees": 10})
     val = names(index_of(tmp_path, val_fraction=0.1), "val")
     (tmp_path / "gone.csv").write_text("path\n" + "\n".join(val))
     assert (
         error_of(tmp_path, val_fraction=0.1, exclude="gone.csv")
-        == "val has no images left: dataset.exclude leaves out all of them. Set another dataset.split_seed."
+        == "val has no images left: dataset.exclude or dataset.relabel takes all of them away."
     )
 
 

@@ -39,11 +39,12 @@ def dip(num_steps: int = 100) -> np.ndarray:
     return np.interp(exponents, [-6, -4, -1, 0, 1], [2.0, 2.0, 0.2, 0.4, 30.0])
 
 
-@pytest.mark.parametrize(("tail", "expected"), [([0.6, 15, 0.6], False), ([4, 8, 15], True)])
+@pytest.mark.parametrize(("tail", "expected"), [([0.6, 15, 0.6], False), ([0.6, 15], False), ([4, 8, 15], True)])
 def test_a_loss_has_diverged_by_its_latest_values(tail: list[float], expected: bool) -> None:
     losses = [*np.linspace(1.1, 0.6, 70), *tail]
     assert smooth(np.array(losses))[-1] < 2  # far from four times its least: the average alone would miss it
     assert has_diverged(losses) == expected
+    assert not has_diverged([])  # where the first is not finite
 
 
 # ---- what a curve suggests

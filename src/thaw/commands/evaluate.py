@@ -84,8 +84,11 @@ def run(options: argparse.Namespace) -> int:
         require(number >= 0, flag, "at least 0", number)
     if options.csv:
         refuse_unwritable("--csv", options.csv, ".csv")
-        earlier = options.csv.read_text(errors="replace") if options.csv.exists() else ""
-        if earlier and not earlier.startswith(",".join(ClassScore._fields)):
+        header = ""
+        if options.csv.exists():
+            with options.csv.open(encoding="utf-8-sig", errors="replace") as file:
+                header = file.readline().strip()
+        if header and header != ",".join(ClassScore._fields):
             raise ThawError(
                 f"--csv={options.csv} is there already, and no table of classes, which would be written to it: name "
                 "another file. Labels are read by --data=FILE.csv."

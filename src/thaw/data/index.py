@@ -17,7 +17,7 @@ from thaw.data.images import read_image
 from thaw.data.labels import require_left
 from thaw.data.scan import Scan, name_ignored, scan_data
 from thaw.data.shards import Shards
-from thaw.data.splits import Row, Sample, by_split, draw, find_torn_groups, split_as_before
+from thaw.data.splits import Row, Sample, by_split, draw, find_torn_groups, split_as_before, split_rows
 from thaw.errors import ThawError
 
 
@@ -113,7 +113,11 @@ def build_index(root: Path, options: DatasetConfig) -> ImageIndex:
     scan = scan_data(root, options)
     require_left(scan.rows, scan.left_out, options.classes)
     rows = sorted(keep_classes(scan.rows, options.classes))
-    rows_by_split = split_as_before(rows, scan.original or scan.rows, scan.excluded, options)
+    rows_by_split = (
+        split_as_before(rows, scan.original or scan.rows, scan.excluded, options)
+        if options.exclude or options.relabel
+        else split_rows(rows, options)
+    )
     classes = learn_classes(rows_by_split, scan.by_folder, scan.tables)
     splits = _number(rows_by_split, classes)
     if options.train_per_class is not None:

@@ -132,8 +132,8 @@ def _read_folders(root: Path, options: DatasetConfig, excluded: Collection[Path]
         scan.empty_folders += [places[source] for source in sources or [folder] if not found.get(source)]
     if options.label_pattern is not None:
         scan.rows = label_by_name(scan.rows, options.label_pattern)
-        scan.excluded = [row for row in scan.excluded if re.search(options.label_pattern, row.path.name)]
-        scan.excluded = label_by_name(scan.excluded, options.label_pattern)
+        matches = [(row, re.search(options.label_pattern, row.path.name)) for row in scan.excluded]
+        scan.excluded = [row._replace(name=match[1]) for row, match in matches if match and match[1]]
     return scan
 
 

@@ -54,7 +54,8 @@ def split_as_before(
 ) -> dict[str, list[Row]]:
     """The rows of each split, drawn as if no list left an image out or gave it another class.
 
-    So a list changes what is learned of the images that it names, and moves no other one to another split.
+    So a list changes what is learned of the images that it names, and moves no other one to another split. Images of a
+    class that a list brings are drawn by that one; what is left of a class stays in train where that would lack it.
 
     Args:
         rows: The images that are left, with the classes to learn.
@@ -65,19 +66,34 @@ def split_as_before(
     Raises:
         ThawError: The options do not suit the images, or nothing is left of a split.
     """
-    left, names, splits = {row.path: row for row in rows}, {row.name for row in rows}, {row.split for row in rows}
-    drawn = [row if row.name in names else left[row.path] for row in original if row.name in names or row.path in left]
-    drawn += [row for row in excluded if row.name in names and row.split in splits]
-    found = {
-        split: [left[row.path] for row in part if row.path in left]
-        for split, part in split_rows(sorted(drawn), options).items()
-    }
+    left, known = {row.path: row for row in rows}, {row.name for row in original}
+    names, splits = {row.name for row in rows}, {row.split for row in rows}
+    drawn = []
+    for row in (*original, *excluded):
+        now = left.get(row.path)
+        if now and (now.name not in known or row.name not in names):
+            drawn.append(now)
+        elif row.name in names and row.split in splits:
+            drawn.append(row)
+    parts = split_rows(sorted(drawn), options)
+    found = {split: [left[row.path] for row in part if row.path in left] for split, part in parts.items()}
+    if options.csv_fold is None:
+        redrawn = {"val"} if options.num_folds is not None else set()
+        _fill_train(found, found.keys() - (splits - redrawn) - {"train"})
     for split, part in found.items():
         if not part:
-            raise ThawError(
-                f"{split} has no images left: dataset.exclude leaves out all of them. Set another dataset.split_seed."
-            )
+            raise ThawError(f"{split} has no images left: dataset.exclude or dataset.relabel takes all of them away.")
     return found
+
+
+def _fill_train(splits: dict[str, list[Row]], drawn: Collection[str]) -> None:
+    """Move what train lacks a class of there from the splits that were drawn, with the whole of its groups."""
+    names = {row.name for row in splits["train"]}
+    for split in drawn:
+        groups = {row.group for row in splits[split] if row.name not in names} - {""}
+        moved = [row for row in splits[split] if row.name not in names or row.group in groups]
+        splits["train"] += moved
+        splits[split] = [row for row in splits[split] if row not in moved]
 
 
 def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:

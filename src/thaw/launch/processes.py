@@ -66,7 +66,10 @@ def start_processes(number: int, arguments: Sequence[str]) -> None:
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):  # it tells of each signal
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    handled = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    agents = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+    handled = {number: signal.getsignal(number) for number in agents}
+    heard = [number.name for number in agents if handled[number] is not signal.SIG_IGN]
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(heard) or "SIGTERM"  # which the agent passes on
     others = set(psutil.Process().children(recursive=True))
     os.environ[STARTED_BY_THAW] = "1"
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "3600")  # seconds: the epoch is finished after a signal

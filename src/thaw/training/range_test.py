@@ -153,6 +153,8 @@ class RateRamp(pl.Callback):
 
 def has_diverged(losses: Sequence[float]) -> bool:
     """Whether the loss is far above its least: on average, which lags behind, or in most of the latest steps."""
+    if not losses:
+        return False
     smoothed = smooth(np.array(losses))
     return bool(max(smoothed[-1], np.median(losses[-LATEST:])) > DIVERGED * smoothed.min())
 
