@@ -12,7 +12,8 @@ from torch import Tensor
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, TrainerConfig
 from thaw.data.images import read_image
 from thaw.errors import ThawError
-from thaw.evaluation import evaluate, write_evaluation
+from thaw.evaluation import evaluate
+from thaw.evaluation_files import write_evaluation
 from thaw.inspection.prediction_files import read_predictions
 from thaw.inspection.predictions import Predictions
 from thaw.model.classifier import Classifier

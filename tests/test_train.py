@@ -21,7 +21,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from thaw.config import Config
-from thaw.evaluation import evaluate, write_evaluation
+from thaw.evaluation import evaluate
+from thaw.evaluation_files import write_evaluation
 from thaw.run import Run
 from thaw.training.train import train
 

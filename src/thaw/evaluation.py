@@ -1,35 +1,30 @@
 """Evaluation of a run's classifier, on a split of its own data or on other labelled images."""
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from matplotlib.figure import Figure
-from PIL import Image
+import lightning.pytorch as pl
 from torch import Tensor
 
-from thaw.config import DatasetConfig
+from thaw.config import DatasetConfig, TrainerConfig
+from thaw.data.datamodule import ImageDataModule
 from thaw.data.index import ImageIndex
+from thaw.data.kept_images import Loader
 from thaw.data.known_classes import in_known_classes, index_known_classes
 from thaw.data.places import name_place
 from thaw.data.sampling import ImageDataset
 from thaw.data.scan import has_folders
 from thaw.data.shards import is_address
 from thaw.errors import ThawError
-from thaw.inspection.charts import calibration_chart, confusion_chart
-from thaw.inspection.figures import write_figure
-from thaw.inspection.grids import MOST, least_certain_grid, top_losses_grid
-from thaw.inspection.prediction_files import write_predictions
 from thaw.inspection.predictions import Predictions
-from thaw.inspection.scores import score_data
+from thaw.model.classifier import Classifier
 from thaw.own_images import caution_of, own_images
 from thaw.run import Run
-from thaw.training.precision import keep_precision
+from thaw.training.precision import choose_precision, keep_precision
 from thaw.training.trainer import make_predictor, predict
 from thaw.tta import average, check_views, other_views
-from thaw.writing import drafting
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +34,7 @@ CAUTIONS = {
     "val": "The best epoch was chosen on these images, so the figures flatter.",
     "train": "The classifier has learned from these images.",
 }
+UNKNOWN = "Which images it has learned from, a checkpoint alone does not tell."
 MAY_HAVE_LEARNED = "The classifier may have learned from these images, or from some of them."
 
 
@@ -112,16 +108,56 @@ def evaluate(
         index = index_known_classes(data, model.classes, label_pattern, columns)
         split = _choose(index, split)
         module.options = replace(module.options, on_bad="skip")
-    name = NAMES.get(split, split)
-    module.load(replace(index, splits={name: index.splits[split]}))
-    images = module.datasets[name]
+    name = _load(module, index, split)
     if data is not None:
-        caution = caution_of(run, images.samples)
+        caution = caution_of(run, module.datasets[name].samples)
     device = device or run.trainer.accelerator
     trainer = make_predictor(keep_precision(run, device), device)
+    others = other_views(module, name, tta, random_views)
+    return _judge(trainer, model, module, split, caution, others)
+
+
+def evaluate_alone(
+    checkpoint: Path,
+    data: Path,
+    split: str | None = None,
+    label_pattern: str | None = None,
+    device: str = "auto",
+    columns: Mapping[str, str] | None = None,
+) -> Evaluation:
+    """As `evaluate`, by a checkpoint that was taken out of its run, on other images; `auto` chooses the precision.
+
+    Raises:
+        ThawError: The file is no checkpoint of Thaw's, or the images cannot be found, or not be judged by it.
+    """
+    model = Classifier.load_from_checkpoint(checkpoint)
+    module = ImageDataModule(DatasetConfig(on_bad="skip"), model.transform)
+    index = index_known_classes(data, model.classes, label_pattern, columns)
+    split = _choose(index, split)
+    _load(module, index, split)
+    trainer = make_predictor(choose_precision(TrainerConfig(accelerator=device)), device)
+    return _judge(trainer, model, module, split, UNKNOWN)
+
+
+def _load(module: ImageDataModule, index: ImageIndex, split: str) -> str:
+    """Have the module read a split's images; returns what it calls them."""
+    name = NAMES.get(split, split)
+    module.load(replace(index, splits={name: index.splits[split]}))
+    return name
+
+
+def _judge(
+    trainer: pl.Trainer,
+    model: Classifier,
+    module: ImageDataModule,
+    split: str,
+    caution: str,
+    others: Iterable[Loader] = (),
+) -> Evaluation:
+    """Predictions of the images that the module has read: the mean over centre crops and other views."""
+    name = NAMES.get(split, split)
     views = [predict(trainer, model, module, name)]
-    for loader in other_views(module, name, tta, random_views):
-        views.append(predict(trainer, model, module, name, loader))
+    views += [predict(trainer, model, module, name, loader) for loader in others]
     return Evaluation(
         predictions=average(views) if len(views) > 1 else views[0],
         split=split,
@@ -129,55 +165,8 @@ def evaluate(
         num_views=len(views),
         precision=trainer.precision,
         device=trainer.accelerator.name(),
-        images=images,
+        images=module.datasets[name],
     )
-
-
-def write_evaluation(evaluation: Evaluation, folder: Path, least: int = 1) -> None:
-    """Keep `predictions.csv`, `metrics.json` and the figures in a folder.
-
-    Args:
-        evaluation: The result to write.
-        folder: Destination; it is made.
-        least: Confusions that make a pair of classes worth mentioning.
-
-    Raises:
-        ThawError: The folder is a run's own, or cannot be written to.
-    """
-    refuse_run(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(evaluation, folder, least)
-    except OSError as error:
-        raise ThawError(f"{folder} cannot be written to ({error.strerror}). Name another folder by --out.") from error
-
-
-def refuse_run(folder: Path) -> None:
-    """Refuse to write an evaluation among the files of a run.
-
-    Raises:
-        ThawError: The folder is a run's.
-    """
-    if Run(folder).is_started:
-        raise ThawError(f"{folder} is the folder of a run, whose predictions would be lost. Name another one by --out.")
-
-
-def _write(evaluation: Evaluation, folder: Path, least: int) -> None:
-    predictions, split = evaluation.predictions, evaluation.split
-    write_predictions(folder / "predictions.csv", {split: predictions})
-    about = {name: getattr(evaluation, name) for name in ("split", "caution", "num_views", "precision", "device")}
-    content = json.dumps(about | score_data(predictions, least), indent=2)
-    with drafting(folder / "metrics.json") as draft:
-        draft.write_text(content + "\n", encoding="utf-8")
-    highest, unsure = predictions.top_losses(MOST), predictions.least_certain(MOST)
-    figures: dict[str, Figure | Image.Image] = {
-        "confusion.png": confusion_chart(predictions, split),
-        "calibration.png": calibration_chart(predictions, split),
-        "top_losses.jpg": top_losses_grid(evaluation.show(highest), predictions, highest, split).draw(),
-        "least_certain.jpg": least_certain_grid(evaluation.show(unsure), predictions, unsure, split).draw(),
-    }
-    for name, figure in figures.items():
-        write_figure(figure, folder / name)
 
 
 def _index_own_split(

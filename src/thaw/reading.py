@@ -37,7 +37,7 @@ def find_folder(path: Path) -> Path:
     place = checkpoints.parent if is_in_run else "RUN"
     raise ThawError(
         f"{path} is not what a run is read from: name its folder, {place}, or a checkpoint in it. By the file alone "
-        "`thaw predict` and `thaw export` work."
+        "`thaw predict`, `thaw export` and, with --data, `thaw evaluate` work."
     )
 
 

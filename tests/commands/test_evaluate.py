@@ -100,6 +100,29 @@ def test_other_images_views_and_places_can_be_named(
     assert not finished_run.evaluation.exists()
 
 
+def test_a_checkpoint_alone_judges_other_images(
+    finished_run: Run, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, photos = (
+        shutil.copy(finished_run.best, tmp_path / "bees.ckpt"),
+        shutil.copytree(image_folder, tmp_path / "photos"),
+    )
+    assert main(["evaluate", str(alone), "--data", str(photos), "--split", "val"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"bees.ckpt on val of {photos}, centre crop, ")
+    assert "Which images it has learned from, a checkpoint alone does not tell.\n" in printed
+    (folder,) = tmp_path.glob("bees_evaluation_val_of_photos_*")
+    said = read_predictions(folder / "predictions.csv")["val"]
+    expected = read_predictions(finished_run.predictions_csv)["val"]
+    assert said.probabilities.numpy() == pytest.approx(expected.probabilities.numpy(), abs=0.02)
+    for flags, message in (
+        ([], "its data: name labelled images by --data."),
+        (["--data", "photos", "--tta"], "its augmentation: no --tta."),
+    ):
+        assert main(["evaluate", str(alone), *flags]) == 2
+        assert capsys.readouterr().err == f"{alone} is a file alone, without the run that tells {message}\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "name"),
     [

@@ -450,5 +450,5 @@ def test_a_checkpoint_alone_predicts_what_its_run_does(
     assert "0.png" in capsys.readouterr().out
     assert main(["predict", str(alone), str(image_folder / "val/red/0.png"), "--tta"]) == 2
     assert capsys.readouterr().err == f"--tta needs the whole run, for its augmentation: {alone} is a file alone.\n"
-    assert main(["evaluate", str(alone)]) == 2
-    assert capsys.readouterr().err.endswith(" By the file alone `thaw predict` and `thaw export` work.\n")
+    assert main(["report", str(alone)]) == 2
+    assert capsys.readouterr().err.endswith("`thaw predict`, `thaw export` and, with --data, `thaw evaluate` work.\n")

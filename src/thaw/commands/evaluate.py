@@ -5,16 +5,12 @@ import os
 import re
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from thaw.commands import check
 from thaw.commands.targets import refuse_unwritable
 from thaw.errors import ThawError
 from thaw.importing import heavy_imports
 from thaw.rules import require
-
-if TYPE_CHECKING:
-    from thaw.run import Run
 
 DESCRIPTION = (
     "Accuracy with its 95 % interval, top-5 accuracy where there are more than five classes, macro-F1, log loss and "
@@ -36,7 +32,7 @@ LONGEST_PLACE = 120
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "folder", type=Path, metavar="RUN", help="folder of a finished run, or its checkpoints/last.ckpt"
+        "folder", type=Path, metavar="RUN", help="folder of a finished run, its checkpoints/last.ckpt, or any best.ckpt"
     )
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="which images; default: test if there is one, else val"
@@ -75,9 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the scores and write them down; returns the exit code."""
     with heavy_imports():
-        from thaw.evaluation import evaluate, refuse_run, write_evaluation
+        from thaw.evaluation import evaluate, evaluate_alone
+        from thaw.evaluation_files import refuse_run, write_evaluation
         from thaw.inspection.predictions import ClassScore
         from thaw.inspection.scores import score_text, write_class_scores
+        from thaw.reading import is_alone
         from thaw.run import Run
 
     for flag, number in (("--tta-views", options.tta_views), ("--least", options.least)):
@@ -95,28 +93,39 @@ def run(options: argparse.Namespace) -> int:
             )
     if options.out:
         refuse_run(options.out)
-    run = Run(options.folder)
+    checkpoint: Path = options.folder
+    run = None if is_alone(checkpoint) else Run(checkpoint)
+    if run is None and (options.data is None or options.tta or options.tta_views):
+        lacks = "its data: name labelled images by --data" if options.data is None else "its augmentation: no --tta"
+        raise ThawError(f"{checkpoint} is a file alone, without the run that tells {lacks}.")
     columns = {name: value for name in check.COLUMNS if (value := getattr(options, name)) is not None}
     try:
-        evaluation = evaluate(
-            run,
-            split=options.split,
-            data=options.data,
-            label_pattern=options.label_pattern,
-            tta=options.tta,
-            random_views=options.tta_views,
-            device=options.device,
-            columns=columns,
-        )
+        if run is None:
+            evaluation = evaluate_alone(
+                checkpoint, options.data, options.split, options.label_pattern, options.device or "auto", columns
+            )
+        else:
+            evaluation = evaluate(
+                run,
+                split=options.split,
+                data=options.data,
+                label_pattern=options.label_pattern,
+                tta=options.tta,
+                random_views=options.tta_views,
+                device=options.device,
+                columns=columns,
+            )
     except ThawError as error:
         message = re.sub(r"`(\w+)`", lambda found: PARAMETERS.get(found[1], found[0]), str(error))
         raise ThawError(check.in_flags(message, FLAGS) if options.data else message) from error
-    folder = options.out or _default_folder(run, options)
+    beside = run.evaluation if run else checkpoint.with_name(f"{checkpoint.stem}_evaluation")
+    is_last = run is not None and not run.is_best
+    folder = options.out or _default_folder(beside, is_last, run.started_in if run else Path.cwd(), options)
     views = "centre crop" if evaluation.num_views == 1 else f"mean of {evaluation.num_views} views"
     images = f"{evaluation.split} of {options.data}" if options.data else evaluation.split
     computed = f"{evaluation.precision} on {evaluation.device}"
-    epoch = "Best" if run.is_best else "Last"
-    print(f"{epoch} epoch on {images}, {views}, {computed}. {evaluation.caution}".rstrip() + "\n")
+    judged = checkpoint.name if run is None else "Last epoch" if is_last else "Best epoch"
+    print(f"{judged} on {images}, {views}, {computed}. {evaluation.caution}".rstrip() + "\n")
     print(score_text(evaluation.predictions, options.least))
     write_evaluation(evaluation, folder, options.least)
     if options.csv:
@@ -125,13 +134,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
-    """A folder within the run's for each kind of evaluation, so that none overwrites that of other images or views.
+def _default_folder(beside: Path, is_last: bool, base: Path, options: argparse.Namespace) -> Path:
+    """A folder for each kind of evaluation, so that none overwrites that of other images or views.
 
     Data is called by its path from where the training was started. What lies elsewhere, has its classes told in another
     way, or has a name that is long or like a path's, has a hash behind its name.
+
+    Args:
+        beside: The folder of the plainest evaluation.
+        is_last: Whether the last epoch is judged in place of the best.
+        base: Where the training was started.
+        options: Of the command line.
     """
-    parts = [run.evaluation.name] + ["last"] * (not run.is_best)
+    parts = [beside.name] + ["last"] * is_last
     if options.split:
         parts.append(options.split)
     if options.tta:
@@ -139,7 +154,7 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
     if options.tta_views:
         parts.append(f"{options.tta_views}_views")
     if options.data:  # last, for it may be called like anything before it
-        data, base = options.data.resolve(), run.started_in
+        data = options.data.resolve()
         is_near = base in data.parents
         told = [options.label_pattern, options.csv_path, options.csv_split, options.csv_group]
         steps = data.relative_to(base).parts if is_near else [data.name]
@@ -149,4 +164,4 @@ def _default_folder(run: "Run", options: argparse.Namespace) -> Path:
         is_plain = is_near and not any("__" in step for step in steps) and len(place) <= LONGEST_PLACE
         if not is_plain or any(told):
             parts.append(sha256(repr([str(data), *told]).encode()).hexdigest()[:6])
-    return run.evaluation.with_name(re.sub(r'[<>:"/\\|?*]', "-", "_".join(parts)))
+    return beside.with_name(re.sub(r'[<>:"/\\|?*]', "-", "_".join(parts)))
