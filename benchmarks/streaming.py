@@ -16,8 +16,8 @@ from growth import ROOT, measure
 
 from thaw.config import DatasetConfig
 from thaw.data.index import survey
+from thaw.data.rows import Row
 from thaw.data.shards import pack
-from thaw.data.splits import Row
 from thaw.run import Run
 
 PASS = """

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from thaw.data.splits import Sample
+from thaw.data.rows import Sample
 from thaw.own_images import caution_of, caution_of_weights
 from thaw.run import Run
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from thaw.data.copies import count_known
 from thaw.data.index import ImageIndex, survey
 from thaw.data.places import name_place
+from thaw.data.rows import Sample
 from thaw.data.sources import data_folder, fetch
-from thaw.data.splits import Sample
 from thaw.data.unreadable import index_again
 from thaw.errors import ThawError, one_line
 from thaw.inspection.prediction_files import read_splits

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from thaw.data.image_lists import read_excluded, read_names, relabel, write_excluded
-from thaw.data.splits import Row
+from thaw.data.rows import Row
 from thaw.errors import ThawError
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from thaw.data.index import ImageIndex
 from thaw.data.known_classes import in_known_classes, index_known_classes
-from thaw.data.splits import Sample
+from thaw.data.rows import Sample
 from thaw.errors import ThawError
 
 KNOWN = ("wasps", "ants", "bees")

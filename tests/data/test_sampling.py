@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from thaw.config import AugmentConfig
 from thaw.data.images import read_image
+from thaw.data.rows import Sample
 from thaw.data.sampling import (
     FILLER,
     NO_LABEL,
@@ -24,7 +25,6 @@ from thaw.data.sampling import (
     Position,
     SequentialPositions,
 )
-from thaw.data.splits import Sample
 from thaw.data.transforms import EvaluationTransform, training_transform
 
 EVALUATION = EvaluationTransform(resize=36, crop=32)

@@ -26,8 +26,8 @@ from thaw.data.copies import find_copies
 from thaw.data.datamodule import ImageDataModule
 from thaw.data.images import BadImage
 from thaw.data.index import ImageIndex, build_index, survey
+from thaw.data.rows import Row
 from thaw.data.shards import Shards, pack
-from thaw.data.splits import Row
 from thaw.data.threads import in_threads
 from thaw.data.transforms import EvaluationTransform
 from thaw.errors import ThawError

@@ -14,7 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from thaw.config import BackboneConfig, Config, DatasetConfig, LoggerConfig, StrategyConfig, TrainerConfig
 from thaw.data.index import ImageIndex
-from thaw.data.splits import Sample
+from thaw.data.rows import Sample
 from thaw.errors import ThawError
 from thaw.inspection.predictions import Predictions
 from thaw.inspection.report import judgement, most_confused, percent, weakest_first

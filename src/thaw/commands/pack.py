@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
         from thaw.data.cache import cache_folder
         from thaw.data.check import facts, find_problems
         from thaw.data.examine import count_types, examine
+        from thaw.data.rows import Row
         from thaw.data.shards import Shards, import_litdata, pack
-        from thaw.data.splits import Row
 
         import_litdata()
     index = survey_folder(options)

@@ -9,8 +9,8 @@ from thaw.data.classes import name_deeper_folder, name_tables
 from thaw.data.copies import find_copies
 from thaw.data.finding import Finding
 from thaw.data.index import ImageIndex
+from thaw.data.rows import Sample
 from thaw.data.scan import STRAYS, name_ignored
-from thaw.data.splits import Sample
 from thaw.errors import in_list, printable
 
 UNBALANCED = 10

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from thaw.data.splits import Row
+from thaw.data.rows import Row
 from thaw.errors import ThawError, did_you_mean, name_some, printable
 
 WHOLE_NUMBER = re.compile("-?[0-9]{1,100}")

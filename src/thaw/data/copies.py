@@ -11,7 +11,7 @@ from typing import TypeAlias
 from thaw.data.finding import Finding
 from thaw.data.images import regular_size
 from thaw.data.index import ImageIndex
-from thaw.data.splits import Sample
+from thaw.data.rows import Sample
 
 Entry: TypeAlias = tuple[str, Sample]
 """A sample and its split."""

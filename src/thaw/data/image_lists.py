@@ -6,7 +6,7 @@ from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from thaw.data.splits import Row
+from thaw.data.rows import Row
 from thaw.data.tables import Lines
 from thaw.errors import ThawError, did_you_mean, name_some
 from thaw.writing import drafting_csv

@@ -13,11 +13,13 @@ from torch import Tensor
 from thaw.config import DatasetConfig
 from thaw.data.cache import file_stamp
 from thaw.data.classes import keep_classes, learn_classes, sort_classes
+from thaw.data.group_splits import find_torn_groups
 from thaw.data.images import read_image
 from thaw.data.labels import require_left
+from thaw.data.rows import Row, Sample
 from thaw.data.scan import Scan, name_ignored, scan_data
 from thaw.data.shards import Shards
-from thaw.data.splits import Row, Sample, by_split, draw, find_torn_groups, split_as_before, split_rows
+from thaw.data.splits import by_split, draw, split_as_before, split_rows
 from thaw.errors import ThawError
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from thaw.config import DatasetConfig
 from thaw.data.index import ImageIndex, survey
+from thaw.data.rows import Sample
 from thaw.data.scan import has_folders
 from thaw.data.shards import refuse_shards
-from thaw.data.splits import Sample
 from thaw.errors import ThawError, did_you_mean, name_some
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from thaw.config import DatasetConfig
-from thaw.data.splits import SPLIT_NAMES, Row
+from thaw.data.rows import Row
+from thaw.data.splits import SPLIT_NAMES
 from thaw.data.tables import Lines
 from thaw.errors import ThawError, did_you_mean, name_some
 

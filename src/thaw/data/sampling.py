@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from thaw.config import AugmentConfig
 from thaw.data.images import read_image
-from thaw.data.splits import Sample
+from thaw.data.rows import Sample
 from thaw.data.transforms import EvaluationTransform, ImageTransform, training_transform
 from thaw.seeding import derive_seed, seeded
 

@@ -16,8 +16,9 @@ from thaw.data.classes import name_tables
 from thaw.data.image_lists import absolute, find_list, read_excluded, relabel
 from thaw.data.labels import label_by_name, read_table
 from thaw.data.places import IMAGE_SUFFIXES
+from thaw.data.rows import Row
 from thaw.data.shards import Shards, refuse_shards
-from thaw.data.splits import SPLIT_NAMES, Row
+from thaw.data.splits import SPLIT_NAMES
 from thaw.errors import ThawError, name_some
 
 Ignored: TypeAlias = defaultdict[str, list[Path]]

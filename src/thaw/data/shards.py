@@ -16,7 +16,7 @@ from threading import local
 from typing import Any, NamedTuple
 
 from thaw.data.images import BadImage
-from thaw.data.splits import Row
+from thaw.data.rows import Row
 from thaw.errors import ThawError, first_line
 
 ADDRESSES = ("s3://", "gs://", "r2://")

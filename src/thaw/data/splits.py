@@ -1,16 +1,14 @@
 """Images with the names of their classes -> train, val and test, or folds."""
 
-import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping
-from fractions import Fraction
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from thaw.config import DatasetConfig
+from thaw.data.group_splits import fold_groups, take_groups
+from thaw.data.rows import Row, Sample
 from thaw.errors import ThawError, name_some
 
 SPLIT_NAMES = {
@@ -20,28 +18,6 @@ SPLIT_NAMES = {
 """Names of splits in folders and CSV files, each with ours."""
 FRACTIONS = [number / 20 for number in range(1, 20)]
 """Fractions that are searched for a better one to suggest."""
-FEWEST_PARTS, MOST_PARTS = 10, 50
-"""Of groups, some of which make up a split: how finely a fraction is met, as far as rare classes allow."""
-
-
-class Row(NamedTuple):
-    """An image before classes are numbered; `split` is empty where the data leaves it to us."""
-
-    path: Path
-    name: str
-    split: str
-    source: str
-    group: str = ""
-    """What it shares with the images that it stays together with; empty where each goes its own way."""
-    fold: str = ""
-    """The fold that the data gives it; empty where folds are made here."""
-
-
-class Sample(NamedTuple):
-    """An image file and the number of its class."""
-
-    path: Path
-    label: int
 
 
 def by_split(rows: list[Row]) -> dict[str, list[Row]]:
@@ -99,7 +75,7 @@ def _fill_train(splits: dict[str, list[Row]], drawn: Collection[str]) -> None:
 def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
     """The rows of each split: the data's own splits, completed as the options ask."""
     seed, share = options.split_seed, 1.0
-    take, divide = (_take_groups, _fold_groups) if any(row.group for row in rows) else (_take, _fold)
+    take, divide = (take_groups, fold_groups) if any(row.group for row in rows) else (_take, _fold)
     if options.csv_fold is not None:
         divide = partial(_fold_given, options.csv_fold)
     splits = by_split(rows)
@@ -112,6 +88,8 @@ def split_rows(rows: list[Row], options: DatasetConfig) -> dict[str, list[Row]]:
         raise ThawError("train has no images. The data needs some in a train split, or no splits at all.")
     if options.num_folds is not None and options.fold is not None:
         outside_test = sorted(splits["train"] + splits.get("val", []))
+        if options.csv_fold is None:
+            _check_sizes(outside_test, options.num_folds)
         splits["train"], splits["val"] = divide(outside_test, options.num_folds, options.fold, seed)
     elif "val" not in splits and options.val_fraction:
         splits["train"], splits["val"] = take("val", options.val_fraction, splits["train"], seed, share)
@@ -179,7 +157,6 @@ def _fold(rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[R
     """The rows outside and those inside one of the stratified folds."""
     from sklearn.model_selection import StratifiedKFold  # slow to import
 
-    _check_sizes(rows, num_folds)
     names = [row.name for row in rows]
     folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(names, names)
     outside, inside = list(folds)[fold]
@@ -195,57 +172,6 @@ def _check_sizes(rows: list[Row], num_folds: int) -> None:
             )
 
 
-def _take_groups(split: str, fraction: float, rows: list[Row], seed: int, share: float) -> tuple[list[Row], list[Row]]:
-    """As `_take` does, but whole groups, with the fraction of each class as nearly as they allow.
-
-    A group that alone has some class stays in train.
-    """
-    groups_of: defaultdict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        groups_of[row.name].add(row.group)
-    fixed = {group for groups in groups_of.values() if len(groups) == 1 for group in groups}
-    common = [row for row in rows if row.group not in fixed]
-    sizes = Counter(row.name for row in common).values()
-    several = [len(groups) for groups in groups_of.values() if len(groups) > 1]
-    fine = min(MOST_PARTS, max(FEWEST_PARTS, min(several, default=0)))  # finer ones would lack rare classes
-    most = min(len({row.group for row in common}), max(sizes, default=0), fine)  # that can be made
-    if not common:
-        raise ThawError(
-            f"dataset.{split}_fraction cannot give {split} a group of dataset.csv_group: each of the {len(fixed)} "
-            "would leave train without a class. Add groups, name another column, or leave small classes out with "
-            "dataset.classes."
-        )
-    taken_share = max(Fraction(fraction / share).limit_denominator(most), Fraction(1, most))
-    parts = _group_parts(common, taken_share.denominator, seed)
-    counts = Counter(row.name for row in rows)
-
-    def misfit(part: list[int]) -> float:
-        """By how many images the part has too many or too few of the classes."""
-        found = Counter(common[i].name for i in part)
-        return sum(abs(found[name] - fraction / share * counts[name] / taken_share.numerator) for name in counts)
-
-    order = np.random.default_rng(seed).permutation(len(parts))  # the largest group is always in the first part
-    parts = sorted((parts[i] for i in order), key=misfit)[: taken_share.numerator]
-    taken = {common[i].group for part in parts for i in part}
-    for _, groups in sorted(groups_of.items()):
-        if groups <= taken:  # train would lack the class
-            taken.remove(min(groups))
-    return [row for row in rows if row.group not in taken], [row for row in rows if row.group in taken]
-
-
-def _fold_groups(rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """As `_fold` does, with whole groups in the folds."""
-    _check_sizes(rows, num_folds)
-    count = len({row.group for row in rows})
-    if count < num_folds:
-        raise ThawError(
-            f"dataset.num_folds={num_folds} needs as many groups of dataset.csv_group, and there are {count}. "
-            "Lower it, or name another column."
-        )
-    inside = set(_group_parts(rows, num_folds, seed)[fold])
-    return [row for i, row in enumerate(rows) if i not in inside], [rows[i] for i in sorted(inside)]
-
-
 def _fold_given(column: str, rows: list[Row], num_folds: int, fold: int, seed: int) -> tuple[list[Row], list[Row]]:
     """As `_fold` does, by the folds that the data gives."""
     names = sorted({row.fold for row in rows}, key=lambda name: (len(name), name))  # 10 behind 9
@@ -253,32 +179,6 @@ def _fold_given(column: str, rows: list[Row], num_folds: int, fold: int, seed: i
         why = f"as dataset.csv_fold={column} has the folds {name_some(names)}"
         raise ThawError(f"dataset.num_folds must be {len(names)}, {why}, got {num_folds}.")
     return [row for row in rows if row.fold != names[fold]], [row for row in rows if row.fold == names[fold]]
-
-
-def _group_parts(rows: list[Row], count: int, seed: int) -> list[list[int]]:
-    """So many parts of the rows by number, each with whole groups and a like share of each class."""
-    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
-
-    if count == 1:
-        return [list(range(len(rows)))]
-    names, groups = [row.name for row in rows], [row.group for row in rows]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # it is in as many parts as it can be
-        parts = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(names, names, groups)
-        return [inside.tolist() for _, inside in parts]
-
-
-def find_torn_groups(splits: dict[str, list[Row]]) -> tuple[str, ...]:
-    """Groups with images in several splits, as the data's own may be, each with its splits: `p07 (train, val)`."""
-    splits_of: defaultdict[str, set[str]] = defaultdict(set)
-    for split, rows in splits.items():
-        for row in rows:
-            splits_of[row.group].add(split)
-    return tuple(
-        f"{group} ({', '.join(sorted(found))})"
-        for group, found in sorted(splits_of.items())
-        if group and len(found) > 1
-    )
 
 
 def draw(samples: list[Sample], per_class: int, seed: int) -> list[Sample]:
