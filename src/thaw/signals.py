@@ -113,9 +113,10 @@ def outlive(worker: int) -> None:
     does when its interpreter closes. A batch that cannot be handed over ends this process, too: Python would print a
     traceback, drop the batch, and have the main process wait for it.
     """
-    for number in CAUGHT.keys() - {signal.SIGTERM}:
+    tells_sender = sys.platform == "linux"
+    for number in CAUGHT if tells_sender else CAUGHT.keys() - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere, nobody tells who has sent it
+    if tells_sender:  # a blocked signal waits for `sigwaitinfo`, although it is ignored
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_parent, daemon=True).start()
     queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
