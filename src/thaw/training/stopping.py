@@ -5,6 +5,7 @@ import math
 import signal
 import time
 from multiprocessing import parent_process
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -152,7 +153,8 @@ class Interruption(Callback):
                 return own(number, frame)
             hear_once(number)
             self.received, self.received_at = number, time.monotonic()
-            log.warning(f"{Interrupted(number).signal}: ends after this epoch; once more ends it at once.")
+            said = f"{Interrupted(number).signal}: ends after this epoch; once more ends it at once."
+            Thread(target=log.warning, args=(said,)).start()  # this one may be amid printing, and hold the locks for it
             return None
 
         heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
