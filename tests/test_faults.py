@@ -241,7 +241,14 @@ def test_a_terminal_that_is_closed_costs_no_epoch(image_folder: Path, tmp_path: 
         os.read(terminal, 1000)
     os.kill(child, signal.SIGHUP)  # a shell sends it, and then the system
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if ignores else 128 + signal.SIGHUP)
+    ended, status, deadline = 0, 0, time.monotonic() + 300
+    while not ended and time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.05)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+    assert os.waitstatus_to_exitcode(status) == (0 if ignores else 128 + signal.SIGHUP)
     assert run.is_finished == ignores
     assert read_tensors(run.last)["epoch"] >= 2
 
