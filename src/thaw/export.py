@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -169,10 +168,10 @@ def images_for_proof(run: Run | None, classifier: Classifier, items: Sequence[st
     Raises:
         ThawError: Of the given files none can be read.
     """
+    nothing = "a checkpoint alone tells no data"
+    paths, read, why_none = _evaluated_images(run) if run and not items else ([], read_image, nothing)
     if items:
-        paths, read, why_none = list_images(items), cast(Read, read_image), ""
-    else:
-        paths, read, why_none = _evaluated_images(run) if run else ([], read_image, "a checkpoint alone tells no data")
+        paths = list_images(items)
     transform, crops = classifier.transform, []
     for path in spread(paths, NUM_IMAGES):
         with suppress(BadImage):
